@@ -1,0 +1,105 @@
+//! Operations and completions: what a shard may ask of a driver, and what it gets back. Values on
+//! both sides, so that one conformance suite runs on every driver.
+//!
+//! Above: `shard` makes Operations and takes Completions. Below: `driver` carries them out.
+//! Absent: file descriptors (a driver owns the sockets, operations name their Token) and pointers.
+
+use std::net::SocketAddr;
+
+use super::socket::Socket;
+use crate::framer::Output;
+
+/// Who an operation is for: a slot of the shard and the generation of its use. A completion with
+/// an old generation is nobody's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Token {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+/// Where to connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SocketAddress {
+    Ip(SocketAddr),
+    Unix(std::path::PathBuf),
+}
+
+/// What a driver is asked to do. At most one receive, one send and one connect are under way for
+/// a Token at any time; the shard keeps to that, drivers assert it in debug builds.
+#[derive(Debug)]
+pub(crate) enum Operation {
+    /// The driver owns `socket` from now on, until it reports `Closed`.
+    Attach { token: Token, socket: Socket },
+    /// Accepts connections until `AcceptEnded`.
+    Accept { token: Token },
+    /// Ends an accept: what the kernel has queued is still reported, then `AcceptEnded`.
+    StopAccept { token: Token },
+    /// Connects; answered by `Connected`.
+    Connect { token: Token, address: SocketAddress },
+    /// Receives into buffers of the driver's pool until about `credit` bytes came (it may overshoot
+    /// by one buffer), the peer ended or `StopReceive`; answered by `Received`s, then `ReceiveEnded`.
+    Receive { token: Token, credit: usize },
+    /// Ends a receive early; `ReceiveEnded` (or `ReceivedExact`) still comes, exactly once.
+    StopReceive { token: Token },
+    /// Receives into the spare capacity of `buffer`: until it is full if `whole`, else what is
+    /// there. Answered by `ReceivedExact` with the same buffer.
+    ReceiveExact { token: Token, buffer: Vec<u8>, whole: bool },
+    /// Sends all of `output` from byte `sent` on; answered by `Sent`, possibly short.
+    Send { token: Token, output: Box<Output>, sent: usize },
+    /// Sends the end of the stream (FIN); sends that were asked before go first. No answer.
+    ShutdownWrite { token: Token },
+    /// Cancels what is under way (each still answers), closes the socket, answers `Closed` last.
+    /// With `reset`, the peer sees a reset instead of an end where the stack can do that.
+    Close { token: Token, reset: bool },
+}
+
+/// What a driver reports.
+#[derive(Debug)]
+pub(crate) enum Completion {
+    Accepted { token: Token, socket: Socket },
+    AcceptEnded { token: Token, error: Option<Errno> },
+    Connected { token: Token, result: Result<(), Errno> },
+    /// `data` is lent by the driver: read it with `Driver::bytes`, then give it to
+    /// `Driver::release`, before the next call of `Driver::next`.
+    Received { token: Token, data: Data },
+    ReceiveEnded { token: Token, end: ReceiveEnd },
+    /// `Ok(0)` with spare capacity left means that the peer ended. The bytes are appended.
+    ReceivedExact { token: Token, buffer: Vec<u8>, result: Result<usize, Errno> },
+    /// How many bytes of the output left with this operation.
+    Sent { token: Token, output: Box<Output>, result: Result<usize, Errno> },
+    /// The last word about a Token.
+    Closed { token: Token },
+}
+
+/// Received bytes that still lie with the driver.
+#[derive(Debug)]
+pub(crate) struct Data {
+    /// The driver's index of the buffer.
+    pub(crate) buffer: u32,
+    pub(crate) len: usize,
+    /// Whether the buffer can be leased to a message (`lending`).
+    pub(crate) leasable: bool,
+}
+
+/// Why a receive ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReceiveEnd {
+    /// The credit is used up; ask again when there is demand.
+    Credit,
+    /// It was stopped.
+    Stopped,
+    /// The peer sends no more.
+    EndOfInput,
+    /// The connection failed.
+    Failed(Errno),
+}
+
+/// An error number of the system, as drivers report it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Errno(pub(crate) i32);
+
+impl Errno {
+    pub(crate) fn to_io(self) -> std::io::Error {
+        std::io::Error::from_raw_os_error(self.0)
+    }
+}

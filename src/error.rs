@@ -1,0 +1,143 @@
+//! Errors of the public API: each names the operation and whose doing it was.
+//!
+//! Above: every verb returns them. Below: `framer` has its own small error, wrapped here.
+//! Absent: error numbers without a sentence; panics.
+
+use std::io;
+
+use crate::framer::FrameError;
+
+/// What the verbs of this crate return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a verb failed. The first word of the message is what was attempted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Local: the address cannot be understood.
+    #[error("address {address:?}: {why}")]
+    Address {
+        /// The address as given.
+        address: String,
+        /// What is wrong with it and what would be right.
+        why: String,
+    },
+    /// Local: what was asked for does not exist in this version or on this stack.
+    #[error("unsupported: {0}")]
+    Unsupported(String),
+    /// Local: the engine could not be started with these settings.
+    #[error("configuration: {0}")]
+    Configuration(String),
+    /// Local: listening failed.
+    #[error("listen on {address}: {source}{hint}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+        /// What to do about it, or nothing.
+        hint: &'static str,
+    },
+    /// Local: the engine could not set up its threads or its driver.
+    #[error("engine: {what}: {source}")]
+    Engine {
+        /// What was being set up.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Remote or Path: no connection came about.
+    #[error("connect to {address}: {source}")]
+    Connect {
+        /// The address.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Remote, Path or Local: the Carrier has ended.
+    #[error("carrier closed: {0}")]
+    Closed(CloseReason),
+    /// Remote or Local: bytes are no Message, or a Message is no bytes.
+    #[error("framing: {0}")]
+    Frame(#[from] FrameError),
+    /// Local: a queue between threads is full; try again later.
+    #[error("the core's mailbox is full; try again later")]
+    MailboxFull,
+    /// Local: a synchronous wait on a core thread would stop the core it waits for.
+    #[error("wait() on a core thread would block the core; await instead")]
+    WaitOnCore,
+    /// Local: the engine is shutting down or gone.
+    #[error("the engine has ended")]
+    EngineEnded,
+    /// Local: the function given to `offload` panicked, or the pool is full.
+    #[error("offload: {0}")]
+    Offload(&'static str),
+}
+
+/// Why a Carrier ended (draft §2.1, §3.2: the close event).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// Both sides ended in order.
+    #[error("ended by both sides")]
+    Finished,
+    /// This side ended it.
+    #[error("ended by this side")]
+    Local,
+    /// This side aborted it.
+    #[error("aborted by this side")]
+    Aborted,
+    /// The peer reset the connection.
+    #[error("reset by the peer")]
+    Reset,
+    /// The connection failed on the way: the error number of the system.
+    #[error("connection lost (error {0})")]
+    Lost(i32),
+    /// The peer broke the framer's rules.
+    #[error("the peer broke the framing")]
+    Framing,
+    /// The handler, framer or factory panicked; the log has the text.
+    #[error("user code panicked")]
+    Panicked,
+    /// A handler said stop.
+    #[error("stopped by its handler")]
+    Stopped,
+    /// Nothing happened for the idle timeout.
+    #[error("idle for too long")]
+    IdleTimeout,
+    /// No first Message within the handshake timeout.
+    #[error("no message within the handshake timeout")]
+    HandshakeTimeout,
+    /// A Message was begun but not completed in time.
+    #[error("a message was not completed in time")]
+    MessageTimeout,
+    /// The peer did not read what was sent to it in time.
+    #[error("the peer did not read in time")]
+    SendTimeout,
+    /// A limit on connections was reached.
+    #[error("a limit on connections was reached")]
+    Limit,
+    /// The engine was shut down.
+    #[error("the engine was shut down")]
+    Shutdown,
+    /// No connection could be made; the log and the first error have the reason.
+    #[error("no connection could be made (error {0})")]
+    NotConnected(i32),
+}
+
+/// Why [`try_send`](crate::CarrierRef::try_send) did not take a Message.
+#[derive(Debug, thiserror::Error)]
+pub enum TrySendError<T> {
+    /// The bounded queue is full; here is the Message again.
+    #[error("the send queue is full")]
+    Full(T),
+    /// It can never be sent.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+impl From<CloseReason> for Error {
+    fn from(reason: CloseReason) -> Self {
+        Self::Closed(reason)
+    }
+}

@@ -1,0 +1,111 @@
+//! Framers: bytes on the wire <-> typed Messages (draft §4.2; RFC 9622 §9.1.2).
+//!
+//! Above: Carriers and Responders are generic over their Framer. Below: a framer sees plain
+//! slices and an `Output`; it never sees a socket, a clock or the engine. One of the two doors
+//! where users plug in their own code.
+
+mod length_prefixed;
+mod output;
+mod unframed;
+
+pub use length_prefixed::{Endianness, LengthPrefixed, Width};
+pub use output::Output;
+pub use unframed::Unframed;
+
+use crate::message::Detach;
+
+/// Turns bytes into Messages of one type and Messages into bytes.
+///
+/// A fresh clone serves each Carrier, so a framer may keep state between calls. `In` borrows the
+/// input, never the framer: replies are encoded while a received Message is still in use.
+///
+/// ```
+/// use postring::{FrameError, Framer, Message, Output};
+///
+/// /// One byte of length, then the payload.
+/// #[derive(Clone)]
+/// struct Tiny;
+///
+/// impl Framer for Tiny {
+///     type Got = Message<'static>;
+///     type In<'a> = Message<'a>;
+///     type Out<'a> = Message<'a>;
+///
+///     fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Option<(usize, Message<'a>)>, FrameError> {
+///         let Some((&len, rest)) = input.split_first() else { return Ok(None) };
+///         Ok(rest.get(..len.into()).map(|payload| (1 + payload.len(), Message::lent(payload))))
+///     }
+///
+///     fn encode(&mut self, message: Message<'_>, into: &mut Output) -> Result<(), FrameError> {
+///         let len = u8::try_from(message.len())
+///             .map_err(|_| FrameError::TooLong { len: message.len(), len_max: 255 })?;
+///         into.put(&[len]);
+///         into.put_message(&message);
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait Framer: Clone + Send + 'static {
+    /// A received Message, owned.
+    type Got: Send + 'static;
+    /// A received Message that may still lend the receive buffer.
+    type In<'a>: Detach<Owned = Self::Got>;
+    /// What is sent.
+    type Out<'a>: Detach<Owned = Self::Out<'static>>;
+
+    /// Looks for one Message at the start of `input`: how many bytes it took and the Message, or
+    /// `None` if more bytes are needed. Taking no bytes is allowed only together with `None`.
+    ///
+    /// # Errors
+    /// If the bytes can never become a Message; the Carrier ends.
+    fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Option<(usize, Self::In<'a>)>, FrameError>;
+
+    /// Appends the bytes of `message`.
+    ///
+    /// # Errors
+    /// If the Message cannot be expressed; nothing is sent then.
+    fn encode(&mut self, message: Self::Out<'_>, into: &mut Output) -> Result<(), FrameError>;
+
+    /// How many bytes the Message at the start of `input` has in all, as soon as that is known.
+    /// Lets the engine receive a large Message straight into a buffer of its own size.
+    fn needs(&self, input: &[u8]) -> Option<usize> {
+        let _ = input;
+        None
+    }
+
+    /// The last Message of the direction, made when the peer has ended it and `rest` bytes are
+    /// left over (draft §2.2: a byte stream is one Message that is complete at its end). `None`
+    /// if the end carries no Message; a framer whose Messages are delimited reports leftover
+    /// bytes as an error.
+    ///
+    /// # Errors
+    /// If `rest` is the beginning of a Message whose end will never come.
+    fn end(&mut self, rest: usize) -> Result<Option<Self::In<'static>>, FrameError> {
+        if rest == 0 { Ok(None) } else { Err(FrameError::Truncated { len: rest }) }
+    }
+}
+
+/// Why bytes are no Message, or a Message no bytes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The Message is longer than the framer's limit.
+    #[error(
+        "a message of {len} bytes exceeds the framer's limit of {len_max} bytes; raise the limit on both sides or send it in parts"
+    )]
+    TooLong {
+        /// Length of the Message in bytes.
+        len: usize,
+        /// The limit in bytes.
+        len_max: usize,
+    },
+    /// The peer ended in the middle of a Message.
+    #[error("the peer ended {len} bytes into a message")]
+    Truncated {
+        /// Bytes of the unfinished Message that had arrived.
+        len: usize,
+    },
+    /// The bytes or the Message break the framer's own rules.
+    #[error("{0}")]
+    Malformed(String),
+}

@@ -1,0 +1,176 @@
+//! Output: the bytes of Messages on their way to the kernel, large payloads by reference.
+//!
+//! Above: framers append to it, the shard keeps one per connection with bytes to send. Below: a
+//! driver sends its segments. Absent: no I/O; a limit on its length is the caller's to keep.
+
+use bytes::Bytes;
+
+use crate::lending;
+use crate::message::Message;
+
+/// Payloads below this many bytes are copied behind the bytes before them, larger ones sent from
+/// where they lie (`manual::decisions`, D4).
+const SHARE_BYTES_MIN: usize = 8192;
+
+/// Where a [`Framer`](crate::Framer) writes the bytes of a Message.
+#[derive(Default)]
+pub struct Output {
+    copied: Vec<u8>,
+    shared: Vec<Shared>,
+    len: usize,
+}
+
+/// A payload that follows the first `after` copied bytes.
+struct Shared {
+    after: usize,
+    bytes: Bytes,
+}
+
+/// A point to go back to when an encode fails half way.
+#[derive(Clone, Copy)]
+pub(crate) struct Mark {
+    copied: usize,
+    shared: usize,
+    len: usize,
+}
+
+impl Output {
+    /// Appends a copy of `bytes`.
+    #[inline]
+    pub fn put(&mut self, bytes: &[u8]) {
+        self.copied.extend_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    /// Appends the content of `message`, without a copy if it is large and its buffer can be
+    /// shared.
+    #[inline]
+    pub fn put_message(&mut self, message: &Message<'_>) {
+        let bytes = message.bytes();
+        if bytes.len() < SHARE_BYTES_MIN {
+            return self.put(bytes);
+        }
+        match message.owned() {
+            Some(owned) => self.put_shared(owned.clone()),
+            None => match lending::share(bytes, SHARE_BYTES_MIN) {
+                Some(shared) => self.put_shared(shared),
+                None => self.put(bytes),
+            },
+        }
+    }
+
+    /// Appends `bytes`, by reference if they are many.
+    pub fn put_bytes(&mut self, bytes: Bytes) {
+        if bytes.len() < SHARE_BYTES_MIN { self.put(&bytes) } else { self.put_shared(bytes) }
+    }
+
+    fn put_shared(&mut self, bytes: Bytes) {
+        self.len += bytes.len();
+        self.shared.push(Shared { after: self.copied.len(), bytes });
+    }
+
+    /// How many bytes are in it.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True if nothing was put.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { copied: self.copied.len(), shared: self.shared.len(), len: self.len }
+    }
+
+    /// Forgets everything put since `mark`.
+    pub(crate) fn rewind(&mut self, mark: Mark) {
+        self.copied.truncate(mark.copied);
+        self.shared.truncate(mark.shared);
+        self.len = mark.len;
+    }
+
+    /// Empties it and gives back memory above `capacity_max` bytes; what remains is used again.
+    pub(crate) fn reset(&mut self, capacity_max: usize) {
+        self.copied.clear();
+        self.shared.clear();
+        self.len = 0;
+        if self.copied.capacity() > capacity_max {
+            self.copied = Vec::new();
+        }
+    }
+
+    /// True if all bytes are in one piece.
+    #[inline]
+    pub(crate) fn is_contiguous(&self) -> bool {
+        self.shared.is_empty()
+    }
+
+    /// The pieces in order, without the first `skip` bytes; empty pieces are left out.
+    pub(crate) fn segments(&self, skip: usize) -> impl Iterator<Item = &[u8]> {
+        let mut from = 0;
+        let copied_then_shared = self.shared.iter().flat_map(move |shared| {
+            let before = &self.copied[from..shared.after];
+            from = shared.after;
+            [before, &shared.bytes[..]]
+        });
+        let last = self.shared.last().map_or(0, |shared| shared.after);
+        let mut skip = skip;
+        copied_then_shared.chain(std::iter::once(&self.copied[last..])).filter_map(move |piece| {
+            let skipped = skip.min(piece.len());
+            skip -= skipped;
+            let rest = &piece[skipped..];
+            (!rest.is_empty()).then_some(rest)
+        })
+    }
+}
+
+impl std::fmt::Debug for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Output").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn joined(output: &Output, skip: usize) -> Vec<u8> {
+        output.segments(skip).flatten().copied().collect()
+    }
+
+    #[test]
+    fn segments_are_the_bytes_in_order_from_any_point() {
+        let large = Bytes::from(vec![7; SHARE_BYTES_MIN]);
+        let mut output = Output::default();
+        let mut expected = Vec::new();
+        for round in 0..3u8 {
+            output.put(&[round, 1, 2]);
+            output.put_message(&Message::from(large.clone()));
+            expected.extend([round, 1, 2]);
+            expected.extend_from_slice(&large);
+        }
+        output.put(b"end");
+        expected.extend_from_slice(b"end");
+        assert_eq!(output.len(), expected.len());
+        for skip in [0, 1, 2, 3, 4, 8000, 8195, 8196, expected.len() - 1, expected.len()] {
+            assert_eq!(joined(&output, skip), expected[skip..], "skip {skip}");
+        }
+    }
+
+    #[test]
+    fn a_failed_message_leaves_nothing_behind() {
+        let mut output = Output::default();
+        output.put(b"whole");
+        let mark = output.mark();
+        output.put(b"half");
+        output.put_bytes(Bytes::from(vec![0; 2 * SHARE_BYTES_MIN]));
+        output.rewind(mark);
+        assert_eq!(joined(&output, 0), b"whole");
+        assert_eq!(output.len(), 5);
+    }
+}

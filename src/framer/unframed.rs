@@ -1,0 +1,33 @@
+//! Unframed: adds nothing. What the stack delimits is a Message; on a byte stream each direction
+//! is one Message in parts, complete at its end (draft §2.2).
+//!
+//! Absent: no delimiter, no limit: parts are as long as what arrived.
+
+use super::{FrameError, Framer, Output};
+use crate::message::Message;
+
+/// The default framer: no framing at all.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unframed;
+
+impl Framer for Unframed {
+    type Got = Message<'static>;
+    type In<'a> = Message<'a>;
+    type Out<'a> = Message<'a>;
+
+    fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Option<(usize, Message<'a>)>, FrameError> {
+        if input.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some((input.len(), Message::lent(input).partial())))
+    }
+
+    fn encode(&mut self, message: Message<'_>, into: &mut Output) -> Result<(), FrameError> {
+        into.put_message(&message);
+        Ok(())
+    }
+
+    fn end(&mut self, _rest: usize) -> Result<Option<Message<'static>>, FrameError> {
+        Ok(Some(Message::lent(&[])))
+    }
+}

@@ -1,0 +1,15 @@
+//! Postring: the Post Sockets API on a thread-per-core io_uring engine.
+//!
+//! ```text
+//! IN   kernel -> engine -> shard -> framer -> carrier -> application
+//! OUT  application -> carrier -> framer -> shard -> engine -> kernel
+//! ```
+
+mod error;
+mod framer;
+mod lending;
+mod message;
+
+pub use error::{CloseReason, Error, Result, TrySendError};
+pub use framer::{Endianness, FrameError, Framer, LengthPrefixed, Output, Unframed, Width};
+pub use message::{Detach, Message};

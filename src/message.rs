@@ -1,0 +1,195 @@
+//! Message: the unit of communication between applications (draft §2.2).
+//!
+//! Above: handlers and Carriers hand Messages to the application and take them from it. Below:
+//! framers make Messages out of bytes and bytes out of Messages. A Message either lends bytes of
+//! a receive buffer or owns them; `detach` turns the first into the second.
+//! Absent: no I/O, no framing, no socket.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::lending;
+
+/// A Message, or one part of a Message whose end is not known yet (draft §2.2).
+///
+/// `Message<'static>` owns its content and may travel to any thread. A shorter lifetime means that
+/// the content still lies in a receive buffer of the core; [`Detach::detach`] makes it owned, by
+/// copy when it is small and by lease when it is large.
+///
+/// ```
+/// use postring::Message;
+/// let message = Message::from("Hello!");
+/// assert_eq!(message.text().unwrap(), "Hello!");
+/// assert!(message.is_complete());
+/// ```
+#[doc(alias = "MessageContext")]
+pub struct Message<'a> {
+    content: Content<'a>,
+    complete: bool,
+}
+
+enum Content<'a> {
+    Lent(&'a [u8]),
+    Owned(Bytes),
+}
+
+impl Message<'static> {
+    /// A complete Message that owns `content`.
+    pub fn new(content: impl Into<Bytes>) -> Self {
+        Self { content: Content::Owned(content.into()), complete: true }
+    }
+}
+
+impl<'a> Message<'a> {
+    /// A complete Message that lends `content`. Framers use it to hand out what they found.
+    #[inline]
+    #[must_use]
+    pub const fn lent(content: &'a [u8]) -> Self {
+        Self { content: Content::Lent(content), complete: true }
+    }
+
+    /// The same content as one part of a longer Message: more parts follow (draft §2.2, Partial
+    /// Messages).
+    #[must_use]
+    pub fn partial(self) -> Self {
+        Self { complete: false, ..self }
+    }
+
+    /// The content.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        match &self.content {
+            Content::Lent(bytes) => bytes,
+            Content::Owned(bytes) => bytes,
+        }
+    }
+
+    /// The length of the content in bytes.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
+    /// True if the content has no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes().is_empty()
+    }
+
+    /// False while more parts of the same Message follow.
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// The content as text.
+    ///
+    /// # Errors
+    /// If the content is not UTF-8.
+    pub fn text(&self) -> Result<&str, std::str::Utf8Error> {
+        std::str::from_utf8(self.bytes())
+    }
+
+    /// The content as owned bytes: no copy if the Message owns it or its buffer can be leased.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        match self.content {
+            Content::Lent(bytes) => lending::own(bytes),
+            Content::Owned(bytes) => bytes,
+        }
+    }
+
+    /// The owned content, if the Message owns it.
+    pub(crate) const fn owned(&self) -> Option<&Bytes> {
+        match &self.content {
+            Content::Lent(_) => None,
+            Content::Owned(bytes) => Some(bytes),
+        }
+    }
+}
+
+impl fmt::Debug for Message<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = &self.bytes()[..self.len().min(32)];
+        f.debug_struct("Message")
+            .field("len", &self.len())
+            .field("complete", &self.complete)
+            .field("start", &format_args!("{}", shown.escape_ascii()))
+            .finish()
+    }
+}
+
+impl PartialEq for Message<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.complete == other.complete && self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Message<'_> {}
+
+impl Clone for Message<'static> {
+    fn clone(&self) -> Self {
+        let content = match &self.content {
+            Content::Lent(bytes) => Content::Lent(bytes),
+            Content::Owned(bytes) => Content::Owned(bytes.clone()),
+        };
+        Self { content, complete: self.complete }
+    }
+}
+
+impl<'a> From<&'a str> for Message<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::lent(text.as_bytes())
+    }
+}
+
+impl<'a> From<&'a [u8]> for Message<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self::lent(bytes)
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u8; N]> for Message<'a> {
+    fn from(bytes: &'a [u8; N]) -> Self {
+        Self::lent(bytes)
+    }
+}
+
+impl From<Bytes> for Message<'_> {
+    fn from(bytes: Bytes) -> Self {
+        Self { content: Content::Owned(bytes), complete: true }
+    }
+}
+
+impl From<Vec<u8>> for Message<'_> {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { content: Content::Owned(bytes.into()), complete: true }
+    }
+}
+
+impl From<String> for Message<'_> {
+    fn from(text: String) -> Self {
+        Self { content: Content::Owned(text.into()), complete: true }
+    }
+}
+
+/// What can leave its core: the owned form of a value that may lend a receive buffer.
+pub trait Detach {
+    /// The owned form.
+    type Owned: Send + 'static;
+
+    /// Makes the value owned; content that a buffer can be leased for is not copied.
+    fn detach(self) -> Self::Owned;
+}
+
+impl Detach for Message<'_> {
+    type Owned = Message<'static>;
+
+    fn detach(self) -> Message<'static> {
+        let complete = self.complete;
+        Message { content: Content::Owned(self.into_bytes()), complete }
+    }
+}
