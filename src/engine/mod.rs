@@ -4,3 +4,4 @@
 //! Absent: protocols, Messages and Carriers; `unsafe` (it lives in `kernel`).
 
 pub(crate) mod metrics;
+pub(crate) mod timers;
