@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::{Condvar, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::*;
 
@@ -159,8 +159,11 @@ fn value(name: usize, n: u64) -> (usize, u64) {
 
 fn post_all(name: usize, count: u64, mut post: impl FnMut((usize, u64)) -> bool) {
     let mut dice = Dice(0x9e37_79b9 + name as u64);
+    // If the core gives up, so do we: the test must end.
+    let deadline = Instant::now() + 3 * LOST;
     for n in 0..count {
         while !post(value(name, n)) {
+            assert!(Instant::now() < deadline, "nobody empties the mailbox");
             thread::yield_now();
         }
         match dice.roll(400) {
@@ -216,34 +219,81 @@ fn no_wake_is_lost_between_many_threads_and_a_parking_core() {
     assert!(bell.rings() <= parks, "{} rings for {parks} parks", bell.rings());
 }
 
-#[test]
-fn a_wake_without_a_value_shows_what_was_done_before_it() {
-    const ROUNDS: u64 = 20_000;
-    let (mailbox, bell) = mailbox::<()>(1);
-    let (asked, answered) = (AtomicU64::new(0), AtomicU64::new(0));
+fn wait_for(round: u64, counter: &AtomicU64) {
+    for tries in 1_u64.. {
+        if counter.load(Ordering::Acquire) >= round {
+            break;
+        }
+        if tries.is_multiple_of(1000) {
+            thread::yield_now();
+        }
+    }
+}
+
+/// One knock (a post or a wake) against one park, again and again, both let go at once with a
+/// small random delay. A park that was not refused must have been followed by a ring.
+fn knock_against_park(knock: impl Fn(&Postbox<()>, &Lane<()>, &StickyBell) + Send) {
+    const ROUNDS: u64 = 100_000;
+    let (mut mailbox, bell) = mailbox(1);
+    let (postbox, lane) = (mailbox.postbox(), mailbox.add_lane(1));
+    let (begun, prepared, knocked) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let (mut refused, mut slept, mut lost, mut unseen) = (0, 0, 0, 0);
     thread::scope(|scope| {
-        let postbox = mailbox.postbox();
-        let (asked, answered) = (&asked, &answered);
+        let (begun, prepared, knocked, bell) = (&begun, &prepared, &knocked, &*bell);
         scope.spawn(move || {
+            let mut dice = Dice(3);
             for round in 1..=ROUNDS {
-                asked.store(round, Ordering::Relaxed);
-                postbox.wake();
-                while answered.load(Ordering::Relaxed) < round {
-                    thread::yield_now();
-                }
+                let delay = dice.roll(24);
+                wait_for(round, begun);
+                (0..delay).for_each(|_| std::hint::spin_loop());
+                prepared.store(round, Ordering::Relaxed);
+                knock(&postbox, &lane, bell);
+                knocked.store(round, Ordering::Release);
             }
         });
-        let mut last = 0;
-        while last < ROUNDS {
-            last = asked.load(Ordering::Relaxed);
-            answered.store(last, Ordering::Relaxed);
-            if last < ROUNDS && mailbox.park() {
-                assert!(bell.sleep(), "the wake of round {} was lost", last + 1);
+        let mut dice = Dice(5);
+        for round in 1..=ROUNDS {
+            let (delay, rings) = (dice.roll(24), bell.rings());
+            begun.store(round, Ordering::Release);
+            (0..delay).for_each(|_| std::hint::spin_loop());
+            let parked = mailbox.park();
+            while !parked && mailbox.pop().is_some() {}
+            let seen = prepared.load(Ordering::Relaxed);
+            wait_for(round, knocked);
+            if parked {
+                slept += 1;
+                lost += u64::from(bell.rings() == rings);
                 mailbox.unpark();
+                while mailbox.pop().is_some() {}
+            } else {
+                refused += 1;
+                unseen += u64::from(seen != round);
             }
-            bell.clear();
         }
     });
+    // Counted and not asserted above: the producer would wait for the next round for ever.
+    assert_eq!((lost, unseen), (0, 0), "slept {slept}, refused {refused} of {ROUNDS} rounds");
+    let may_race = thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1);
+    assert!(!may_race || slept > 0 && refused > 0, "never raced: slept {slept}, refused {refused}");
+}
+
+#[test]
+fn no_single_post_is_overheard() {
+    knock_against_park(|postbox, _, _| postbox.post(()).expect("the queue was emptied"));
+}
+
+#[test]
+fn no_single_post_to_a_lane_is_overheard() {
+    knock_against_park(|_, lane, bell| {
+        if lane.post(()).expect("the lane was emptied") {
+            bell.ring();
+        }
+    });
+}
+
+#[test]
+fn a_wake_without_a_value_shows_what_was_done_before_it() {
+    knock_against_park(|postbox, _, _| postbox.wake());
 }
 
 #[test]
