@@ -6,3 +6,4 @@
 pub(crate) mod mailbox;
 pub(crate) mod metrics;
 pub(crate) mod timers;
+pub(crate) mod topology;
