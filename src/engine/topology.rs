@@ -169,6 +169,12 @@ pub(crate) fn pin(cpu: usize) -> bool {
     affinity::pin(cpu)
 }
 
+/// How many CPUs this process may use, pinned as the calling thread may be; at least 1.
+pub(crate) fn cpu_count() -> usize {
+    let available = || thread::available_parallelism().map_or(1, |cpus| cpus.get());
+    affinity::count_at_start().unwrap_or_else(available)
+}
+
 /// Lets the calling thread run wherever the process was allowed to when the first plan was made.
 /// Threads inherit the binding of the thread that starts them, so helpers call this first.
 pub(crate) fn unpin() {
@@ -197,6 +203,10 @@ mod affinity {
         cpu < CpuSet::MAX_CPU && core_affinity::set_for_current(CoreId { id: cpu })
     }
 
+    pub(super) fn count_at_start() -> Option<usize> {
+        AT_START.get().map(|set| set.count() as usize).filter(|count| *count > 0)
+    }
+
     pub(super) fn unpin() {
         if let Some(set) = AT_START.get()
             && let Err(error) = sched_setaffinity(None, set)
@@ -214,6 +224,10 @@ mod affinity {
 
     pub(super) fn pin(_cpu: usize) -> bool {
         false
+    }
+
+    pub(super) fn count_at_start() -> Option<usize> {
+        None
     }
 
     pub(super) fn unpin() {}

@@ -153,15 +153,17 @@ fn a_thread_is_pinned_and_unpinned() {
     let nothing = Root::new("pin", &[]);
     let plan = plan(None, &nothing.0).unwrap();
     let last = plan.cpus.last().copied().flatten().expect("Linux names the allowed CPUs");
+    let cpus = plan.cpus.len();
     let seen = thread::spawn(move || {
         assert!(pin(last));
         let pinned = sched_getaffinity(None).unwrap();
+        assert_eq!(cpu_count(), cpus, "counted as if not pinned");
         unpin();
         (pinned, sched_getaffinity(None).unwrap())
     });
     let (pinned, unpinned) = seen.join().unwrap();
     assert!(pinned.count() == 1 && pinned.is_set(last));
-    assert_eq!(unpinned.count() as usize, plan.cpus.len());
+    assert_eq!(unpinned.count() as usize, cpus);
     assert!(!pin(1 << 20), "no such CPU");
 }
 
