@@ -12,6 +12,7 @@ mod lending;
 mod message;
 
 pub use engine::metrics::{CoreSnapshot, Metrics};
+pub use engine::offload::{Offload, offload};
 pub use error::{CloseReason, Error, Result, TrySendError};
 pub use framer::{Endianness, FrameError, Framer, LengthPrefixed, Output, Unframed, Width};
 pub use message::{Detach, Message};

@@ -5,4 +5,6 @@
 
 pub(crate) mod mailbox;
 pub(crate) mod metrics;
+pub(crate) mod offload;
 pub(crate) mod timers;
+pub(crate) mod topology;
