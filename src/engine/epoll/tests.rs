@@ -318,6 +318,41 @@ fn accepts_of_one_turn_are_bounded_and_a_shut_listener_ends() {
     assert!(is_quiet(&mut driver));
 }
 
+/// Runs in a process of its own, because the limit on descriptors is the process's.
+#[test]
+fn a_listener_without_descriptors_rests_and_goes_on() {
+    const CHILD: &str = "POSTRING_TEST_WITHOUT_DESCRIPTORS";
+    if std::env::var_os(CHILD).is_none() {
+        let name = "engine::epoll::tests::a_listener_without_descriptors_rests_and_goes_on";
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--test-threads", "1"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+        return;
+    }
+    let mut driver = driver();
+    let address = listening(&mut driver, A);
+    let _waiting = TcpStream::connect(address).unwrap();
+    let free = std::fs::File::open("/dev/null").unwrap();
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let whole = limit;
+    // Descriptors are given out lowest first: none is free below this one.
+    limit.current = Some(u64::try_from(std::os::fd::AsRawFd::as_raw_fd(&free)).unwrap() + 1);
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+    let begin = Instant::now();
+    assert!(is_quiet(&mut driver));
+    assert_eq!(driver.metrics.accept_errors.get(), 1);
+    assert!(is_quiet(&mut driver), "it does not try again at once");
+    assert_eq!(driver.metrics.accept_errors.get(), 1);
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, whole).unwrap();
+    expect!(&mut driver, Seen::Other(Completion::Accepted { token: A, .. }));
+    assert!(begin.elapsed() >= Duration::from_millis(100));
+    driver.submit(Operation::StopAccept { token: A });
+    expect!(&mut driver, Seen::Other(Completion::AcceptEnded { error: None, .. }));
+}
+
 #[test]
 fn connecting_succeeds_or_says_why_not() {
     let mut driver = driver();
