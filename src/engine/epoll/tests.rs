@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use bytes::Bytes;
 
 use super::*;
-use crate::engine::operation::SocketAddress;
+use crate::engine::operation::{Errno, SocketAddress};
 use crate::engine::socket::ListenOptions;
 use crate::framer::Output;
 
@@ -209,6 +209,12 @@ fn an_exact_receive_fills_the_buffer_it_was_given() {
     driver.submit(Operation::StopReceive { token: A });
     expect!(&mut driver, Seen::Other(Completion::ReceivedExact { result: Err(_), .. }));
     driver.submit(exact(true, 100));
+    peer.write_all(b"part").unwrap();
+    driver.turn(Patience::Sleep(PATIENCE)).unwrap();
+    assert!(driver.next().is_none());
+    driver.submit(Operation::StopReceive { token: A });
+    expect!(&mut driver, Seen::Other(Completion::ReceivedExact { result: Ok(4), .. }));
+    driver.submit(exact(true, 100));
     peer.write_all(b"last").unwrap();
     drop(peer);
     expect!(&mut driver, Seen::Other(Completion::ReceivedExact { result: Ok(4), .. }));
@@ -246,11 +252,14 @@ fn a_close_answers_everything_under_way_and_says_closed_last() {
     driver.submit(Operation::Receive { token: A, credit: 100 });
     driver.submit(Operation::Send { token: A, output: output(&[&large]), sent: 0 });
     driver.submit(Operation::Close { token: A, reset: true });
-    let mut seen = [next(&mut driver), next(&mut driver), next(&mut driver)].into_iter();
+    // The shard has not heard of the close yet.
+    driver.submit(Operation::Receive { token: A, credit: 100 });
+    let mut seen = [(); 4].map(|()| next(&mut driver)).into_iter();
     assert_eq!(ended(seen.next().unwrap()), ReceiveEnd::Stopped);
     let canceled = Errno(SystemErrno::CANCELED.raw_os_error());
     assert!(matches!(seen.next(), Some(Seen::Other(Completion::Sent { result: Err(error), .. }))
         if error == canceled));
+    assert_eq!(ended(seen.next().unwrap()), ReceiveEnd::Failed(canceled));
     assert!(matches!(seen.next(), Some(Seen::Other(Completion::Closed { token: A }))));
     let error = peer.read_to_end(&mut Vec::new()).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
