@@ -5,11 +5,13 @@
 //! OUT  application -> carrier -> framer -> shard -> engine -> kernel
 //! ```
 
+mod engine;
 mod error;
 mod framer;
 mod lending;
 mod message;
 
+pub use engine::metrics::{CoreSnapshot, Metrics};
 pub use error::{CloseReason, Error, Result, TrySendError};
 pub use framer::{Endianness, FrameError, Framer, LengthPrefixed, Output, Unframed, Width};
 pub use message::{Detach, Message};

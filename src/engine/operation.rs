@@ -36,8 +36,9 @@ pub(crate) enum Operation {
     StopAccept { token: Token },
     /// Connects; answered by `Connected`.
     Connect { token: Token, address: SocketAddress },
-    /// Receives into buffers of the driver's pool until about `credit` bytes came (it may overshoot
-    /// by one buffer), the peer ended or `StopReceive`; answered by `Received`s, then `ReceiveEnded`.
+    /// Receives into buffers of the driver's pool until about `credit` bytes came (it may
+    /// overshoot by one buffer), the peer ended or `StopReceive`; answered by `Received`s, then
+    /// `ReceiveEnded`.
     Receive { token: Token, credit: usize },
     /// Ends a receive early; `ReceiveEnded` (or `ReceivedExact`) still comes, exactly once.
     StopReceive { token: Token },

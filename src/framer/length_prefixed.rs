@@ -66,10 +66,14 @@ impl LengthPrefixed {
         Self { endianness, ..self }
     }
 
-    /// Sets the longest payload, in bytes, that is sent or received; default 16 MiB.
+    /// Sets the longest payload, in bytes, that is sent or received; default 16 MiB. The length
+    /// field counts towards what a `usize` can say: the last 8 lengths below `usize::MAX` are out
+    /// of reach.
     #[must_use]
     pub const fn len_max(self, len_max: usize) -> Self {
-        Self { len_max, ..self }
+        // A whole frame must have a length too, or `needs` would overflow on a hostile header.
+        let reachable = usize::MAX - 8;
+        Self { len_max: if len_max < reachable { len_max } else { reachable }, ..self }
     }
 
     const fn header_len(self) -> usize {

@@ -21,6 +21,7 @@ use crate::message::Detach;
 ///
 /// ```
 /// use postring::{FrameError, Framer, Message, Output};
+/// type Found<'a> = Option<(usize, Message<'a>)>;
 ///
 /// /// One byte of length, then the payload.
 /// #[derive(Clone)]
@@ -31,7 +32,7 @@ use crate::message::Detach;
 ///     type In<'a> = Message<'a>;
 ///     type Out<'a> = Message<'a>;
 ///
-///     fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Option<(usize, Message<'a>)>, FrameError> {
+///     fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Found<'a>, FrameError> {
 ///         let Some((&len, rest)) = input.split_first() else { return Ok(None) };
 ///         Ok(rest.get(..len.into()).map(|payload| (1 + payload.len(), Message::lent(payload))))
 ///     }
@@ -91,7 +92,8 @@ pub trait Framer: Clone + Send + 'static {
 pub enum FrameError {
     /// The Message is longer than the framer's limit.
     #[error(
-        "a message of {len} bytes exceeds the framer's limit of {len_max} bytes; raise the limit on both sides or send it in parts"
+        "a message of {len} bytes exceeds the framer's limit of {len_max} bytes; \
+         raise the limit on both sides or send it in parts"
     )]
     TooLong {
         /// Length of the Message in bytes.

@@ -83,6 +83,12 @@ impl Output {
         self.len == 0
     }
 
+    /// All the bytes in one piece, copied: what the peer will see. For the tests of a framer.
+    #[must_use]
+    pub fn to_vec(&self) -> Vec<u8> {
+        self.segments(0).flatten().copied().collect()
+    }
+
     pub(crate) fn mark(&self) -> Mark {
         Mark { copied: self.copied.len(), shared: self.shared.len(), len: self.len }
     }

@@ -1,0 +1,80 @@
+//! The house rules as tests: a broken rule names the file, the line and what to do.
+//!
+//! Below: `rules` and `imports` hold the rules, `source` reads the tree. Absent: what rustfmt,
+//! rustc and clippy check; `src/manual/style.rs` is the page that says all of it in prose.
+
+mod imports;
+mod rules;
+mod source;
+
+use rules::Finding;
+use source::{Source, tree};
+
+fn assert_none(findings: &[Finding]) {
+    let list: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    assert!(list.is_empty(), "\n{}\n", list.join("\n"));
+}
+
+fn holds(rule: impl Fn(&[Source]) -> Vec<Finding>) {
+    assert_none(&rule(&tree()));
+}
+
+#[test]
+fn every_file_opens_with_its_job() {
+    holds(rules::heads);
+}
+
+#[test]
+fn files_have_at_most_500_lines() {
+    holds(rules::file_lengths);
+}
+
+#[test]
+fn lines_have_at_most_100_columns() {
+    holds(rules::line_widths);
+}
+
+#[test]
+fn unsafe_stands_in_the_kernel_only() {
+    holds(rules::unsafe_inside_the_fence);
+}
+
+#[test]
+fn the_fence_has_one_gate() {
+    holds(rules::one_gate);
+}
+
+#[test]
+fn safety_comments_cite_an_invariant() {
+    holds(rules::safety_comments_cite);
+}
+
+#[test]
+fn imports_go_one_way() {
+    holds(imports::direction);
+}
+
+#[test]
+fn tools_use_the_public_api_and_forbid_unsafe() {
+    holds(rules::tools_stand_outside);
+}
+
+#[test]
+fn time_is_an_argument_outside_the_engine() {
+    holds(rules::clocks);
+}
+
+#[test]
+fn nothing_is_half_done() {
+    holds(rules::leftovers);
+}
+
+#[test]
+fn the_manual_names_every_limit() {
+    holds(rules::manual_names_every_limit);
+}
+
+#[test]
+fn the_top_level_holds_only_known_rooms() {
+    assert_none(&rules::top_level());
+}
