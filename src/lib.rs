@@ -5,12 +5,14 @@
 //! OUT  application -> carrier -> framer -> shard -> engine -> kernel
 //! ```
 
+mod address;
 mod engine;
 mod error;
 mod framer;
 mod lending;
 mod message;
 
+pub use address::Address;
 pub use engine::metrics::{CoreSnapshot, Metrics};
 pub use engine::offload::{Offload, offload};
 pub use error::{CloseReason, Error, Result, TrySendError};

@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::mailbox::Bell;
+
 /// A handle of the bell; clones ring the same one.
 #[derive(Debug, Clone)]
 pub(crate) struct EventBell(Arc<OwnedFd>);
@@ -34,6 +36,12 @@ impl EventBell {
     /// Ends the ringing; true if it rang.
     pub(crate) fn answer(&self) -> bool {
         rustix::io::read(&*self.0, &mut [0; 8]).is_ok()
+    }
+}
+
+impl Bell for EventBell {
+    fn ring(&self) {
+        Self::ring(self);
     }
 }
 

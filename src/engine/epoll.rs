@@ -17,6 +17,7 @@ mod entry;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -27,11 +28,11 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno as SystemErrno;
 
 use self::accepting::ACCEPTS_MAX;
-use self::entry::{Accepting, Completions, Entry, Interest};
+use self::entry::{Accepting, CANCELED, Completions, Entry, Interest};
 use super::bell::EventBell;
 use super::driver::{BufferPlan, Patience};
 use super::metrics::CoreMetrics;
-use super::operation::{Completion, Data, Errno, Operation, ReceiveEnd, Token};
+use super::operation::{Completion, Data, Operation, ReceiveEnd, Token};
 use super::socket::Socket;
 
 const HOT_BYTES: usize = 256 * 1024;
@@ -53,6 +54,8 @@ pub(crate) struct EpollDriver {
     /// Listeners that rest, and until when.
     resting: Vec<(Instant, Token)>,
     done: Completions,
+    /// Tokens whose last word is said after all that is in `done`.
+    closed: VecDeque<Token>,
     events: Vec<epoll::Event>,
     event_next: usize,
     hot: Box<[u8]>,
@@ -77,6 +80,7 @@ impl EpollDriver {
             changed: Vec::new(),
             resting: Vec::new(),
             done: Completions::new(),
+            closed: VecDeque::new(),
             events: Vec::with_capacity(EVENTS_MAX),
             event_next: 0,
             hot: vec![0; HOT_BYTES].into_boxed_slice(),
@@ -136,12 +140,13 @@ impl EpollDriver {
         if self.done.is_empty() && self.done.capacity() > DONE_KEPT {
             self.done = Completions::new();
         }
+        let is_idle = self.done.is_empty() && self.closed.is_empty();
         match patience {
-            Patience::Sleep(longest) if self.done.is_empty() && !longest.is_zero() => {
+            Patience::Sleep(longest) if is_idle && !longest.is_zero() => {
                 self.metrics.sleeps.add(1);
                 self.poll(self.until_rested(longest))
             }
-            Patience::Spin(longest) if self.done.is_empty() => self.spin(longest),
+            Patience::Spin(longest) if is_idle => self.spin(longest),
             _ => self.poll(Duration::ZERO),
         }
     }
@@ -150,13 +155,14 @@ impl EpollDriver {
     #[inline]
     pub(crate) fn next(&mut self) -> Option<Completion> {
         loop {
-            let completion = match self.done.pop_front() {
-                Some(completion) => Some(completion),
-                None => {
-                    let event = *self.events.get(self.event_next)?;
-                    self.event_next += 1;
-                    self.take_event(event)
-                }
+            let completion = if let Some(completion) = self.done.pop_front() {
+                Some(completion)
+            } else if let Some(token) = self.closed.pop_front() {
+                Some(Completion::Closed { token })
+            } else {
+                let event = *self.events.get(self.event_next)?;
+                self.event_next += 1;
+                self.take_event(event)
             };
             if completion.is_some() {
                 self.metrics.completions.add(1);
@@ -207,7 +213,7 @@ impl EpollDriver {
                 let _ = epoll::delete(&self.epoll, socket.as_fd());
             }
         }
-        self.done.push_back(Completion::Closed { token });
+        self.closed.push_back(token);
     }
 
     fn note_change(&mut self, token: Token) {
@@ -327,21 +333,20 @@ fn token_of(operation: &Operation) -> Token {
     }
 }
 
-/// Answers an operation for a Token that has no socket, or no longer. What needs no answer, or
-/// had its last one, gets none.
+/// Answers an operation for a Token that has no socket any longer as cancelled: it was asked
+/// before its `Closed` was heard. What needs no answer, or had its last one, gets none.
 fn refuse(operation: Operation, done: &mut Completions) {
-    let none = Errno(SystemErrno::BADF.raw_os_error());
     done.push_back(match operation {
-        Operation::Accept { token } => Completion::AcceptEnded { token, error: Some(none) },
-        Operation::Connect { token, .. } => Completion::Connected { token, result: Err(none) },
+        Operation::Accept { token } => Completion::AcceptEnded { token, error: Some(CANCELED) },
+        Operation::Connect { token, .. } => Completion::Connected { token, result: Err(CANCELED) },
         Operation::Receive { token, .. } => {
-            Completion::ReceiveEnded { token, end: ReceiveEnd::Failed(none) }
+            Completion::ReceiveEnded { token, end: ReceiveEnd::Failed(CANCELED) }
         }
         Operation::ReceiveExact { token, buffer, .. } => {
-            Completion::ReceivedExact { token, buffer, result: Err(none) }
+            Completion::ReceivedExact { token, buffer, result: Err(CANCELED) }
         }
         Operation::Send { token, output, .. } => {
-            Completion::Sent { token, output, result: Err(none) }
+            Completion::Sent { token, output, result: Err(CANCELED) }
         }
         Operation::Attach { .. }
         | Operation::StopAccept { .. }

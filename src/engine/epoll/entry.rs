@@ -18,7 +18,7 @@ use crate::framer::Output;
 
 /// Pieces of an Output that one system call takes.
 const SEGMENTS_MAX: usize = 64;
-const CANCELED: Errno = Errno(SystemErrno::CANCELED.raw_os_error());
+pub(super) const CANCELED: Errno = Errno(SystemErrno::CANCELED.raw_os_error());
 
 pub(super) type Completions = VecDeque<Completion>;
 
@@ -249,9 +249,13 @@ impl Entry {
         done.push_back(Completion::ReceiveEnded { token, end });
     }
 
+    /// Gives the buffer back; on an error as it was, because its connection is of no more use.
     fn end_exact(&mut self, token: Token, result: Result<usize, Errno>, done: &mut Completions) {
         if let Reading::Exact(exact) = std::mem::take(&mut self.reading) {
-            let buffer = exact.buffer;
+            let Exact { mut buffer, before, .. } = *exact;
+            if result.is_err() {
+                buffer.truncate(before);
+            }
             done.push_back(Completion::ReceivedExact { token, buffer, result });
         }
     }

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use bytes::Bytes;
 
 use super::*;
-use crate::engine::operation::SocketAddress;
+use crate::engine::operation::{Errno, SocketAddress};
 use crate::engine::socket::ListenOptions;
 use crate::framer::Output;
 
@@ -209,6 +209,12 @@ fn an_exact_receive_fills_the_buffer_it_was_given() {
     driver.submit(Operation::StopReceive { token: A });
     expect!(&mut driver, Seen::Other(Completion::ReceivedExact { result: Err(_), .. }));
     driver.submit(exact(true, 100));
+    peer.write_all(b"part").unwrap();
+    driver.turn(Patience::Sleep(PATIENCE)).unwrap();
+    assert!(driver.next().is_none());
+    driver.submit(Operation::StopReceive { token: A });
+    expect!(&mut driver, Seen::Other(Completion::ReceivedExact { result: Ok(4), .. }));
+    driver.submit(exact(true, 100));
     peer.write_all(b"last").unwrap();
     drop(peer);
     expect!(&mut driver, Seen::Other(Completion::ReceivedExact { result: Ok(4), .. }));
@@ -246,11 +252,14 @@ fn a_close_answers_everything_under_way_and_says_closed_last() {
     driver.submit(Operation::Receive { token: A, credit: 100 });
     driver.submit(Operation::Send { token: A, output: output(&[&large]), sent: 0 });
     driver.submit(Operation::Close { token: A, reset: true });
-    let mut seen = [next(&mut driver), next(&mut driver), next(&mut driver)].into_iter();
+    // The shard has not heard of the close yet.
+    driver.submit(Operation::Receive { token: A, credit: 100 });
+    let mut seen = [(); 4].map(|()| next(&mut driver)).into_iter();
     assert_eq!(ended(seen.next().unwrap()), ReceiveEnd::Stopped);
     let canceled = Errno(SystemErrno::CANCELED.raw_os_error());
     assert!(matches!(seen.next(), Some(Seen::Other(Completion::Sent { result: Err(error), .. }))
         if error == canceled));
+    assert_eq!(ended(seen.next().unwrap()), ReceiveEnd::Failed(canceled));
     assert!(matches!(seen.next(), Some(Seen::Other(Completion::Closed { token: A }))));
     let error = peer.read_to_end(&mut Vec::new()).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
@@ -316,6 +325,41 @@ fn accepts_of_one_turn_are_bounded_and_a_shut_listener_ends() {
     copy.shutdown_both().unwrap();
     expect!(&mut driver, Seen::Other(Completion::AcceptEnded { token: A, error: Some(_) }));
     assert!(is_quiet(&mut driver));
+}
+
+/// Runs in a process of its own, because the limit on descriptors is the process's.
+#[test]
+fn a_listener_without_descriptors_rests_and_goes_on() {
+    const CHILD: &str = "POSTRING_TEST_WITHOUT_DESCRIPTORS";
+    if std::env::var_os(CHILD).is_none() {
+        let name = "engine::epoll::tests::a_listener_without_descriptors_rests_and_goes_on";
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--test-threads", "1"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+        return;
+    }
+    let mut driver = driver();
+    let address = listening(&mut driver, A);
+    let _waiting = TcpStream::connect(address).unwrap();
+    let free = std::fs::File::open("/dev/null").unwrap();
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let whole = limit;
+    // Descriptors are given out lowest first: none is free below this one.
+    limit.current = Some(u64::try_from(std::os::fd::AsRawFd::as_raw_fd(&free)).unwrap() + 1);
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+    let begin = Instant::now();
+    assert!(is_quiet(&mut driver));
+    assert_eq!(driver.metrics.accept_errors.get(), 1);
+    assert!(is_quiet(&mut driver), "it does not try again at once");
+    assert_eq!(driver.metrics.accept_errors.get(), 1);
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, whole).unwrap();
+    expect!(&mut driver, Seen::Other(Completion::Accepted { token: A, .. }));
+    assert!(begin.elapsed() >= Duration::from_millis(100));
+    driver.submit(Operation::StopAccept { token: A });
+    expect!(&mut driver, Seen::Other(Completion::AcceptEnded { error: None, .. }));
 }
 
 #[test]
