@@ -8,6 +8,8 @@
 mod error;
 mod framer;
 mod lending;
+#[cfg(doc)]
+pub mod manual;
 mod message;
 
 pub use error::{CloseReason, Error, Result, TrySendError};
