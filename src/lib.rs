@@ -10,6 +10,8 @@ mod engine;
 mod error;
 mod framer;
 mod lending;
+#[cfg(doc)]
+pub mod manual;
 mod message;
 
 pub use address::Address;

@@ -75,6 +75,14 @@ fn the_manual_names_every_limit() {
 }
 
 #[test]
+fn the_manual_names_every_ci_job() {
+    let read = |path| std::fs::read_to_string(source::root().join(path));
+    let script = read(".ci/run").expect("the one door exists");
+    let page = read("src/manual/ci.rs").expect("the door has its page");
+    assert_none(&rules::manual_names_every_job(&script, &page));
+}
+
+#[test]
 fn the_top_level_holds_only_known_rooms() {
     assert_none(&rules::top_level());
 }

@@ -214,6 +214,21 @@ pub(crate) fn manual_names_every_limit(sources: &[Source]) -> Vec<Finding> {
     unnamed.map(|(line, name)| Finding::new(limits, line, wrong(name))).collect()
 }
 
+/// The manual's page says of every CI job what it is for, and of no other.
+pub(crate) fn manual_names_every_job(script: &str, page: &str) -> Vec<Finding> {
+    let list = script.split_once("JOBS=(").and_then(|(_, rest)| rest.split_once(')'));
+    let jobs: Vec<&str> = list.map_or("", |(list, _)| list).split_whitespace().collect();
+    let items = page.lines().filter_map(|line| line.strip_prefix("//! - `")?.split_once("`: "));
+    let named: Vec<&str> = items.map(|(name, _)| name).collect();
+    let unnamed = jobs.iter().filter(|job| !named.contains(job));
+    let stale = named.iter().filter(|name| !jobs.contains(name));
+    let finding = |name: &&str| {
+        let wrong = format!("`{name}` stands in one of .ci/run and this page, not in both");
+        Finding::of_file("src/manual/ci.rs", wrong)
+    };
+    unnamed.chain(stale).map(finding).collect()
+}
+
 /// What stands at the top of the tree says how the parts are found: nothing else may appear.
 pub(crate) fn top_level() -> Vec<Finding> {
     const KNOWN: [&str; 17] = [
@@ -304,6 +319,14 @@ mod tests {
         let places = ["src/shard/mod.rs:1", "src/kernel/mod.rs:1", "src/kernel/mod.rs:1"];
         assert_eq!(lines(&one_gate(&bad)), places);
         assert_eq!(lines(&unsafe_inside_the_fence(&bad)), ["src/shard/mod.rs:2"]);
+    }
+
+    #[test]
+    fn jobs_and_their_page_are_compared_both_ways() {
+        let page = "//! - `fmt`: Layout.\n//! - `gone`: Stale.\n";
+        let findings = manual_names_every_job("JOBS=(fmt\n      new)\n", page);
+        let named: Vec<_> = findings.iter().map(|finding| &finding.wrong[..6]).collect();
+        assert_eq!(named, ["`new` ", "`gone`"]);
     }
 
     #[test]

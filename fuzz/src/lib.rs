@@ -1,0 +1,30 @@
+//! Fuzz targets: one function per parser of foreign bytes, each a property that must hold for
+//! every input whatever.
+//!
+//! Above: `fuzz_targets/NAME.rs` feeds the function from libFuzzer (`cargo +nightly fuzz run
+//! NAME`) or from one file (`cargo run --bin NAME -- FILE`, any toolchain); `tests/corpus.rs` runs
+//! every file of `corpus/NAME/` through it in CI. Below: the public API of `postring`.
+//! Absent: sockets, threads, clocks: a target is a pure function of its input.
+//!
+//! A new target is a module with a `pub fn`, a line in [`TARGETS`], a file in `fuzz_targets/`, a
+//! `[[bin]]` in `Cargo.toml` and a small corpus of inputs that reach different branches.
+
+#![forbid(unsafe_code)]
+
+mod length_prefixed;
+
+pub use length_prefixed::length_prefixed;
+
+/// Every target by its name, which is that of its corpus folder and of its program.
+pub const TARGETS: [(&str, fn(&[u8])); 1] = [("length_prefixed", length_prefixed)];
+
+/// The body of a target's program outside `cargo fuzz`: runs the files named on the command line.
+///
+/// # Panics
+/// If the property does not hold for one of them, or a file cannot be read.
+pub fn run_files(target: fn(&[u8])) {
+    for path in std::env::args_os().skip(1) {
+        let input = std::fs::read(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+        target(&input);
+    }
+}

@@ -1,0 +1,101 @@
+//! Decisions, numbered, with what decided them. A number is never used twice; a decision that
+//! falls stays, with its successor named.
+//!
+//! The figures are medians of small programs on Linux 6.18, two cores, in November 2026. The
+//! machine was shared: the shape is what counts, measure again before you rely on a value.
+//!
+//! # D1: one ring per thread, one thread per core
+//!
+//! A connection lives and dies on the core that accepted it; its state needs no lock and its
+//! bytes stay in one cache. Rings are made for a single submitter, so a shared one would have to
+//! bring back the lock that the design saves. Load is spread when a connection is accepted, not
+//! later. *Falls if* servers turn out to be so uneven that moving live connections pays.
+//!
+//! # D2: the set of posted receive buffers is short
+//!
+//! The kernel takes posted buffers in order, so all of them are touched in turn: what is posted is
+//! what has to stay in the cache. Spare buffers are a stack, but handing the hottest one back
+//! first helps only once it is posted; keeping the queue short is what works. Too short a queue
+//! starves: forty flooding sockets with 64 posted buffers of 4 KiB and no credit ran dry
+//! 15 979 times; with a credit of one buffer each, or of two with 128 posted, never. Arming 200
+//! receives in one system call ran dry 55 036 times, since arming itself receives at once. One
+//! socket posts up to 33 completions in a call. Hence the bound, checked at the start:
+//! posted ≥ (20 + receives armed per call) × ⌈credit ÷ buffer⌉, with armed receives capped.
+//!
+//! # D3: payloads from 2 KiB are leased, smaller ones copied
+//!
+//! Making a received Message owned costs, in nanoseconds:
+//!
+//! | payload | copy | lease |
+//! |---|---|---|
+//! | 64 B | 13 | 53 to 55 |
+//! | 1 KiB | 20 | 53 to 55 |
+//! | 2 KiB | 51 | 53 to 55 |
+//! | 4 000 B | 67 | 53 to 55 |
+//!
+//! The lines cross at about 2 KiB. Besides, a lease of 64 bytes keeps a whole buffer from the pool,
+//! so below the crossing a copy is better twice over. When the pool is nearly empty, large
+//! payloads are copied too, and counted.
+//!
+//! # D4: payloads from 8 KiB are sent from where they lie
+//!
+//! Below that a payload is copied behind its header, so that a turn's replies are one piece of
+//! memory and one plain send. Above, it is a piece of its own in a list, without a copy. The
+//! limit is an estimate from D3's figures (copying 4 000 bytes costs 67 ns and grows with the
+//! length, a shared piece costs the lease and a longer list for the kernel to walk), not yet a
+//! measurement of the send path; change `SHARE_BYTES_MIN` with a figure and write it here.
+//!
+//! # D5: waiting is a named choice
+//!
+//! No way of waiting wins everywhere. One connection, one request at a time: a sleeping core
+//! answers 48 000 a second, one that spins while recent gaps promise an event within 20 µs
+//! 147 000, which is 0.98 of endless spinning; and with 1 000 idle connections it costs no
+//! measurable CPU. But at a steady 157 000 requests a second that gap is 6 µs, so the adaptive
+//! core spins through: 0.84 of a core against 0.58 asleep, for a median of 14 µs against 24 µs
+//! (always spinning: 1.0 and 10 µs). At 251 000 it is 0.955 against 0.861. Who pays for the CPU
+//! has to choose: `Wait::Sleep` is the default, `Wait::Adaptive` and `Wait::Spin` are there by
+//! name.
+//!
+//! A spinning core watches the ring's flags or enters the kernel; both gave the same rate (151 000
+//! and 149 000). Watching the completion queue alone hangs: with deferred task work nothing is
+//! posted until somebody enters.
+//!
+//! # D6: a sleeping core is woken from other threads by an eventfd
+//!
+//! Sending a ring message from a thread without a ring took 36 µs to the wake-up, an eventfd
+//! 40 µs, and both cost the sender 15 µs. Four microseconds do not pay for a second path. Between
+//! cores, which have rings, ring messages are used.
+//!
+//! # D7: no borrow of the core's state lives across user code
+//!
+//! A payload's Drop may send; so may a waker, a framer or a handler's own Drop. Run inside a
+//! borrow, each of them panics with "already borrowed". So handler, framer and outbox are taken
+//! out of their slot for the call, and drops and wakes are queued until the borrow has ended.
+//!
+//! # D8: one listening socket per core; its queue is emptied before it closes
+//!
+//! With a socket per core the kernel spreads connections and no thread hands them on. The price
+//! is that a queue belongs to its socket: closing one of two listeners with waiting connections
+//! reset 115 of 200. So a closing listener accepts until there is nothing left. Unix sockets cannot
+//! share an address this way; one core accepts and deals connections out in turn, because a
+//! single socket armed on two rings gave 1 000 connections of a steady stream to one of them, and
+//! 871 to 129 in a burst.
+//!
+//! # D9: nothing is framed silently
+//!
+//! The address names the stack, the type names the framer; [`Unframed`](crate::Unframed) is the
+//! default and adds nothing. A framing that one side believes in and the other does not is the
+//! kind of fault that shows late and far away.
+//!
+//! # D10: rivals are compared in pairs, interleaved, with a row against itself
+//!
+//! One server differs from itself by 3.3 % (standard deviation) from run to run. "At least 0.98
+//! of the best of seven, in six cases, medians of five" is passed by a server identical to all its
+//! rivals in one session of a hundred. So every comparison alternates its runs, has many of them,
+//! and shows what the same server scores against itself.
+//!
+//! # D11: security advisories are not part of CI
+//!
+//! Their database comes from a git host at run time; a check that needs more than the package
+//! registries would fail for reasons that have nothing to do with the change. `cargo deny check
+//! advisories` works with the committed configuration where there is a network.

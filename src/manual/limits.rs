@@ -1,0 +1,82 @@
+//! Every limit and timeout: its default, what it counts, and what happens at the bound.
+//!
+//! Nothing grows without one of these. A value that cannot be kept together with the others is
+//! refused when the engine starts, with the name of the limit and its range. A test holds this
+//! page to the fields of `Limits` and `Timeouts`: none may be missing here.
+//!
+//! # Limits of one core
+//!
+//! | `Limits` | default | what it counts | at the bound |
+//! |---|---|---|---|
+//! | `connections` | 65 536 | connections, both directions | refused |
+//! | `connections_per_prefix` | 32 768 | the same from one IPv4 address or IPv6 /64 | refused |
+//! | `backlog` | 4 096 | connections the kernel holds for a Listener | the kernel's |
+//! | `accept_queue` | 4 096 | connections that wait for `accept`, per Listener | refused |
+//! | `send_queue_bytes` | 256 KiB | bytes queued on one Carrier | sender waits |
+//! | `receive_queue_messages` | 16 | Messages received ahead, per Carrier | peer waits |
+//! | `async_handlers_per_connection` | 64 | Messages not answered yet | peer waits |
+//! | `receive_buffer_bytes` | 4 352 | bytes of a buffer: 4 KiB and a header | next buffer |
+//! | `receive_buffers_posted` | 128 | buffers with the kernel at once | starved |
+//! | `receive_pool_bytes` | 64 MiB | bytes of receive buffers in all | copied |
+//! | `receive_credit_bytes` | 16 KiB | bytes one connection delivers in a row | its turn ends |
+//! | `exact_receive_bytes` | 16 KiB | length of a Message | a buffer of its own |
+//! | `mailbox` | 4 096 | requests of other threads | sender waits |
+//! | `tasks` | 65 536 | tasks on the core | an error |
+//!
+//! What the last column means:
+//!
+//! - **refused**: the new connection is closed at once and counted; the others notice nothing.
+//! - **the kernel's**: the system lets further connections wait or fail, as it is configured.
+//! - **sender waits**: `try_send` gives the Message back, `send` waits for room, a Responder's
+//!   handler is not called. One Message may overshoot the mark.
+//! - **peer waits**: receiving stops until the application has taken one; the kernel's window then
+//!   stops the peer.
+//! - **starved**: receives without a buffer are armed again as buffers come back.
+//! - **copied**: Messages are copied instead of leased, and counted.
+//! - **its turn ends**: the others go first. It may overshoot by one buffer.
+//! - **next buffer**, **a buffer of its own**: no bound is hit, only the way changes.
+//!
+//! # Timeouts
+//!
+//! `Duration::MAX` switches one off.
+//!
+//! | `Timeouts` | default | from, to | at the bound |
+//! |---|---|---|---|
+//! | `handshake` | 30 s | connection to first whole Message | ends: `HandshakeTimeout` |
+//! | `message` | 30 s | first byte of a Message to its last | ends: `MessageTimeout` |
+//! | `idle` | 10 min | the last byte either way | ends: `IdleTimeout` |
+//! | `unread_send` | 30 s | a send to the peer's reading it | ends: `SendTimeout` |
+//! | `connect` | 10 s | asking for a connection to having it | fails: `Error::Connect` |
+//! | `linger` | 5 s | our end to the peer's | reset |
+//! | `drain` | 10 s | shutdown to the last connection's end | reset |
+//!
+//! "Ends" closes the Carrier with that [`CloseReason`](crate::CloseReason).
+//!
+//! # Limits that belong to one use
+//!
+//! | what | default | at the bound |
+//! |---|---|---|
+//! | [`LengthPrefixed::len_max`] | 16 MiB | refused at the header, both ways: [`TooLong`] |
+//! | the field of [`LengthPrefixed`] | 4 bytes: 4 GiB less one | the same |
+//! | a lease instead of a copy | from 2 KiB | the way changes ([D3](super::decisions)) |
+//! | sent from where it lies | from 8 KiB | the way changes ([D4](super::decisions)) |
+//!
+//! # What they add up to
+//!
+//! The most user memory of one core, all bounds reached at once:
+//!
+//! ```text
+//!   receive_pool_bytes                                          64 MiB
+//! + connections  x  (one slot  +  one exact buffer of the framer's limit at most
+//!                    +  send_queue_bytes  +  one Message of overshoot)
+//! + connections  x  receive_queue_messages  x  one Message, copied or leased from the pool
+//! + mailbox      x  one request
+//! + tasks        x  one task
+//! ```
+//!
+//! A server that must stay small lowers `connections`, `send_queue_bytes` and the framer's limit
+//! first: their product is the largest term.
+//!
+//! [`LengthPrefixed::len_max`]: crate::LengthPrefixed::len_max
+//! [`LengthPrefixed`]: crate::LengthPrefixed
+//! [`TooLong`]: crate::FrameError::TooLong

@@ -1,0 +1,25 @@
+//! What Postring does not do, so that you need not look for it.
+//!
+//! - **Linux without io_uring at full speed**: epoll costs a system call per socket and event. It
+//!   works: the epoll driver is chosen at the start, with the reason in the log and the metrics.
+//! - **Other systems**: the engine is made of Linux interfaces. The crate compiles elsewhere with
+//!   the in-memory driver, for tests of what is built on it.
+//! - **Work stealing**: a connection's state would need locks ([D1](super::decisions)). Accept
+//!   spreads connections; put long work on a pool (`offload`) or on other threads.
+//! - **A general async runtime**: timers, files and processes are well served elsewhere. Futures
+//!   of Postring run on any runtime; the feature `tokio` lets tokio-based crates run in handlers.
+//! - **Framing by default on byte streams**: it would be silent ([D9](super::decisions)). Name a
+//!   [`Framer`](crate::Framer): [`LengthPrefixed`](crate::LengthPrefixed) or your own.
+//! - **Unbounded queues**: memory would be the limit, found at night. Every bound is in
+//!   [`limits`](super::limits); at a bound the sender waits or is told.
+//! - **Automatic tuning of the host**: a tool that changes settings breaks what it does not know.
+//!   `tuning` reads and explains; the operator decides.
+//! - **Printing, or a log format**: a library does not own the terminal. Events go to `tracing`;
+//!   counters are read as a snapshot.
+//! - **Cancelling what was accepted**: a Message is in the queue or it is not. `send` that is
+//!   dropped before it resolved never sent; afterwards the Message goes its way.
+//!
+//! # Not yet
+//!
+//! Planned, and an error that says so until then: stacks other than `tcp://` and `unix://`;
+//! niceness, lifetime and antecedents of Messages; Associations that outlive a connection.
