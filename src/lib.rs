@@ -6,17 +6,34 @@
 //! ```
 
 mod address;
+mod carrier;
 mod engine;
 mod error;
 mod framer;
 mod lending;
 #[cfg(doc)]
 pub mod manual;
+mod launch;
+mod limits;
+#[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+mod kernel;
 mod message;
+mod shard;
 
 pub use address::Address;
+pub use carrier::listener::{AcceptingCarrier, Listener};
+pub use carrier::responder::{Answer, Flow, Reply, spawn};
+pub use carrier::task::{Sleeping, Yielding, sleep, yield_now};
+pub use carrier::{Asked, Carrier, CarrierRef, CarrierState, Receiving, Sending};
+pub use engine::driver::DriverChoice;
 pub use engine::metrics::{CoreSnapshot, Metrics};
 pub use engine::offload::{Offload, offload};
 pub use error::{CloseReason, Error, Result, TrySendError};
 pub use framer::{Endianness, FrameError, Framer, LengthPrefixed, Output, Unframed, Width};
+pub use launch::{
+    Engine, EngineBuilder, initiate, initiate_with, listen, listen_with, respond, respond_async,
+    respond_per_core, respond_with,
+};
+pub use limits::{Limits, Timeouts};
 pub use message::{Detach, Message};
+pub use shard::Wait;

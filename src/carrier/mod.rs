@@ -469,6 +469,11 @@ pub(crate) fn initiate_there<F: Framer>(
     Carrier::own(CarrierRef::new(id))
 }
 
+/// A Carrier whose engine does not exist: every verb answers that it has ended.
+pub(crate) fn nowhere<F: Framer>() -> Carrier<F> {
+    Carrier::own(CarrierRef::new(Id { unit: 0, slot: TICKET_SLOT, generation: 0 }))
+}
+
 fn place<F: Framer>(core: &Rc<Core>, address: &str, framer: F) -> Id {
     let id = core.allocate(Phase::Inactive);
     let mut endpoint = Endpoint::carrier(framer, core);

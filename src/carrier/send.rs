@@ -129,7 +129,7 @@ fn send_or_park<F: Framer>(
     accepting: Arc<Accepting>,
 ) {
     if parks::<F>(core, id) {
-        return park(core, id, message, accepting);
+        return park::<F>(core, id, message, accepting);
     }
     if !accepting.claim() {
         return;
@@ -139,7 +139,7 @@ fn send_or_park<F: Framer>(
         Err(Refused::Failed(error)) => accepting.answer(Err(error)),
         Err(Refused::Full(message)) => {
             accepting.state.store(OFFERED, Ordering::SeqCst);
-            park(core, id, message, accepting);
+            park::<F>(core, id, message, accepting);
         }
     }
 }

@@ -5,10 +5,11 @@
 //! for io_uring, plain system calls for epoll. Absent: what a connection means; framers; handlers.
 
 use std::io;
+use std::rc::Rc;
 use std::time::Duration;
 
-use super::metrics::CoreMetrics;
 use super::operation::{Completion, Data, Operation};
+use crate::lending::Lender;
 
 /// How a driver's buffers are sized; `Limits` says what the defaults are.
 #[derive(Debug, Clone)]
@@ -49,10 +50,94 @@ pub enum DriverChoice {
 
 /// One thread's door to the kernel.
 pub(crate) enum Driver {
-    #[cfg(kernel)]
+    #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
     Uring(Box<crate::kernel::UringDriver>),
-    #[cfg(kernel)]
+    #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
     Epoll(Box<super::epoll::EpollDriver>),
     #[cfg(test)]
     Script(Box<crate::simulation::script::ScriptDriver>),
+    /// Systems without any of them; nobody can make one.
+    #[cfg(not(all(target_os = "linux", not(postring_no_kernel))))]
+    #[allow(dead_code, reason = "it keeps the enum inhabited by type only")]
+    Absent(std::convert::Infallible),
+}
+
+/// Does the same with whichever driver it is.
+macro_rules! each {
+    ($driver:expr, $it:ident => $action:expr) => {
+        match $driver {
+            #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+            Driver::Uring($it) => $action,
+            #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+            Driver::Epoll($it) => $action,
+            #[cfg(test)]
+            Driver::Script($it) => $action,
+            #[cfg(not(all(target_os = "linux", not(postring_no_kernel))))]
+            Driver::Absent(never) => match *never {},
+        }
+    };
+}
+
+impl Driver {
+    /// Queues an operation; failures come as completions.
+    pub(crate) fn submit(&mut self, operation: Operation) {
+        each!(self, driver => driver.submit(operation));
+    }
+
+    /// Hands what is queued to the kernel and waits as `patience` says.
+    ///
+    /// # Errors
+    /// If the driver itself is of no use any more.
+    pub(crate) fn turn(&mut self, patience: Patience) -> io::Result<()> {
+        each!(self, driver => driver.turn(patience))
+    }
+
+    /// The next completion of the turn.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Option<Completion> {
+        each!(self, driver => driver.next())
+    }
+
+    /// Received bytes, until they are released.
+    #[inline]
+    pub(crate) fn bytes(&self, data: &Data) -> &[u8] {
+        each!(self, driver => driver.bytes(data))
+    }
+
+    /// Gives received bytes back.
+    #[inline]
+    pub(crate) fn release(&mut self, data: Data) {
+        each!(self, driver => driver.release(data));
+    }
+
+    /// Who leases its buffers, if it has such.
+    pub(crate) fn lender(&self) -> Option<Rc<dyn Lender>> {
+        match self {
+            #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+            Self::Uring(driver) => Some(driver.lender()),
+            #[allow(unreachable_patterns, reason = "the only one on some systems")]
+            _ => None,
+        }
+    }
+
+    /// What another core needs to wake this one from its own ring.
+    #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+    pub(crate) fn ring_descriptor(&self) -> Option<std::os::fd::OwnedFd> {
+        match self {
+            Self::Uring(driver) => driver.ring_descriptor().ok(),
+            _ => None,
+        }
+    }
+
+    /// Wakes a sibling by its ring, with the next turn; false if this driver cannot.
+    #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+    pub(crate) fn ring_sibling(&mut self, sibling: &std::os::fd::OwnedFd) -> bool {
+        match self {
+            Self::Uring(driver) => {
+                driver.ring_sibling(sibling);
+                true
+            }
+            _ => false,
+        }
+    }
 }

@@ -16,6 +16,8 @@ pub(crate) mod metrics;
 pub(crate) mod offload;
 pub(crate) mod operation;
 #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+pub(crate) mod selection;
+#[cfg_attr(not(all(target_os = "linux", not(postring_no_kernel))), path = "no_socket.rs")]
 pub(crate) mod socket;
 pub(crate) mod throttle;
 pub(crate) mod timers;

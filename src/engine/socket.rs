@@ -86,6 +86,15 @@ impl Socket {
         Ok(Self::Kernel(descriptor))
     }
 
+    /// The descriptor, owned; a socket of the script driver has none.
+    pub(crate) fn into_descriptor(self) -> Option<OwnedFd> {
+        match self {
+            Self::Kernel(descriptor) => Some(descriptor),
+            #[cfg(test)]
+            Self::Script(_) => None,
+        }
+    }
+
     /// The descriptor, for a driver.
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
@@ -205,7 +214,7 @@ pub(crate) fn with_system_address<T>(
 }
 
 /// A path that begins with a zero byte is an abstract name, as in the kernel's own form.
-fn unix_address(path: &Path) -> rustix::io::Result<SocketAddrUnix> {
+pub(crate) fn unix_address(path: &Path) -> rustix::io::Result<SocketAddrUnix> {
     match path.as_os_str().as_bytes() {
         [] => Err(rustix::io::Errno::INVAL),
         [0, name @ ..] => SocketAddrUnix::new_abstract_name(name),

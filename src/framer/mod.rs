@@ -56,7 +56,7 @@ pub trait Framer: Clone + Send + 'static {
     /// A received Message that may still lend the receive buffer.
     type In<'a>: Detach<Owned = Self::Got>;
     /// What is sent.
-    type Out<'a>: Detach<Owned = Self::Out<'static>>;
+    type Out<'a>: Detach<Owned = Self::Out<'static>> + Send;
 
     /// Looks for one Message at the start of `input`: how many bytes it took and the Message, or
     /// `None` if more bytes are needed. Taking no bytes is allowed only together with `None`.

@@ -30,4 +30,5 @@ mod memory;
 mod ring;
 mod uring;
 
-pub(crate) use uring::{RingOptions, UringDriver};
+pub(crate) use ring::RingOptions;
+pub(crate) use uring::UringDriver;

@@ -4,11 +4,10 @@
 //! Above: `engine::driver`. Below: `ring` and `memory`. Absent: connections, framers, handlers.
 //! Bounds: one receive, one send, one connect per Token; completions per turn; the pool's budget.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -454,7 +453,7 @@ impl UringDriver {
     }
 
     fn watch_bell(&mut self) -> io::Result<()> {
-        let fd = types::Fd(self.bell.descriptor().as_raw_fd());
+        let fd = types::Fd(self.bell.as_fd().as_raw_fd());
         let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).multi(true).build();
         let nobody = Token { slot: 0, generation: 0 };
         self.ring.push(&entry.user_data(user_data(Kind::Bell, nobody)))
@@ -627,7 +626,7 @@ impl UringDriver {
     }
 
     fn rung(&mut self, flags: u32) {
-        self.bell.silence();
+        self.bell.answer();
         self.metrics.wakes_received.add(1);
         if !ring::more(flags)
             && let Err(error) = self.watch_bell()
@@ -701,7 +700,7 @@ fn encode(address: &SocketAddress) -> Result<SocketAddrAny, Errno> {
         SocketAddress::Ip(SocketAddr::V6(v6)) => Ok(SocketAddrAny::from(*v6)),
         SocketAddress::Unix(path) => crate::engine::socket::unix_address(path)
             .map(SocketAddrAny::from)
-            .map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EINVAL))),
+            .map_err(|error| Errno(error.raw_os_error())),
     }
 }
 

@@ -394,8 +394,7 @@ impl super::core::Core {
                 mail = back;
             }
         };
-        if crate::engine::offload::submit(work).is_err() {
-            self.fail(id, CloseReason::Limit);
-        }
+        // A pool that is full drops the work; then the connect timeout has the last word.
+        drop(crate::engine::offload::offload(work));
     }
 }

@@ -33,6 +33,7 @@ use crate::engine::throttle::Throttle;
 use crate::error::CloseReason;
 use crate::lending;
 
+pub(crate) use self::lifecycle::Listening;
 pub use self::waiting::Wait;
 
 /// Letters read per turn.
@@ -94,8 +95,8 @@ impl Shard {
                 break Err(error);
             }
             now = self.core.read_clock();
-            self.complete_all();
-            self.waiting.observe(now, self.driver.had_events());
+            let had_events = self.complete_all();
+            self.waiting.observe(now, had_events);
         };
         self.end();
         result
@@ -118,12 +119,16 @@ impl Shard {
         turned
     }
 
-    fn complete_all(&mut self) {
+    /// Dispatches the turn's completions; true if there were any.
+    fn complete_all(&mut self) -> bool {
         self.begin_watch();
+        let mut any = false;
         while let Some(completion) = self.driver.next() {
+            any = true;
             self.complete(completion);
             self.core.run_deferred();
         }
+        any
     }
 
     fn complete(&mut self, completion: Completion) {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use super::Shard;
 use super::connection::{Connection, Phase};
-use super::core::Id;
+use super::core::{Core, Id};
 use crate::engine::operation::{Errno, Operation, Token};
 use crate::framer::Output;
 
@@ -22,6 +22,7 @@ enum Step {
     Send,
     EndOutput,
     Close,
+    Discard,
     Receive,
     StopReceive,
     Accept,
@@ -60,7 +61,7 @@ impl Shard {
                 let connection = &mut state.slots[slot as usize];
                 connection.flags.attended = false;
                 let id = self.core.id(slot, connection.generation);
-                (id, next_step(connection, self.core.limits.send_queue_bytes / 2))
+                (id, next_step(connection, &self.core))
             };
             // A handler that makes its own connection resumable again and again yields to others.
             tries += 1;
@@ -74,6 +75,9 @@ impl Shard {
                 Step::Send => self.send(id),
                 Step::EndOutput => self.end_output_now(id),
                 Step::Close => return self.close(id),
+                Step::Discard => {
+                    self.core.state.borrow_mut().slots[slot as usize].flags.discarding = true;
+                }
                 Step::Receive => self.ask_for_bytes(id),
                 Step::StopReceive => self.submit_flagged(id, |flags| flags.stopping = true, |token| {
                     Operation::StopReceive { token }
@@ -183,7 +187,7 @@ impl Shard {
     }
 }
 
-fn next_step(connection: &Connection, low_water: usize) -> Step {
+fn next_step(connection: &Connection, core: &Core) -> Step {
     let flags = &connection.flags;
     match connection.phase {
         Phase::Free | Phase::Closing | Phase::Closed => Step::Nothing,
@@ -191,7 +195,7 @@ fn next_step(connection: &Connection, low_water: usize) -> Step {
         Phase::Inactive | Phase::Resolving | Phase::Connecting => {
             if flags.end_wanted && flags.output_ended { Step::Close } else { Step::Nothing }
         }
-        Phase::Open => open(connection, low_water),
+        Phase::Open => open(connection, core),
     }
 }
 
@@ -207,13 +211,14 @@ fn listening(connection: &Connection) -> Step {
     if !flags.accepting && !flags.backing_off { Step::Accept } else { Step::Nothing }
 }
 
-fn open(connection: &Connection, low_water: usize) -> Step {
+fn open(connection: &Connection, core: &Core) -> Step {
+    let low_water = core.limits.send_queue_bytes / 2;
     let flags = &connection.flags;
     let Some(protocol) = &connection.protocol else { return Step::Nothing };
     if flags.reset {
         return Step::Close;
     }
-    let resumable = flags.paused && connection.queued() < low_water && protocol.wants_input();
+    let resumable = flags.paused && connection.queued() < low_water && protocol.wants_input(core);
     if resumable && !flags.discarding {
         return Step::Resume;
     }
@@ -230,7 +235,12 @@ fn open(connection: &Connection, low_water: usize) -> Step {
     if flags.output_ended && flags.input_ended {
         return Step::Close;
     }
-    let wants = flags.discarding || protocol.wants_input();
+    // This side has ended and waits for no message: what still comes is read and thrown away, so
+    // that the peer sees an end and no reset.
+    if flags.output_ended && !flags.discarding && !protocol.awaits_input() {
+        return Step::Discard;
+    }
+    let wants = flags.discarding || protocol.wants_input(core);
     let wants = wants && !flags.input_ended && !flags.paused && !flags.gathering;
     if wants && !flags.receiving {
         return Step::Receive;
@@ -244,7 +254,7 @@ fn open(connection: &Connection, low_water: usize) -> Step {
 
 impl Shard {
     /// A fresh reference to the core, for calls that need the shard as well.
-    pub(super) fn core(&self) -> Rc<super::core::Core> {
+    pub(super) fn core(&self) -> Rc<Core> {
         Rc::clone(&self.core)
     }
 }

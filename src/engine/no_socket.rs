@@ -1,0 +1,30 @@
+//! Socket on systems without a driver: a name for the types, never a value outside tests.
+//!
+//! Above and below: as `socket`. Absent: everything.
+
+use std::io;
+
+use super::operation::SocketAddress;
+
+/// A socket of the script driver.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    /// Only a number.
+    #[cfg(test)]
+    Script(u32),
+}
+
+impl Socket {
+    pub(crate) fn connecting(_address: &SocketAddress) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(crate) fn peer_address(&self) -> io::Result<SocketAddress> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// What to do about a failed listen or accept.
+pub(crate) fn listen_hint(_error: &io::Error) -> &'static str {
+    ""
+}

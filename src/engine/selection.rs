@@ -1,0 +1,147 @@
+//! Selection: which driver this process uses, and why not a better one.
+//!
+//! Above: the start of an engine. Below: both drivers' set-up. io_uring is tried once per process;
+//! a refusal is reported loudly with its reason and the remedy, never worked around silently.
+//! Absent: anything after the start.
+
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use super::bell::EventBell;
+use super::driver::{BufferPlan, Driver, DriverChoice};
+use super::epoll::EpollDriver;
+use super::metrics::CoreMetrics;
+use crate::error::{Error, Result};
+use crate::kernel::{RingOptions, UringDriver};
+
+/// Entries of a ring's queues. Completions are sized for bursts, not for all connections: what
+/// does not fit waits in the kernel and is counted as an overflow.
+const SUBMISSIONS: u32 = 1024;
+const COMPLETIONS: u32 = 8192;
+
+/// The driver that was chosen.
+#[derive(Debug, Clone)]
+pub(crate) struct Selected {
+    is_uring: bool,
+    /// Why it is not the better one, with the remedy.
+    pub(crate) reason: Option<String>,
+}
+
+impl Selected {
+    pub(crate) fn name(&self) -> &'static str {
+        if self.is_uring { "io_uring" } else { "epoll" }
+    }
+
+    /// Makes one core's driver, on its thread.
+    pub(crate) fn set_up(
+        &self,
+        plan: &BufferPlan,
+        spins: bool,
+        metrics: &Arc<CoreMetrics>,
+    ) -> io::Result<(Driver, EventBell)> {
+        let metrics = Arc::clone(metrics);
+        if !self.is_uring {
+            let driver = EpollDriver::new(plan, metrics)?;
+            let bell = driver.bell();
+            return Ok((Driver::Epoll(Box::new(driver)), bell));
+        }
+        let options = RingOptions { submissions: SUBMISSIONS, completions: COMPLETIONS, spins };
+        let driver = UringDriver::new(plan, &options, metrics).map_err(explained)?;
+        let bell = driver.bell();
+        Ok((Driver::Uring(Box::new(driver)), bell))
+    }
+}
+
+/// Chooses by the environment, then by the program, then by what the kernel allows.
+pub(crate) fn select(choice: DriverChoice) -> Result<Selected> {
+    let choice = match std::env::var("POSTRING_DRIVER") {
+        Err(_) => choice,
+        Ok(name) if choice == DriverChoice::Auto => match name.as_str() {
+            "uring" | "io_uring" => DriverChoice::Uring,
+            "epoll" => DriverChoice::Epoll,
+            "" | "auto" => DriverChoice::Auto,
+            other => {
+                let why = format!("POSTRING_DRIVER={other:?}; use uring, epoll or auto");
+                return Err(Error::Configuration(why));
+            }
+        },
+        Ok(_) => choice,
+    };
+    let selected = match choice {
+        DriverChoice::Epoll => {
+            Selected { is_uring: false, reason: Some("epoll was asked for".into()) }
+        }
+        DriverChoice::Uring => match probe() {
+            Ok(()) => Selected { is_uring: true, reason: None },
+            Err(why) => return Err(Error::Unsupported(format!("io_uring: {why}"))),
+        },
+        DriverChoice::Auto => match probe() {
+            Ok(()) => Selected { is_uring: true, reason: None },
+            Err(why) => Selected { is_uring: false, reason: Some(why.clone()) },
+        },
+    };
+    report(&selected, choice);
+    Ok(selected)
+}
+
+/// Says which driver it is, once per process and choice.
+fn report(selected: &Selected, choice: DriverChoice) {
+    static REPORTED: OnceLock<bool> = OnceLock::new();
+    let driver = selected.name();
+    let first = REPORTED.set(selected.is_uring).is_ok();
+    let reason = selected.reason.as_deref().unwrap_or_default();
+    match (selected.is_uring, choice) {
+        _ if !first && REPORTED.get() == Some(&selected.is_uring) => {}
+        (false, DriverChoice::Auto) => {
+            tracing::warn!(driver, reason, "io_uring is refused; using the slower driver");
+        }
+        _ => tracing::info!(driver, reason, "driver"),
+    }
+}
+
+/// Tries a small ring with everything a driver needs; the answer holds for the process.
+fn probe() -> std::result::Result<(), &'static String> {
+    static ANSWER: OnceLock<std::result::Result<(), String>> = OnceLock::new();
+    let answer = ANSWER.get_or_init(|| {
+        let plan = BufferPlan { buffer_len: 4096, posted: 16, pool_bytes_max: 1 << 20, credit: 4096 };
+        let options = RingOptions { submissions: 8, completions: 64, spins: false };
+        match UringDriver::new(&plan, &options, Arc::default()) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(remedy(&error)),
+        }
+    });
+    answer.as_ref().map(|()| ())
+}
+
+/// What a refusal means and what to do about it.
+fn remedy(error: &io::Error) -> String {
+    let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+    let disabled = disabled.ok().and_then(|text| text.trim().parse::<u8>().ok()).unwrap_or(0);
+    let cause = match error.raw_os_error() {
+        Some(libc::EPERM) if disabled > 0 => {
+            "the sysctl kernel.io_uring_disabled forbids it; set it to 0"
+        }
+        Some(libc::EPERM | libc::EACCES) => {
+            "a seccomp filter or security module forbids it; allow io_uring_setup, \
+             io_uring_enter and io_uring_register in the container's profile"
+        }
+        Some(libc::ENOSYS) => {
+            "this kernel has no io_uring, or a seccomp filter hides it; use Linux 6.1 or later, \
+             or allow io_uring_setup, io_uring_enter and io_uring_register"
+        }
+        Some(libc::ENOMEM) => {
+            "the limit on locked memory is too small; raise RLIMIT_MEMLOCK (ulimit -l)"
+        }
+        Some(libc::EINVAL) => {
+            "this kernel lacks what the driver needs (provided buffer rings, multishot receive); \
+             use Linux 6.1 or later"
+        }
+        _ => "an unexpected refusal",
+    };
+    format!("{error}: {cause}")
+}
+
+fn explained(error: io::Error) -> io::Error {
+    let sentence = remedy(&error);
+    io::Error::new(error.kind(), sentence)
+}

@@ -1,0 +1,290 @@
+//! Start: listening sockets, core threads, and their meeting before the first turn.
+//!
+//! Above: the builder. Below: `engine` for sockets, topology and drivers, `shard` for the loops.
+//! Absent: what is served. Every thread makes its own driver; only when all have one does any of
+//! them begin, so that a failed start leaves nothing behind.
+
+#[cfg(not(all(target_os = "linux", not(postring_no_kernel))))]
+pub(super) fn start(builder: super::EngineBuilder) -> crate::Result<super::Engine> {
+    drop(builder);
+    let what = "an engine on this system: only Linux has a driver so far";
+    Err(crate::Error::Unsupported(what.into()))
+}
+
+#[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+pub(super) use linux::start;
+
+#[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+mod linux {
+    use std::io;
+    use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+    use std::sync::{Arc, Mutex};
+    use std::thread::JoinHandle;
+
+    use super::super::builder::{EngineBuilder, Make, Place};
+    use super::super::{Engine, RunningCore};
+    use crate::address::Address;
+    use crate::engine::driver::BufferPlan;
+    use crate::engine::metrics::CoreMetrics;
+    use crate::engine::operation::SocketAddress;
+    use crate::engine::selection::{Selected, select};
+    use crate::engine::socket::{ListenOptions, Socket, listen_hint};
+    use crate::engine::topology::{self, Plan};
+    use crate::engine::{inherited::Inherited, mailbox::Mailbox};
+    use crate::error::{Error, Result};
+    use crate::limits::{Limits, Timeouts};
+    use crate::shard::core::Core;
+    use crate::shard::mail::{self, CoreHandle};
+    use crate::shard::{Listening, Shard, Wait};
+
+    /// What one core thread is given.
+    struct Duties {
+        index: usize,
+        cpu: Option<usize>,
+        makes: Vec<Make>,
+        listening: Vec<Listening>,
+        limits: Limits,
+        timeouts: Timeouts,
+        wait: Wait,
+        selected: Selected,
+        metrics: Arc<CoreMetrics>,
+        #[cfg(feature = "tokio")]
+        runtime: Option<tokio::runtime::Handle>,
+    }
+
+    type Meeting = SyncSender<Result<Arc<CoreHandle>>>;
+    type Siblings = Vec<Arc<CoreHandle>>;
+
+    pub(in super::super) fn start(mut builder: EngineBuilder) -> Result<Engine> {
+        builder.limits.check()?;
+        let plan = plan(&builder)?;
+        let selected = select(builder.driver)?;
+        let wait = if plan.may_spin { builder.wait } else { Wait::Sleep };
+        let cores = plan.cpus.len();
+        let mut places = std::mem::take(&mut builder.places);
+        let mut sockets = listen_everywhere(&places, cores, &builder.limits)?;
+        let copies = sockets.copies()?;
+        let mut makes: Vec<Vec<Make>> = std::iter::repeat_with(Vec::new).take(cores).collect();
+        for place in places.drain(..) {
+            for (core, make) in makes.iter_mut().zip((place.deal)(cores)) {
+                core.push(make);
+            }
+        }
+        let mut threads = Vec::new();
+        let mut waiting = Vec::new();
+        for ((index, cpu), makes) in plan.cpus.iter().copied().enumerate().zip(makes) {
+            let duties = Duties {
+                index,
+                cpu,
+                makes,
+                listening: std::mem::take(&mut sockets.per_core[index]),
+                limits: builder.limits.clone(),
+                timeouts: builder.timeouts.clone(),
+                wait,
+                selected: selected.clone(),
+                metrics: Arc::default(),
+                #[cfg(feature = "tokio")]
+                runtime: builder.runtime.clone(),
+            };
+            let (begun, go) = begin_thread(duties)?;
+            threads.push(begun);
+            waiting.push(go);
+        }
+        let mut engine = assemble(threads, waiting, &selected)?;
+        engine.addresses = sockets.addresses;
+        engine.listeners = copies;
+        if builder.signals {
+            super::super::signals::watch(&engine)?;
+        }
+        Ok(engine)
+    }
+
+    fn plan(builder: &EngineBuilder) -> Result<Plan> {
+        let choice = builder.cores.as_deref();
+        if let Some(threads) = builder.unpinned {
+            let cpus = vec![None; threads.max(1)];
+            return Ok(Plan { cpus, pinned: false, may_spin: true, quota_cores: None });
+        }
+        let plan = topology::plan(choice, std::path::Path::new("/"));
+        plan.map_err(|error| Error::Configuration(error.to_string()))
+    }
+
+    /// A thread that has begun, and how it says that it is ready.
+    struct Begun {
+        thread: JoinHandle<io::Result<()>>,
+        ready: Receiver<Result<Arc<CoreHandle>>>,
+        metrics: Arc<CoreMetrics>,
+        cpu: Option<usize>,
+    }
+
+    fn begin_thread(duties: Duties) -> Result<(Begun, SyncSender<Siblings>)> {
+        let (said, ready) = sync_channel(1);
+        let (go, gone) = sync_channel(1);
+        let (metrics, cpu) = (Arc::clone(&duties.metrics), duties.cpu);
+        let name = format!("postring-{}", duties.index);
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            let result = run(duties, &said, &gone);
+            Core::leave();
+            result
+        });
+        let thread = thread.map_err(|source| Error::Engine {
+            what: "starting a core thread".into(),
+            source,
+        })?;
+        Ok((Begun { thread, ready, metrics, cpu }, go))
+    }
+
+    /// Waits until every core is ready, then lets all of them go.
+    fn assemble(
+        threads: Vec<Begun>,
+        waiting: Vec<SyncSender<Siblings>>,
+        selected: &Selected,
+    ) -> Result<Engine> {
+        let mut cores = Vec::new();
+        for begun in threads {
+            let handle = begun.ready.recv().unwrap_or_else(|_| {
+                let source = io::Error::other("the thread ended before it was ready");
+                Err(Error::Engine { what: "starting a core".into(), source })
+            })?;
+            let thread = Mutex::new(Some(begun.thread));
+            cores.push(RunningCore { handle, cpu: begun.cpu, metrics: begun.metrics, thread });
+        }
+        let siblings: Siblings = cores.iter().map(|core| Arc::clone(&core.handle)).collect();
+        for handle in &siblings {
+            mail::register(handle);
+        }
+        for go in waiting {
+            // A core that ended meanwhile says why when it is joined.
+            let _ = go.send(siblings.clone());
+        }
+        Ok(Engine {
+            cores,
+            addresses: Vec::new(),
+            driver: selected.name(),
+            driver_reason: selected.reason.clone(),
+            listeners: Vec::new(),
+        })
+    }
+
+    /// A core thread's whole life.
+    fn run(duties: Duties, said: &Meeting, gone: &Receiver<Siblings>) -> io::Result<()> {
+        if let Some(cpu) = duties.cpu
+            && !topology::pin(cpu)
+        {
+            tracing::warn!(cpu, "a core thread could not be pinned");
+        }
+        let plan = BufferPlan {
+            buffer_len: duties.limits.receive_buffer_bytes,
+            posted: duties.limits.receive_buffers_posted,
+            pool_bytes_max: duties.limits.receive_pool_bytes,
+            credit: duties.limits.receive_credit_bytes,
+        };
+        let spins = duties.wait != Wait::Sleep;
+        let set_up = duties.selected.set_up(&plan, spins, &duties.metrics);
+        let (driver, bell) = match set_up {
+            Ok(set_up) => set_up,
+            Err(source) => {
+                let what = format!("setting up the {} driver", duties.selected.name());
+                let copy = io::Error::new(source.kind(), source.to_string());
+                // The starter waits for this.
+                let _ = said.send(Err(Error::Engine { what, source }));
+                return Err(copy);
+            }
+        };
+        let mailbox = Mailbox::new(duties.limits.mailbox, Arc::new(bell));
+        let handle = CoreHandle::new(mailbox.postbox());
+        // The starter waits for this; it gives up only together with the process.
+        let _ = said.send(Ok(Arc::clone(&handle)));
+        let Ok(siblings) = gone.recv() else { return Ok(()) };
+        let unit = handle.unit;
+        let (limits, timeouts) = (duties.limits, duties.timeouts);
+        let core = Core::new(duties.index, handle, limits, timeouts, duties.metrics);
+        core.enter();
+        #[cfg(feature = "tokio")]
+        let _entered = duties.runtime.as_ref().map(tokio::runtime::Handle::enter);
+        let mut shard = Shard::new(core, driver, mailbox, siblings, duties.wait);
+        for make in duties.makes {
+            shard.add_service(make());
+        }
+        for listening in duties.listening {
+            shard.listen(listening);
+        }
+        let result = shard.run();
+        mail::unregister(unit);
+        result
+    }
+
+    /// The listening sockets of all places, dealt to the cores.
+    struct Sockets {
+        per_core: Vec<Vec<Listening>>,
+        addresses: Vec<String>,
+    }
+
+    impl Sockets {
+        /// Copies for a successor.
+        fn copies(&self) -> Result<Vec<Socket>> {
+            let all = self.per_core.iter().flatten();
+            let copies: io::Result<Vec<_>> = all.map(|one| one.socket.try_clone()).collect();
+            copies.map_err(|source| Error::Engine {
+                what: "copying the listening sockets".into(),
+                source,
+            })
+        }
+    }
+
+    fn listen_everywhere(places: &[Place], cores: usize, limits: &Limits) -> Result<Sockets> {
+        let mut inherited = Inherited::take_once();
+        let mut all = Sockets {
+            per_core: std::iter::repeat_with(Vec::new).take(cores).collect(),
+            addresses: Vec::new(),
+        };
+        for (service, place) in places.iter().enumerate() {
+            let address: Address = place.address.parse()?;
+            let resolved = address.resolve_blocking();
+            let resolved = resolved.map_err(|error| failed(&address, error))?;
+            let first = resolved.first().expect("a resolved address is at least one");
+            let mut found = inherited.take(first);
+            if found.is_empty() {
+                found = listen_on(first, cores, limits).map_err(|error| failed(&address, error))?;
+            }
+            let local = found[0].local_address().map_err(|error| failed(&address, error))?;
+            all.addresses.push(Address::from(local).to_string());
+            let shared_out = found.len() >= cores;
+            for (at, socket) in found.into_iter().enumerate() {
+                all.per_core[at % cores].push(Listening { socket, service, shared_out });
+            }
+        }
+        inherited.close_unused();
+        Ok(all)
+    }
+
+    /// One socket per core where the kernel spreads connections over them, else one.
+    fn listen_on(
+        address: &SocketAddress,
+        cores: usize,
+        limits: &Limits,
+    ) -> io::Result<Vec<Socket>> {
+        let mut options = ListenOptions { backlog: limits.backlog, ..ListenOptions::default() };
+        let SocketAddress::Ip(asked) = address else {
+            return Ok(vec![Socket::listen(address, &options)?]);
+        };
+        // Alone first: sharing a port with a stranger by accident must be an error.
+        let alone = Socket::listen(address, &options)?;
+        if cores == 1 {
+            return Ok(vec![alone]);
+        }
+        let mut asked = *asked;
+        if let SocketAddress::Ip(local) = alone.local_address()? {
+            asked.set_port(local.port());
+        }
+        drop(alone);
+        options.reuse_port = true;
+        let shared = SocketAddress::Ip(asked);
+        (0..cores).map(|_| Socket::listen(&shared, &options)).collect()
+    }
+
+    fn failed(address: &Address, source: io::Error) -> Error {
+        let hint = listen_hint(&source);
+        Error::Listen { address: address.to_string(), source, hint }
+    }
+}
