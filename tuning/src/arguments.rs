@@ -21,18 +21,20 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Show NICs, IRQs, NAPI ids, NUMA nodes, cores, io_uring state and limits
+    ///
+    /// Facts, no opinions, as /sys, /proc and netlink tell them. One io_uring is created and
+    /// closed to learn whether that is allowed. Limits, allowed cores and the cgroup's CPU quota
+    /// are those of this process, interfaces those of its network namespace.
     Inspect(Inspect),
 }
 
-/// Shows NICs, their queues, IRQs and NAPI ids, NUMA nodes, cores, the state of io_uring, limits
-/// and the clock source, as /sys, /proc and netlink tell them: facts, no opinions.
-///
-/// One io_uring is created and closed to learn whether that is allowed. Limits, allowed cores and
-/// the cgroup's CPU quota are those of this process, interfaces those of its network namespace.
+/// How to inspect.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES, after_long_help = EXAMPLES)]
 pub(crate) struct Inspect {
-    /// Print JSON instead of tables: stable names, "schema": 1, {"unknown": "reason"}
+    /// Print JSON instead of tables: stable names, with a version in "schema"
+    ///
+    /// A fact that is not known is {"unknown": "the reason"} in the place of its value.
     #[arg(long, conflicts_with = "capture")]
     pub(crate) json: bool,
 
@@ -46,7 +48,7 @@ pub(crate) struct Inspect {
     /// Record this machine as a tree in DIR, which must be new or empty
     ///
     /// Exactly the files that `inspect` reads are copied, with netlink's answers beside them.
-    /// No MAC address, IP address or host name is among them.
+    /// No MAC or IP address is among them; the name of this process's cgroup is.
     #[arg(long, value_name = "DIR")]
     pub(crate) capture: Option<PathBuf>,
 }

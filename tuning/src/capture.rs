@@ -37,7 +37,7 @@ fn prepare(target: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn write(recording: &Recording, recorded: Recorded, target: &Path) -> anyhow::Result<()> {
+fn write(recording: &Recording, mut recorded: Recorded, target: &Path) -> anyhow::Result<()> {
     for directory in ["proc", "sys"].iter().map(Path::new) {
         make_directory(&target.join(directory))?;
     }
@@ -54,7 +54,8 @@ fn write(recording: &Recording, recorded: Recorded, target: &Path) -> anyhow::Re
         make_directory(path.parent().unwrap_or(target))?;
         symlink(to, &path).with_context(|| format!("cannot link {}", path.display()))?;
     }
-    let recorded = Recorded { unreadable: recording.unreadable.clone(), ..recorded };
+    // A tree that is captured again keeps the failures it was told of.
+    recorded.unreadable.extend(recording.unreadable.clone());
     let mut json = serde_json::to_string_pretty(&recorded).context("cannot form JSON")?;
     json.push('\n');
     let path = target.join(recorded::FILE_NAME);

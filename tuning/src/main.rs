@@ -22,6 +22,7 @@ mod ring;
 #[cfg(test)]
 mod test_directory;
 mod tree;
+mod words;
 
 use std::process::ExitCode;
 

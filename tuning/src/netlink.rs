@@ -10,9 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::fact::Fact;
 
-/// Records accepted in one answer; a host with more gets an unknown fact instead.
-pub(crate) const RECORDS_MAX: usize = 65_536;
-
 /// The answers to all questions. A question that failed has its own reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Answers {
@@ -113,7 +110,7 @@ mod questions {
     use netlink_bindings::{ethtool, netdev, rt_link};
     use netlink_socket2::NetlinkSocket;
 
-    use super::{Answers, Channels, Direction, Fact, Features, Link, Napi, Queue, RECORDS_MAX};
+    use super::{Answers, Channels, Direction, Fact, Features, Link, Napi, Queue};
 
     /// The kernel answers at once; a filter that swallows answers must not hang the tool.
     const PATIENCE: Duration = Duration::from_secs(5);
@@ -124,6 +121,9 @@ mod questions {
 
     /// ETHTOOL_MSG_CHANNELS_GET, likewise.
     const CHANNELS_GET: u8 = 17;
+
+    /// Records accepted in one answer; a host with more gets an unknown fact instead.
+    const RECORDS_MAX: usize = 65_536;
 
     /// Asks on a thread of its own, so that a hanging or panicking answer costs only facts.
     pub(super) fn ask_with_patience() -> Fact<Answers> {
@@ -165,7 +165,12 @@ mod questions {
         read: impl Fn(Request::ReplyType<'_>) -> Option<T>,
     ) -> Fact<Vec<T>> {
         let failed = |error: &std::io::Error| {
-            Fact::unknown(format!("netlink {question}: {}", crate::tree::error_words(error)))
+            let words = crate::words::error_words(error);
+            let hint = match error.kind() {
+                std::io::ErrorKind::NotFound => " (this kernel lacks the netlink family)",
+                _ => "",
+            };
+            Fact::unknown(format!("netlink {question}: {words}{hint}"))
         };
         let mut replies = match socket.request(request) {
             Ok(replies) => replies,

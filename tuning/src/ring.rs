@@ -31,7 +31,7 @@ pub(crate) fn attempt() -> Fact<Attempt> {
         Ok(_closed_on_drop) => Fact::Known(Attempt::Created),
         Err(error) => match error.raw_os_error() {
             Some(errno) => {
-                Fact::Known(Attempt::Refused { errno, error: crate::tree::error_words(&error) })
+                Fact::Known(Attempt::Refused { errno, error: crate::words::error_words(&error) })
             }
             None => Fact::unknown(format!("io_uring_setup: {error}")),
         },

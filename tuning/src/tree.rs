@@ -8,7 +8,6 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
@@ -19,6 +18,7 @@ use anyhow::{Context, bail};
 use crate::cpus::CpuSet;
 use crate::fact::Fact;
 use crate::recorded::{self, Recorded};
+use crate::words::{error_words, excerpt};
 use crate::{netlink, ring};
 
 /// Bytes read from one file: /proc/interrupts of a host with 1 024 CPUs and 1 000 IRQs fits.
@@ -292,29 +292,6 @@ impl Tree {
     }
 }
 
-/// The system's error in words, without the number that Rust appends.
-pub(crate) fn error_words(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error ") {
-        Some((words, _)) => words.to_owned(),
-        None => text,
-    }
-}
-
-/// The beginning of unexpected text, quoted, for a reason.
-pub(crate) fn excerpt(text: &str) -> String {
-    const CHARS_MAX: usize = 40;
-    match text.char_indices().nth(CHARS_MAX) {
-        Some((end, _)) => format!("{:?}...", &text[..end]),
-        None => format!("{text:?}"),
-    }
-}
-
-/// `base` and `name` joined by one slash.
-pub(crate) fn join(base: &str, name: impl Display) -> String {
-    format!("{}/{name}", base.trim_end_matches('/'))
-}
-
 fn read_regular(place: &Path) -> io::Result<Vec<u8>> {
     if !fs::metadata(place)?.is_file() {
         return Err(io::Error::other("not a regular file"));
@@ -334,7 +311,7 @@ fn natural_key(name: &str) -> (&str, u64, &str) {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
     use crate::test_directory::TestDirectory;
     use std::os::unix::fs::symlink;
@@ -373,6 +350,19 @@ pub(crate) mod tests {
         for path in ["/sys/absolute", "/sys/up", "/sys/../../../../../../../../etc/hostname"] {
             assert!(tree.text(path).known().is_none(), "{path} was followed");
         }
+    }
+
+    #[test]
+    fn a_fifo_in_the_tree_does_not_hang_the_reader() {
+        let directory = TestDirectory::new("tree-fifo");
+        directory.file("sys/file", b"");
+        let fifo = directory.path().join("sys/fifo");
+        match std::process::Command::new("mkfifo").arg(&fifo).status() {
+            Ok(status) if status.success() => {}
+            other => return println!("SKIP: no FIFO can be made here: {other:?}"),
+        }
+        let tree = Tree::recorded(directory.path()).unwrap();
+        assert_eq!(tree.text("/sys/fifo"), Fact::unknown("/sys/fifo: not a regular file"));
     }
 
     #[test]

@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use crate::cpus::CpuSet;
 use crate::fact::Fact;
-use crate::tree::{Tree, join};
+use crate::tree::Tree;
+use crate::words::join;
 
 /// Steps from the interface's device up to the one with interrupts: virtio needs one step.
 const DEVICE_LEVELS_MAX: usize = 4;
@@ -109,6 +110,46 @@ fn read_one(tree: &Tree, irq: u32) -> Irq {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_directory::TestDirectory;
+
+    fn irqs_of(files: &[(&str, &str)]) -> Fact<Irqs> {
+        let directory = TestDirectory::new("irqs");
+        for (path, contents) in files {
+            directory.file(path, contents.as_bytes());
+        }
+        let tree = Tree::recorded(directory.path()).unwrap();
+        read(&tree, "eth1", &Fact::Known("/sys/devices/bus/port/nic".into()))
+    }
+
+    fn found(irqs: &Fact<Irqs>) -> Option<(&str, Vec<u32>)> {
+        let irqs = irqs.known()?;
+        Some((&irqs.source, irqs.list.iter().map(|irq| irq.irq).collect()))
+    }
+
+    #[test]
+    fn the_nearest_device_with_interrupts_owns_them() {
+        let irqs = irqs_of(&[
+            ("sys/devices/bus/port/msi_irqs/9", ""),
+            ("sys/devices/bus/port/msi_irqs/10", ""),
+            ("sys/devices/bus/msi_irqs/5", ""),
+        ]);
+        assert_eq!(found(&irqs), Some(("/sys/devices/bus/port/msi_irqs", vec![9, 10])));
+        let irqs = irqs_of(&[("sys/devices/bus/port/irq", "11"), ("sys/devices/bus/irq", "5")]);
+        assert_eq!(found(&irqs), Some(("/sys/devices/bus/port/irq", vec![11])));
+    }
+
+    #[test]
+    fn a_device_without_interrupts_is_looked_for_by_name_but_not_in_its_bridge() {
+        let interrupts = "           CPU0\n  7:  1  vmbus  eth1-rx-0\n  8:  1  vmbus  eth10\n";
+        let files = [
+            ("sys/devices/bus/port/nic/irq", "0"),
+            ("sys/devices/bus/msi_irqs/5", ""),
+            ("proc/interrupts", interrupts),
+        ];
+        assert_eq!(found(&irqs_of(&files)), Some(("/proc/interrupts", vec![7])));
+        let Fact::Unknown { unknown } = irqs_of(&files[..2]) else { panic!("known") };
+        assert_eq!(unknown, "/proc/interrupts: No such file or directory");
+    }
 
     #[test]
     fn a_handler_belongs_to_the_interface_it_names_whole() {

@@ -8,7 +8,8 @@
 use serde::{Serialize, Serializer};
 
 use crate::fact::Fact;
-use crate::tree::{Tree, excerpt, join};
+use crate::tree::Tree;
+use crate::words::{excerpt, join};
 
 /// Levels of nested cgroups that are followed upwards.
 const GROUP_LEVELS_MAX: usize = 64;

@@ -22,7 +22,7 @@ pub(crate) use clock::Clock;
 pub(crate) use cores::Cores;
 pub(crate) use irqs::Irqs;
 pub(crate) use limits::{Ceiling, Limits, Quota, SoftHard};
-pub(crate) use nics::{Nic, NicQueue};
+pub(crate) use nics::{Nic, NicNapi, NicQueue};
 pub(crate) use numa::Node;
 pub(crate) use uring::Uring;
 

@@ -11,7 +11,8 @@ use super::irqs::{self, Irqs};
 use crate::cpus::CpuSet;
 use crate::fact::Fact;
 use crate::netlink::{Answers, Channels, Direction, Features, Link, Napi, Queue};
-use crate::tree::{Tree, join};
+use crate::tree::Tree;
+use crate::words::{excerpt, join};
 
 const PLACE: &str = "/sys/class/net";
 
@@ -28,13 +29,14 @@ pub(crate) struct Nic {
     /// Where its device is in /sys.
     pub(crate) device: Fact<String>,
     pub(crate) driver: Fact<String>,
-    /// `up`, `down`, `lowerlayerdown`, `dormant`, `unknown` and so on, as in RFC 2863.
+    /// `up`, `down`, `lowerlayerdown`, `dormant` and so on, as in RFC 2863.
     pub(crate) state: Fact<String>,
     pub(crate) speed_mbit_s: Fact<u32>,
     pub(crate) mtu_bytes: Fact<u32>,
     pub(crate) numa_node: Fact<u32>,
     pub(crate) rx_queues: Fact<usize>,
     pub(crate) tx_queues: Fact<usize>,
+    /// A kind of channels that the driver does not have is `null`.
     pub(crate) channels: Fact<Channels>,
     pub(crate) qdisc: Fact<String>,
     pub(crate) napi_defer_hard_irqs: Fact<u32>,
@@ -45,7 +47,22 @@ pub(crate) struct Nic {
     pub(crate) offloads: Fact<Vec<String>>,
     pub(crate) queues: Fact<Vec<NicQueue>>,
     pub(crate) irqs: Fact<Irqs>,
-    pub(crate) napis: Fact<Vec<Napi>>,
+    pub(crate) napis: Fact<Vec<NicNapi>>,
+}
+
+/// One NAPI instance of an interface.
+#[derive(Debug, Serialize)]
+pub(crate) struct NicNapi {
+    /// Unique on the machine, over all interfaces.
+    pub(crate) id: u32,
+    pub(crate) irq: Fact<u32>,
+    /// Process id of the kernel thread; `None` where NAPI runs in softirq.
+    pub(crate) thread_pid: Fact<Option<u32>>,
+    pub(crate) defer_hard_irqs: Fact<u32>,
+    pub(crate) gro_flush_timeout_ns: Fact<u64>,
+    pub(crate) irq_suspend_timeout_ns: Fact<u64>,
+    /// 0 for softirq, 1 for a kernel thread, 2 for one that busy polls.
+    pub(crate) threaded: Fact<u32>,
 }
 
 /// One queue of an interface.
@@ -84,13 +101,17 @@ fn read_one(tree: &Tree, name: String) -> Nic {
     };
     Nic {
         driver: tree.link_name(&at("device/driver")),
-        state: tree.text(&at("operstate")),
+        state: tree.parsed(&at("operstate"), state),
         speed_mbit_s: tree.parsed(&at("speed"), speed),
         mtu_bytes: tree.number(&at("mtu")),
         numa_node: device.as_ref().and_then(|device| numa_node(tree, device)),
         rx_queues: count(Direction::Rx),
         tx_queues: count(Direction::Tx),
-        channels: told.one(|told| &told.channels, |channels| channels.ifindex, "ethtool"),
+        channels: told.one(
+            |told| &told.channels,
+            |channels| channels.ifindex,
+            "ethtool channels-get",
+        ),
         qdisc: told.link().and_then(|link| {
             Fact::from_option(link.qdisc.clone(), || "netlink: the link has no qdisc".into())
         }),
@@ -98,10 +119,16 @@ fn read_one(tree: &Tree, name: String) -> Nic {
         gro_flush_timeout_ns: tree.number(&at("gro_flush_timeout")),
         threaded: tree.number(&at("threaded")),
         offloads: told
-            .one(|told| &told.features, |features: &Features| features.ifindex, "ethtool")
+            .one(
+                |told| &told.features,
+                |features: &Features| features.ifindex,
+                "ethtool features-get",
+            )
             .map(|features| features.active),
         irqs: irqs::read(tree, &name, &device),
-        napis: told.all(|told| &told.napis, |napi| napi.ifindex),
+        napis: told
+            .all(|told| &told.napis, |napi| napi.ifindex)
+            .map(|napis| napis.iter().map(nic_napi).collect()),
         kind: told.link().map(|link| link.kind.clone()),
         queues,
         device,
@@ -110,11 +137,19 @@ fn read_one(tree: &Tree, name: String) -> Nic {
     }
 }
 
+/// The loopback and other simple drivers never set a state, which the kernel calls unknown.
+fn state(text: &str) -> Result<String, String> {
+    match text {
+        "unknown" => Err("the driver reports no state".into()),
+        state => Ok(state.to_owned()),
+    }
+}
+
 /// Drivers say -1 (also as an unsigned number) when they do not know.
 fn speed(text: &str) -> Result<u32, String> {
     match text.trim() {
         "-1" | "4294967295" => Err("the driver reports -1, which means unknown".into()),
-        text => text.parse().map_err(|_| format!("{} is no speed", crate::tree::excerpt(text))),
+        text => text.parse().map_err(|_| format!("{} is no speed", excerpt(text))),
     }
 }
 
@@ -165,9 +200,12 @@ fn queue(tree: &Tree, place: &str, direction: Direction, index: u32, told: &Told
     let place = join(place, format!("{}-{index}", if receives { "rx" } else { "tx" }));
     let napi_id = told.all(|told| &told.queues, |queue| queue.ifindex).and_then(|queues| {
         let same = |queue: &&Queue| queue.direction == direction && queue.index == index;
-        Fact::from_option(queues.iter().find(same).and_then(|queue| queue.napi_id), || {
-            "netlink netdev queue-get: the driver names no NAPI instance for the queue".into()
-        })
+        match queues.iter().find(same) {
+            None => Fact::unknown("netlink netdev queue-get: it lists no such queue"),
+            Some(queue) => Fact::from_option(queue.napi_id, || {
+                "netlink netdev queue-get: the driver names no NAPI instance for the queue".into()
+            }),
+        }
     });
     NicQueue {
         direction,
@@ -176,6 +214,26 @@ fn queue(tree: &Tree, place: &str, direction: Direction, index: u32, told: &Told
         rps_flow_count: receives.then(|| tree.number(&join(&place, "rps_flow_cnt"))),
         xps_cpus: (!receives).then(|| tree.cpu_mask(&join(&place, "xps_cpus"))),
         napi_id,
+    }
+}
+
+fn nic_napi(napi: &Napi) -> NicNapi {
+    fn told<T>(value: Option<T>, name: &str) -> Fact<T> {
+        Fact::from_option(value, || {
+            format!("netlink netdev napi-get: the kernel or the driver tells no {name}")
+        })
+    }
+    NicNapi {
+        id: napi.id,
+        irq: told(napi.irq, "irq"),
+        thread_pid: match (napi.pid, napi.threaded) {
+            (None, Some(0)) => Fact::Known(None),
+            (pid, _) => told(pid, "pid").map(Some),
+        },
+        defer_hard_irqs: told(napi.defer_hard_irqs, "defer-hard-irqs"),
+        gro_flush_timeout_ns: told(napi.gro_flush_timeout_ns, "gro-flush-timeout"),
+        irq_suspend_timeout_ns: told(napi.irq_suspend_timeout_ns, "irq-suspend-timeout"),
+        threaded: told(napi.threaded, "threaded"),
     }
 }
 
@@ -209,16 +267,13 @@ impl<'a> Told<'a> {
     }
 
     /// The records of this interface.
-    fn all<T: Clone>(
+    fn all<T: Clone + 'a>(
         &self,
-        question: impl FnOnce(&'a Answers) -> &'a Fact<Vec<T>>,
+        records: impl FnOnce(&'a Answers) -> &'a Fact<Vec<T>>,
         ifindex: impl Fn(&T) -> u32,
-    ) -> Fact<Vec<T>>
-    where
-        T: 'a,
-    {
-        let records = self.answers.as_ref().and_then(|answers| question(answers).as_ref());
-        records.map(|list| {
+    ) -> Fact<Vec<T>> {
+        let list = self.answers.as_ref().and_then(|answers| records(answers).as_ref());
+        list.map(|list| {
             list.iter().filter(|record| ifindex(record) == self.ifindex).cloned().collect()
         })
     }
@@ -226,13 +281,13 @@ impl<'a> Told<'a> {
     /// The only record of this interface.
     fn one<T: Clone + 'a>(
         &self,
-        question: impl FnOnce(&'a Answers) -> &'a Fact<Vec<T>>,
+        records: impl FnOnce(&'a Answers) -> &'a Fact<Vec<T>>,
         ifindex: impl Fn(&T) -> u32,
-        family: &str,
+        question: &str,
     ) -> Fact<T> {
-        self.all(question, ifindex).and_then(|records| {
+        self.all(records, ifindex).and_then(|records| {
             Fact::from_option(records.into_iter().next(), || {
-                format!("netlink {family}: no answer for this interface")
+                format!("netlink {question}: it has no record of this interface")
             })
         })
     }

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::cpus::CpuSet;
 use crate::fact::Fact;
-use crate::tree::{Tree, excerpt};
+use crate::tree::Tree;
+use crate::words::excerpt;
 
 const PLACE: &str = "/sys/devices/system/node";
 

@@ -102,3 +102,51 @@ fn by_settings(
         (Fact::Unknown { unknown }, _) => open(unknown),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_directory::TestDirectory;
+
+    /// The verdict on a tree with this setting, seccomp mode and attempt (as JSON).
+    fn verdict(disabled: &str, seccomp: &str, attempt: &str) -> Uring {
+        let directory = TestDirectory::new("uring");
+        directory.file("proc/sys/kernel/io_uring_disabled", disabled.as_bytes());
+        directory.file("proc/self/status", format!("Seccomp:\t{seccomp}\n").as_bytes());
+        let recorded = format!(
+            r#"{{"schema": 1, "netlink": {{"unknown": "none"}}, "unreadable": {{}},
+                "io_uring_attempt": {attempt}}}"#
+        );
+        directory.file("recorded.json", recorded.as_bytes());
+        read(&Tree::recorded(directory.path()).unwrap(), &Fact::Known("6.1".into()))
+    }
+
+    const REFUSED: &str =
+        r#"{"outcome": "refused", "errno": 1, "error": "Operation not permitted"}"#;
+    const NONE: &str = r#"{"unknown": "not asked"}"#;
+
+    #[test]
+    fn an_attempt_decides() {
+        let uring = verdict("0", "2", r#"{"outcome": "created"}"#);
+        assert_eq!(uring.allowed, Fact::Known(true));
+        let uring = verdict("0", "2", REFUSED);
+        assert_eq!(uring.allowed, Fact::Known(false));
+        assert!(uring.sentence.contains("(Operation not permitted)"), "{}", uring.sentence);
+        assert!(uring.sentence.contains("seccomp filter"), "{}", uring.sentence);
+        let uring = verdict("2", "0", REFUSED);
+        assert!(uring.sentence.contains("io_uring_disabled is 2"), "{}", uring.sentence);
+        let uring = verdict("0", "0", REFUSED);
+        assert!(uring.sentence.contains("kernel 6.1"), "{}", uring.sentence);
+    }
+
+    #[test]
+    fn settings_decide_only_when_they_forbid() {
+        assert_eq!(verdict("2", "0", NONE).allowed, Fact::Known(false));
+        for (disabled, seccomp) in [("0", "0"), ("0", "2"), ("1", "0"), ("9", "0"), ("x", "0")] {
+            let uring = verdict(disabled, seccomp, NONE);
+            assert!(uring.allowed.known().is_none(), "{disabled} {seccomp}: {}", uring.sentence);
+            assert!(uring.sentence.contains("unknown"), "{}", uring.sentence);
+        }
+        assert!(verdict("0", "y", NONE).allowed.known().is_none());
+    }
+}

@@ -5,6 +5,8 @@
 
 mod json;
 mod table;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::io::{self, Write};

@@ -8,9 +8,9 @@ use super::table::{Reasons, Table, indented};
 use crate::cpus::CpuSet;
 use crate::fact::Fact;
 use crate::inspect::{
-    Ceiling, Cores, Inspection, Irqs, Limits, Nic, NicQueue, Node, Quota, SoftHard,
+    Ceiling, Cores, Inspection, Irqs, Limits, Nic, NicNapi, NicQueue, Node, Quota, SoftHard,
 };
-use crate::netlink::{Channels, Direction, Napi};
+use crate::netlink::{Channels, Direction};
 
 /// Offloads that change when and in what sizes packets reach a socket.
 const OFFLOADS_SHOWN: [&str; 11] = [
@@ -175,7 +175,7 @@ impl Page {
         let Fact::Known(queues) = queues else {
             return self.fact("queues", &queues.as_ref().map(|_| ""));
         };
-        let mut table = Table::new(&["queue", "steered to cpus", "flows", "sent by cpus", "NAPI"]);
+        let mut table = Table::new(&["queue", "rps_cpus", "rps_flow_cnt", "xps_cpus", "NAPI"]);
         for queue in queues {
             let reasons = &mut self.reasons;
             table.row([
@@ -196,7 +196,7 @@ impl Page {
         let Fact::Known(irqs) = irqs else {
             return self.fact("IRQs", &irqs.as_ref().map(|_| ""));
         };
-        let mut table = Table::new(&["irq", "handlers", "may go to", "goes to"]);
+        let mut table = Table::new(&["irq", "handlers", "affinity", "effective"]);
         for irq in &irqs.list {
             table.row([
                 irq.irq.to_string(),
@@ -209,7 +209,7 @@ impl Page {
         self.text += &table.render();
     }
 
-    fn napis(&mut self, napis: &Fact<Vec<Napi>>) {
+    fn napis(&mut self, napis: &Fact<Vec<NicNapi>>) {
         let Fact::Known(napis) = napis else {
             return self.fact("NAPI", &napis.as_ref().map(|_| ""));
         };
@@ -225,21 +225,18 @@ impl Page {
             "irq_suspend ns",
         ]);
         for napi in napis {
-            let told = |value: Option<u64>| match value {
-                Some(value) => value.to_string(),
-                None => "not told".into(),
-            };
+            let reasons = &mut self.reasons;
+            let thread = napi.thread_pid.as_ref().map(|pid| match pid {
+                Some(pid) => format!("pid {pid}"),
+                None => "none".into(),
+            });
             table.row([
                 napi.id.to_string(),
-                told(napi.irq.map(u64::from)),
-                match (napi.pid, napi.threaded) {
-                    (Some(pid), _) => format!("pid {pid}"),
-                    (None, Some(0)) => "none".into(),
-                    (None, _) => "not told".into(),
-                },
-                told(napi.defer_hard_irqs.map(u64::from)),
-                told(napi.gro_flush_timeout_ns),
-                told(napi.irq_suspend_timeout_ns),
+                reasons.cell(&napi.irq),
+                reasons.cell(&thread),
+                reasons.cell(&napi.defer_hard_irqs),
+                reasons.cell(&napi.gro_flush_timeout_ns),
+                reasons.cell(&napi.irq_suspend_timeout_ns),
             ]);
         }
         self.text += &table.render();
