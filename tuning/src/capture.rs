@@ -43,6 +43,12 @@ fn write(recording: &Recording, mut recorded: Recorded, target: &Path) -> anyhow
     }
     for directory in &recording.directories {
         make_directory(&target.join(directory))?;
+        let places = || recording.files.keys().chain(recording.links.keys());
+        if !places().any(|place| place.starts_with(directory)) {
+            // Version control forgets empty directories; a queue without readable files is one.
+            let path = target.join(directory).join(".keep");
+            fs::write(&path, "").with_context(|| format!("cannot write {}", path.display()))?;
+        }
     }
     for (path, contents) in &recording.files {
         let path = target.join(path);

@@ -39,6 +39,21 @@ fn copy(from: &Path, to: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
+/// Directories below `root` that hold nothing, apart from the two that every tree has.
+fn empty_directories(root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut rest = vec![root.to_owned()];
+    while let Some(directory) = rest.pop() {
+        let entries: Vec<_> = fs::read_dir(&directory).unwrap().map(Result::unwrap).collect();
+        if entries.is_empty() && directory.parent() != Some(root) {
+            found.push(directory);
+        }
+        let below = entries.iter().filter(|entry| entry.file_type().unwrap().is_dir());
+        rest.extend(below.map(|entry| entry.path()));
+    }
+    found
+}
+
 fn contents() -> impl Strategy<Value = Vec<u8>> {
     let hostile = proptest::sample::select(vec![
         "",
@@ -125,6 +140,7 @@ fn a_captured_tree_gives_the_same_report() {
         let target = directory.path().join("tree");
         let tree = Tree::recorded(&recorded_tree(name)).unwrap();
         let (original, _) = capture(tree, &target).unwrap();
+        assert_eq!(empty_directories(&target), Vec::<PathBuf>::new(), "{name}: git loses them");
         let again = inspect(&Tree::recorded(&target).unwrap());
         let (original, again) = (json::render(&original).unwrap(), json::render(&again).unwrap());
         if name == "broken" {
