@@ -353,7 +353,7 @@ fn prefix(peer: Peer) -> Option<u64> {
 impl super::core::Core {
     /// Begins to connect; names are resolved off the core.
     pub(crate) fn begin_connect(self: &Rc<Self>, id: Id, address: &crate::address::Address) {
-        let Ok(id) = self.look(id, |_| self.resolve(id)) else { return };
+        let id = self.resolve(id);
         let now = self.now_ms();
         let begun = self.change(id, |connection| {
             let first = connection.phase == Phase::Inactive;
