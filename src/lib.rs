@@ -5,6 +5,8 @@
 //! OUT  application -> carrier -> framer -> shard -> engine -> kernel
 //! ```
 
+mod address;
+mod engine;
 mod error;
 mod framer;
 mod lending;
@@ -12,6 +14,9 @@ mod lending;
 pub mod manual;
 mod message;
 
+pub use address::Address;
+pub use engine::metrics::{CoreSnapshot, Metrics};
+pub use engine::offload::{Offload, offload};
 pub use error::{CloseReason, Error, Result, TrySendError};
 pub use framer::{Endianness, FrameError, Framer, LengthPrefixed, Output, Unframed, Width};
 pub use message::{Detach, Message};

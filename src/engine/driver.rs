@@ -33,3 +33,26 @@ pub(crate) enum Patience {
     /// The same, but spinning instead of sleeping.
     Spin(Duration),
 }
+
+/// Which driver a process uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DriverChoice {
+    /// io_uring, or epoll where io_uring is refused. The environment variable `POSTRING_DRIVER`
+    /// (`uring` or `epoll`) takes precedence over this choice.
+    #[default]
+    Auto,
+    /// io_uring, or an error.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+/// One thread's door to the kernel.
+pub(crate) enum Driver {
+    #[cfg(kernel)]
+    Uring(Box<crate::kernel::UringDriver>),
+    #[cfg(kernel)]
+    Epoll(Box<super::epoll::EpollDriver>),
+    #[cfg(test)]
+    Script(Box<crate::simulation::script::ScriptDriver>),
+}

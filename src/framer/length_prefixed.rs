@@ -140,6 +140,10 @@ impl Framer for LengthPrefixed {
         Ok(payload.map(|payload| (header + len, Message::lent(payload))))
     }
 
+    fn lend(message: Message<'static>) -> Message<'static> {
+        message
+    }
+
     #[inline]
     fn encode(&mut self, message: Message<'_>, into: &mut Output) -> Result<(), FrameError> {
         let len = message.len() as u64;

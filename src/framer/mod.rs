@@ -37,6 +37,10 @@ use crate::message::Detach;
 ///         Ok(rest.get(..len.into()).map(|payload| (1 + payload.len(), Message::lent(payload))))
 ///     }
 ///
+///     fn lend(message: Message<'static>) -> Message<'static> {
+///         message
+///     }
+///
 ///     fn encode(&mut self, message: Message<'_>, into: &mut Output) -> Result<(), FrameError> {
 ///         let len = u8::try_from(message.len())
 ///             .map_err(|_| FrameError::TooLong { len: message.len(), len_max: 255 })?;
@@ -60,6 +64,9 @@ pub trait Framer: Clone + Send + 'static {
     /// # Errors
     /// If the bytes can never become a Message; the Carrier ends.
     fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Option<(usize, Self::In<'a>)>, FrameError>;
+
+    /// An owned Message in the form that handlers take: it was received before its handler was set.
+    fn lend(message: Self::Got) -> Self::In<'static>;
 
     /// Appends the bytes of `message`.
     ///

@@ -22,6 +22,10 @@ impl Framer for Unframed {
         Ok(Some((input.len(), Message::lent(input).partial())))
     }
 
+    fn lend(message: Message<'static>) -> Message<'static> {
+        message
+    }
+
     fn encode(&mut self, message: Message<'_>, into: &mut Output) -> Result<(), FrameError> {
         into.put_message(&message);
         Ok(())

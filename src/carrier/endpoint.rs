@@ -1,0 +1,321 @@
+//! Endpoint: the typed half of a connection: a framer and whoever gets the Messages.
+//!
+//! Above: a Responder's handler, or a Carrier's inbox. Below: the shard calls it with bytes.
+//! Absent: sockets, timers, threads. Bounds: see `Inbox` and `Limits`.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::inbox::Inbox;
+use super::promise::Promise;
+use super::responder::{Reply, Respond, Responded};
+use super::send::{Accepting, Parcel};
+use crate::address::Address;
+use crate::error::{CloseReason, Error, Result};
+use crate::framer::Framer;
+use crate::shard::core::{Core, Id};
+use crate::shard::protocol::{Call, Progress, Protocol, Verdict};
+
+/// Who gets the Messages.
+pub(super) enum Reader<F: Framer> {
+    Respond(Rc<dyn Respond<F>>),
+    Carrier(Box<Inbox<F>>),
+}
+
+/// The typed half of one connection.
+pub(super) struct Endpoint<F: Framer> {
+    framer: RefCell<F>,
+    reader: Reader<F>,
+    /// Async handlers that have not answered.
+    answering: u32,
+    greeted: bool,
+    rare: Option<Box<Rare<F>>>,
+}
+
+/// What only some connections have.
+pub(super) struct Rare<F: Framer> {
+    /// Where an initiated Carrier goes, or what is wrong with that.
+    pub(super) address: Option<Result<Address, (String, String)>>,
+    pub(super) on_closed: Vec<Box<dyn FnOnce(CloseReason) + Send>>,
+    pub(super) activating: Vec<Promise<()>>,
+    pub(super) closing: Vec<Promise<()>>,
+    /// Sends on this core that wait for room.
+    pub(super) room: VecDeque<Waker>,
+    /// Sends of other threads that wait for room, with their messages.
+    pub(super) parcels: VecDeque<(Arc<Accepting>, Parcel<F>)>,
+}
+
+impl<F: Framer> Default for Rare<F> {
+    fn default() -> Self {
+        Self {
+            address: None,
+            on_closed: Vec::new(),
+            activating: Vec::new(),
+            closing: Vec::new(),
+            room: VecDeque::new(),
+            parcels: VecDeque::new(),
+        }
+    }
+}
+
+/// Frames `message` into the outbox of a call; a failure leaves the outbox as it was.
+#[inline]
+pub(super) fn encode<F: Framer>(
+    framer: &RefCell<F>,
+    call: &Call<'_>,
+    message: F::Out<'_>,
+) -> Result<()> {
+    let mut outbox = call.outbox.borrow_mut();
+    let mark = outbox.mark();
+    let encoded = framer.borrow_mut().encode(message, &mut outbox);
+    if let Err(error) = encoded {
+        outbox.rewind(mark);
+        return Err(error.into());
+    }
+    call.core.metrics.sent_messages.add(1);
+    Ok(())
+}
+
+impl<F: Framer> Endpoint<F> {
+    pub(super) fn new(framer: F, reader: Reader<F>) -> Self {
+        let framer = RefCell::new(framer);
+        Self { framer, reader, answering: 0, greeted: false, rare: None }
+    }
+
+    /// An endpoint whose Messages wait in an inbox.
+    pub(super) fn carrier(framer: F, core: &Core) -> Self {
+        let inbox = Inbox::new(core.limits.receive_queue_messages);
+        Self::new(framer, Reader::Carrier(Box::new(inbox)))
+    }
+
+    pub(super) fn rare(&mut self) -> &mut Rare<F> {
+        self.rare.get_or_insert_default()
+    }
+
+    pub(super) fn rare_ref(&self) -> Option<&Rare<F>> {
+        self.rare.as_deref()
+    }
+
+    pub(super) fn address(&self) -> Option<&Result<Address, (String, String)>> {
+        self.rare.as_ref()?.address.as_ref()
+    }
+
+    /// The inbox; a Responder's connection has none.
+    pub(super) fn inbox(&mut self) -> Result<&mut Inbox<F>> {
+        match &mut self.reader {
+            Reader::Carrier(inbox) => Ok(inbox),
+            Reader::Respond(_) => {
+                let what = "receive on a Responder's connection: its handler gets the messages";
+                Err(Error::Unsupported(what.into()))
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn push(&self, call: &Call<'_>, message: F::Out<'_>) -> Result<()> {
+        encode(&self.framer, call, message)
+    }
+
+    /// Accepts what other threads sent, in order, as long as there is room.
+    pub(super) fn take_parcels(&mut self, call: &Call<'_>) {
+        while !call.is_full()
+            && let Some((accepting, parcel)) =
+                self.rare.as_mut().and_then(|rare| rare.parcels.pop_front())
+        {
+            if accepting.claim() {
+                accepting.answer(self.push(call, parcel.0));
+            }
+        }
+        if self.has_no_parcels() {
+            call.core.handle.set_full(call.id, false);
+        }
+    }
+
+    fn has_room_for_messages(&self, core: &Core) -> bool {
+        match &self.reader {
+            Reader::Respond(_) => {
+                (self.answering as usize) < core.limits.async_handlers_per_connection
+            }
+            Reader::Carrier(inbox) => inbox.wants(),
+        }
+    }
+
+    /// Hands one decoded message over; false if its taker wants no more at all.
+    #[inline]
+    fn hand_over(&mut self, call: &Call<'_>, message: F::In<'_>) -> bool {
+        match &mut self.reader {
+            Reader::Respond(respond) => {
+                match respond.respond(message, Reply::new(&self.framer, call)) {
+                    Responded::Continue => true,
+                    Responded::Stop => false,
+                    Responded::Pause => {
+                        self.answering += 1;
+                        true
+                    }
+                }
+            }
+            Reader::Carrier(inbox) => {
+                inbox.deliver(message);
+                true
+            }
+        }
+    }
+
+    fn decode_all(&mut self, call: &Call<'_>, bytes: &[u8]) -> (Progress, u64) {
+        let mut consumed = 0;
+        let mut messages = 0;
+        let verdict = loop {
+            if call.is_full() || !self.has_room_for_messages(call.core) {
+                break Verdict::Paused;
+            }
+            let rest = &bytes[consumed..];
+            let decoded = self.framer.get_mut().decode(rest);
+            match decoded {
+                Ok(Some((used, message))) if used > 0 && used <= rest.len() => {
+                    consumed += used;
+                    messages += 1;
+                    if !self.hand_over(call, message) {
+                        break Verdict::Stop;
+                    }
+                }
+                Ok(None) if rest.is_empty() => break Verdict::More { needs: None },
+                Ok(None) => break Verdict::More { needs: self.framer.get_mut().needs(rest) },
+                Ok(Some(_)) => {
+                    tracing::error!(framer = std::any::type_name::<F>(), "a framer took no bytes");
+                    break Verdict::Fail(CloseReason::Framing);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the peer broke the framing");
+                    break Verdict::Fail(CloseReason::Framing);
+                }
+            }
+        };
+        (Progress { consumed, verdict }, messages)
+    }
+}
+
+impl<F: Framer> Protocol for Endpoint<F> {
+    fn input(&mut self, call: &Call<'_>, bytes: &[u8]) -> Progress {
+        let (progress, messages) = self.decode_all(call, bytes);
+        call.core.metrics.received_messages.add(messages);
+        if messages > 0 && !self.greeted {
+            self.greeted = true;
+            // In use: it is in a call.
+            let _ = call.core.change(call.id, |connection| connection.flags.greeted = true);
+        }
+        progress
+    }
+
+    fn needs(&mut self, bytes: &[u8]) -> Option<usize> {
+        self.framer.get_mut().needs(bytes)
+    }
+
+    fn input_ended(&mut self, call: &Call<'_>, rest: usize) -> Verdict {
+        let ended = self.framer.get_mut().end(rest);
+        let verdict = match ended {
+            Ok(None) => Verdict::More { needs: None },
+            Ok(Some(message)) => {
+                if self.hand_over(call, message) { Verdict::More { needs: None } } else { Verdict::Stop }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the peer ended within a message");
+                Verdict::Fail(CloseReason::Framing)
+            }
+        };
+        if let Reader::Carrier(inbox) = &mut self.reader {
+            let reason = match verdict {
+                Verdict::Fail(reason) => reason,
+                _ => CloseReason::Finished,
+            };
+            inbox.end(reason);
+        }
+        verdict
+    }
+
+    fn opened(&mut self, call: &Call<'_>) {
+        let Some(rare) = &mut self.rare else { return };
+        for promise in rare.activating.drain(..) {
+            promise.answer(Ok(()));
+        }
+        self.take_parcels(call);
+    }
+
+    fn writable(&mut self, call: &Call<'_>) {
+        self.take_parcels(call);
+        let Some(rare) = &mut self.rare else { return };
+        for waker in rare.room.drain(..) {
+            waker.wake();
+        }
+        if !rare.parcels.is_empty() {
+            // In use: it is in a call.
+            let _ = call.core.change(call.id, |connection| connection.flags.wants_room = true);
+        }
+    }
+
+    fn closed(&mut self, core: &Rc<Core>, id: Id, reason: CloseReason) {
+        if let Reader::Carrier(inbox) = &mut self.reader {
+            inbox.end(reason);
+        }
+        let Some(rare) = &mut self.rare else { return };
+        let connecting = match &rare.address {
+            Some(Ok(address)) => Some(address.to_string()),
+            _ => None,
+        };
+        for promise in rare.activating.drain(..) {
+            promise.answer(Err(super::error_of(reason, connecting.as_deref())));
+        }
+        core.handle.set_full(id, false);
+        for (accepting, _) in rare.parcels.drain(..) {
+            if accepting.claim() {
+                accepting.answer(Err(super::error_of(reason, connecting.as_deref())));
+            }
+        }
+        for waker in rare.room.drain(..) {
+            waker.wake();
+        }
+        for promise in rare.closing.drain(..) {
+            promise.answer(super::closed_in_order(reason));
+        }
+        for handler in rare.on_closed.drain(..) {
+            handler(reason);
+        }
+    }
+
+    fn wants_input(&self, core: &Core) -> bool {
+        self.has_room_for_messages(core)
+    }
+
+    fn awaits_input(&self) -> bool {
+        match &self.reader {
+            Reader::Respond(_) => false,
+            Reader::Carrier(inbox) => inbox.is_awaited(),
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.answering > 0
+    }
+
+    fn task_ended(&mut self) {
+        self.answering = self.answering.saturating_sub(1);
+    }
+
+    fn ends_with_input(&self) -> bool {
+        matches!(self.reader, Reader::Respond(_))
+    }
+
+    fn name(&self) -> Rc<str> {
+        match &self.reader {
+            Reader::Respond(respond) => respond.name(),
+            Reader::Carrier(_) => std::any::type_name::<F>().into(),
+        }
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+}

@@ -1,0 +1,184 @@
+//! Listener: accepts Carriers on a Local (draft §2.1, Figure 3).
+//!
+//! Above: `accept` on any thread. Below: a service on every core that gives accepted connections
+//! an inbox and puts their Carriers here. Absent: listening sockets. Bound: `Limits::accept_queue`.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use super::endpoint::Endpoint;
+use super::responder::Answer;
+use super::{Carrier, CarrierRef};
+use crate::error::{CloseReason, Error, Result};
+use crate::framer::{Framer, Unframed};
+use crate::shard::core::{Core, Id};
+use crate::shard::protocol::{Protocol, Service};
+
+/// Accepted Carriers that nobody has taken yet.
+pub(crate) struct Queue<F: Framer> {
+    state: Mutex<Waiting<F>>,
+    carriers_max: usize,
+}
+
+struct Waiting<F: Framer> {
+    carriers: VecDeque<Carrier<F>>,
+    wakers: Vec<Waker>,
+    ended: bool,
+}
+
+impl<F: Framer> Queue<F> {
+    pub(crate) fn new(carriers_max: usize) -> Arc<Self> {
+        let state = Waiting { carriers: VecDeque::new(), wakers: Vec::new(), ended: false };
+        Arc::new(Self { state: Mutex::new(state), carriers_max })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting<F>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, carrier: Carrier<F>) {
+        let mut state = self.lock();
+        state.carriers.push_back(carrier);
+        let wakers = std::mem::take(&mut state.wakers);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn is_full(&self) -> bool {
+        let state = self.lock();
+        state.ended || state.carriers.len() >= self.carriers_max
+    }
+
+    /// No more Carriers come.
+    pub(crate) fn end(&self) {
+        let mut state = self.lock();
+        state.ended = true;
+        let wakers = std::mem::take(&mut state.wakers);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Listens on a Local and accepts Carriers, on all cores of its engine (draft §2.1).
+///
+/// Dropping it ends its engine's listening; accepted Carriers live on.
+pub struct Listener<F: Framer = Unframed> {
+    queue: Arc<Queue<F>>,
+    engine: Option<crate::launch::Engine>,
+}
+
+impl<F: Framer> Listener<F> {
+    pub(crate) fn new(queue: Arc<Queue<F>>, engine: Option<crate::launch::Engine>) -> Self {
+        Self { queue, engine }
+    }
+
+    /// The next Carrier that a peer has opened.
+    pub fn accept(&self) -> AcceptingCarrier<'_, F> {
+        AcceptingCarrier { queue: &self.queue }
+    }
+
+    /// Calls `handler` with every Carrier until it says stop, on this thread (draft, Figure 3).
+    ///
+    /// # Errors
+    /// [`Error::EngineEnded`] when no more Carriers come; [`Error::WaitOnCore`] on a core thread.
+    pub fn accept_each<R: Answer>(&self, mut handler: impl FnMut(Carrier<F>) -> R) -> Result<()> {
+        loop {
+            let carrier = self.accept().wait()?;
+            if handler(carrier).flow() == super::responder::Flow::Stop {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The address it listens on, port resolved.
+    #[must_use]
+    pub fn local_addresses(&self) -> Vec<String> {
+        self.engine.as_ref().map(crate::launch::Engine::local_addresses).unwrap_or_default()
+    }
+
+    /// The engine behind it.
+    #[must_use]
+    pub fn engine(&self) -> Option<&crate::launch::Engine> {
+        self.engine.as_ref()
+    }
+}
+
+impl<F: Framer> std::fmt::Debug for Listener<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener").field("addresses", &self.local_addresses()).finish()
+    }
+}
+
+/// The future of [`Listener::accept`].
+///
+/// Cancel safety: a Carrier leaves the queue only in the poll that returns it.
+#[must_use = "a carrier is accepted when the future is awaited"]
+pub struct AcceptingCarrier<'a, F: Framer> {
+    queue: &'a Queue<F>,
+}
+
+impl<F: Framer> AcceptingCarrier<'_, F> {
+    /// Waits on this thread.
+    ///
+    /// # Errors
+    /// Those of the future; [`Error::WaitOnCore`] on a core thread.
+    pub fn wait(self) -> Result<Carrier<F>> {
+        super::wait::wait(self)
+    }
+}
+
+impl<F: Framer> Future for AcceptingCarrier<'_, F> {
+    type Output = Result<Carrier<F>>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Carrier<F>>> {
+        let mut state = self.queue.lock();
+        if let Some(carrier) = state.carriers.pop_front() {
+            return Poll::Ready(Ok(carrier));
+        }
+        if state.ended {
+            return Poll::Ready(Err(Error::EngineEnded));
+        }
+        if !state.wakers.iter().any(|known| known.will_wake(context.waker())) {
+            state.wakers.push(context.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+/// A Listener's service on one core.
+pub(crate) struct ListenerService<F: Framer> {
+    framer: F,
+    queue: Arc<Queue<F>>,
+}
+
+impl<F: Framer> ListenerService<F> {
+    pub(crate) fn new(framer: F, queue: Arc<Queue<F>>) -> Self {
+        Self { framer, queue }
+    }
+}
+
+impl<F: Framer> Service for ListenerService<F> {
+    fn open(&self, core: &Rc<Core>, id: Id) -> Result<Box<dyn Protocol>, CloseReason> {
+        if self.queue.is_full() {
+            core.metrics.refused_limit.add(1);
+            return Err(CloseReason::Limit);
+        }
+        // Just allocated; owned by the Carrier that is made when the slot is ready.
+        let _ = core.change(id, |connection| connection.flags.owned = true);
+        Ok(Box::new(Endpoint::carrier(self.framer.clone(), core)))
+    }
+
+    fn accepted(&self, _core: &Rc<Core>, id: Id) {
+        self.queue.push(Carrier::own(CarrierRef::new(id)));
+    }
+}
+
+impl<F: Framer> Drop for ListenerService<F> {
+    fn drop(&mut self) {
+        self.queue.end();
+    }
+}

@@ -1,0 +1,241 @@
+//! Responder: one function from a received Message to its replies (draft §2.1, Figure 4).
+//!
+//! Above: handlers of the application, called inline on the completion. Below: the endpoint. The
+//! reply handle only sends: what the draft calls a Source in its text and a Sink in its figure.
+//! Absent: threads, listening.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::rc::Rc;
+
+use super::CarrierRef;
+use super::endpoint::{Endpoint, Reader, encode};
+use crate::error::{CloseReason, Error, Result};
+use crate::framer::Framer;
+use crate::message::Detach;
+use crate::shard::core::{Core, Id};
+use crate::shard::protocol::{Call, Protocol, Service};
+
+/// Whether a handler wants more Messages (draft, Figure 2: true goes on, false stops).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// More Messages, please.
+    Continue,
+    /// No more: what was replied is flushed, then the Carrier ends.
+    Stop,
+}
+
+/// What a handler may return: nothing, a [`Flow`], the draft's boolean, or a `Result` of these.
+/// An error stops; it is logged.
+pub trait Answer {
+    /// Whether to go on.
+    fn flow(self) -> Flow;
+}
+
+impl Answer for () {
+    fn flow(self) -> Flow {
+        Flow::Continue
+    }
+}
+
+impl Answer for Flow {
+    fn flow(self) -> Flow {
+        self
+    }
+}
+
+impl Answer for bool {
+    fn flow(self) -> Flow {
+        if self { Flow::Continue } else { Flow::Stop }
+    }
+}
+
+impl<T: Answer, E: std::fmt::Display> Answer for Result<T, E> {
+    fn flow(self) -> Flow {
+        match self {
+            Ok(answer) => answer.flow(),
+            Err(error) => {
+                tracing::debug!(%error, "a handler failed; its carrier ends");
+                Flow::Stop
+            }
+        }
+    }
+}
+
+/// Where replies to one Message go: back to its sender, on the same core.
+///
+/// It stays on its core and ends with the call; [`Reply::carrier`] is what may be kept.
+pub struct Reply<'a, F: Framer> {
+    framer: &'a RefCell<F>,
+    call: &'a Call<'a>,
+}
+
+impl<'a, F: Framer> Reply<'a, F> {
+    pub(super) fn new(framer: &'a RefCell<F>, call: &'a Call<'a>) -> Self {
+        Self { framer, call }
+    }
+
+    /// Queues a Message. All replies of one turn to one peer leave in one system call. A handler
+    /// is called only while the queue is below [`Limits::send_queue_bytes`](crate::Limits), so a
+    /// reply always finds room.
+    ///
+    /// # Errors
+    /// If the framer cannot express the Message; nothing is sent then.
+    #[inline]
+    pub fn send<'m>(&self, message: impl Into<F::Out<'m>>) -> Result<()> {
+        encode(self.framer, self.call, message.into())
+    }
+
+    /// The Carrier to the sender, for replies after the handler has returned.
+    #[must_use]
+    pub fn carrier(&self) -> CarrierRef<F> {
+        CarrierRef::new(self.call.id)
+    }
+}
+
+/// What a Responder's endpoint is to do after a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Responded {
+    Continue,
+    Stop,
+    /// No more messages before an async handler has answered.
+    Pause,
+}
+
+/// A handler without its type.
+pub(super) trait Respond<F: Framer> {
+    fn respond(&self, message: F::In<'_>, reply: Reply<'_, F>) -> Responded;
+    fn name(&self) -> Rc<str>;
+}
+
+/// One core's inline handler.
+struct Inline<H> {
+    handler: RefCell<H>,
+    name: Rc<str>,
+}
+
+impl<F, H, R> Respond<F> for Inline<H>
+where
+    F: Framer,
+    R: Answer,
+    H: FnMut(F::In<'_>, Reply<'_, F>) -> R + 'static,
+{
+    #[inline]
+    fn respond(&self, message: F::In<'_>, reply: Reply<'_, F>) -> Responded {
+        // Only the core's loop calls handlers, so this one is not running.
+        match (self.handler.borrow_mut())(message, reply).flow() {
+            Flow::Continue => Responded::Continue,
+            Flow::Stop => Responded::Stop,
+        }
+    }
+
+    fn name(&self) -> Rc<str> {
+        Rc::clone(&self.name)
+    }
+}
+
+/// One core's async handler, on owned Messages.
+struct Async<H> {
+    handler: Rc<H>,
+    name: Rc<str>,
+}
+
+impl<F, H, R> Respond<F> for Async<H>
+where
+    F: Framer,
+    R: Answer,
+    H: AsyncFn(F::Got, CarrierRef<F>) -> R + 'static,
+{
+    fn respond(&self, message: F::In<'_>, reply: Reply<'_, F>) -> Responded {
+        let handler = Rc::clone(&self.handler);
+        let (core, id) = (Rc::clone(reply.call.core), reply.call.id);
+        let (message, carrier) = (message.detach(), reply.carrier());
+        let answering = Answering { core: Rc::clone(&core), id, over: Cell::new(None) };
+        let spawned = core.executor.spawn(&core, async move {
+            let flow = handler(message, carrier).await.flow();
+            answering.over.set(Some(flow));
+        });
+        if spawned { Responded::Pause } else { Responded::Stop }
+    }
+
+    fn name(&self) -> Rc<str> {
+        Rc::clone(&self.name)
+    }
+}
+
+/// An async handler under way. Its end, also by panic, makes room for the next message.
+struct Answering {
+    core: Rc<Core>,
+    id: Id,
+    over: Cell<Option<Flow>>,
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        let (id, flow) = (self.id, self.over.take());
+        self.core.defer(move |core| {
+            // The connection may have ended meanwhile.
+            let _ = core.call(id, |protocol, _| protocol.task_ended());
+            core.attend(id);
+            match flow {
+                Some(Flow::Continue) => {}
+                Some(Flow::Stop) => core.end_output(id, CloseReason::Stopped),
+                None => core.fail(id, CloseReason::Panicked),
+            }
+        });
+    }
+}
+
+/// One core's Responder: it gives every accepted connection an endpoint that calls the handler.
+pub(crate) struct ResponderService<F: Framer> {
+    framer: F,
+    respond: Rc<dyn Respond<F>>,
+}
+
+impl<F: Framer> ResponderService<F> {
+    pub(crate) fn inline<H, R>(framer: F, handler: H) -> Self
+    where
+        R: Answer + 'static,
+        H: FnMut(F::In<'_>, Reply<'_, F>) -> R + 'static,
+    {
+        let name = std::any::type_name::<H>().into();
+        let respond = Rc::new(Inline { handler: RefCell::new(handler), name });
+        Self { framer, respond: respond as Rc<dyn Respond<F>> }
+    }
+
+    pub(crate) fn asynchronous<H, R>(framer: F, handler: H) -> Self
+    where
+        R: Answer + 'static,
+        H: AsyncFn(F::Got, CarrierRef<F>) -> R + 'static,
+    {
+        let name = std::any::type_name::<H>().into();
+        let respond = Rc::new(Async { handler: Rc::new(handler), name });
+        Self { framer, respond: respond as Rc<dyn Respond<F>> }
+    }
+}
+
+impl<F: Framer> Service for ResponderService<F> {
+    fn open(&self, _core: &Rc<Core>, _id: Id) -> Result<Box<dyn Protocol>, CloseReason> {
+        let reader = Reader::Respond(Rc::clone(&self.respond));
+        Ok(Box::new(Endpoint::new(self.framer.clone(), reader)))
+    }
+
+    fn accepted(&self, _core: &Rc<Core>, _id: Id) {}
+}
+
+/// Starts `future` on this core; it may use `Rc` and other things that stay on one thread.
+///
+/// # Errors
+/// [`Error::Unsupported`] on a thread that is no core, [`Error::Configuration`] if
+/// [`Limits::tasks`](crate::Limits) tasks run already.
+pub fn spawn(future: impl Future<Output = ()> + 'static) -> Result<()> {
+    let Some(core) = Core::current() else {
+        return Err(Error::Unsupported("spawn() outside a core thread; use Engine::spawn_on".into()));
+    };
+    if core.executor.spawn(&core, future) {
+        core.metrics.tasks_spawned.add(1);
+        Ok(())
+    } else {
+        Err(Error::Configuration("Limits::tasks tasks run on this core already".into()))
+    }
+}

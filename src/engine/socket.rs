@@ -1,0 +1,409 @@
+//! Socket: one owned socket and what is set up on it before a driver takes it.
+//!
+//! Above: the engine listens, the shard connects and hands Sockets to a driver. Below: plain
+//! system calls through rustix. Absent: reading, writing, accepting and waiting (the driver's),
+//! resolution of names (`address`), and what a connection means.
+//! Bounds: every call returns at once; nothing here waits for a peer.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::net::{
+    self, AddressFamily, Shutdown, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, sockopt,
+};
+
+use super::operation::{Errno, SocketAddress};
+
+const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
+
+/// How to listen.
+#[derive(Debug, Clone)]
+pub(crate) struct ListenOptions {
+    /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+    pub(crate) backlog: u32,
+    /// Several sockets share the address and the kernel spreads connections over them (TCP only,
+    /// ignored for unix sockets).
+    pub(crate) reuse_port: bool,
+    /// The CPU whose connections this socket prefers among those that share the address.
+    pub(crate) incoming_cpu: Option<usize>,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self { backlog: 4096, reuse_port: false, incoming_cpu: None }
+    }
+}
+
+/// An owned stream socket, non-blocking and closed on exec.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    /// A socket of the kernel.
+    Kernel(OwnedFd),
+    /// A socket of the script driver: only a number.
+    #[cfg(test)]
+    Script(u32),
+}
+
+impl Socket {
+    /// A socket that listens on `address`.
+    ///
+    /// The unspecified IPv6 address takes IPv4 connections too, and falls back to 0.0.0.0 on a
+    /// host without IPv6. Accepted sockets inherit TCP_NODELAY. A unix socket file that nobody
+    /// listens on is replaced; one that a server has just bound and not yet listened on looks
+    /// the same, so two servers must not be started on one path in the same instant.
+    ///
+    /// # Errors
+    /// What the system says; [`listen_hint`] has the remedy for the usual ones.
+    pub(crate) fn listen(address: &SocketAddress, options: &ListenOptions) -> io::Result<Self> {
+        let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
+        let descriptor = match address {
+            SocketAddress::Ip(ip) => bind_ip_or_ipv4(*ip, options)?,
+            SocketAddress::Unix(path) => bind_unix(path)?,
+        };
+        net::listen(&descriptor, backlog)?;
+        Ok(Self::Kernel(descriptor))
+    }
+
+    /// An unconnected socket with its options set, for a connect to `address`.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn connecting(address: &SocketAddress) -> io::Result<Self> {
+        let family = match address {
+            SocketAddress::Ip(SocketAddr::V4(_)) => AddressFamily::INET,
+            SocketAddress::Ip(SocketAddr::V6(_)) => AddressFamily::INET6,
+            SocketAddress::Unix(_) => AddressFamily::UNIX,
+        };
+        let descriptor = net::socket_with(family, SocketType::STREAM, FLAGS, None)?;
+        if matches!(address, SocketAddress::Ip(_)) {
+            sockopt::set_tcp_nodelay(&descriptor, true)?;
+        }
+        Ok(Self::Kernel(descriptor))
+    }
+
+    /// The descriptor, for a driver.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Kernel(descriptor) => descriptor.as_fd(),
+            #[cfg(test)]
+            Self::Script(number) => panic!("script socket {number} has no descriptor"),
+        }
+    }
+
+    /// The address it is bound to.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn local_address(&self) -> io::Result<SocketAddress> {
+        from_system(net::getsockname(self.as_fd())?)
+    }
+
+    /// The address it is connected to.
+    ///
+    /// # Errors
+    /// `NotConnected` if it is not, else what the system says.
+    pub(crate) fn peer_address(&self) -> io::Result<SocketAddress> {
+        let address = net::getpeername(self.as_fd())?;
+        // Only a peer without a name has none: a unix socket that never bound.
+        address.map_or_else(|| Ok(SocketAddress::Unix(PathBuf::new())), from_system)
+    }
+
+    /// From now on a close discards what is unsent and the peer sees a reset (TCP only).
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn send_reset_on_close(&self) -> io::Result<()> {
+        Ok(sockopt::set_socket_linger(self.as_fd(), Some(Duration::ZERO))?)
+    }
+
+    /// Sends the end of the stream.
+    ///
+    /// # Errors
+    /// What the system says, `NotConnected` above all.
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        Ok(net::shutdown(self.as_fd(), Shutdown::Write)?)
+    }
+
+    /// Ends both directions: whoever waits on the socket wakes. A listening socket stops
+    /// listening.
+    ///
+    /// # Errors
+    /// What the system says, `NotConnected` above all.
+    pub(crate) fn shutdown_both(&self) -> io::Result<()> {
+        Ok(net::shutdown(self.as_fd(), Shutdown::Both)?)
+    }
+
+    /// Takes the error that waits on the socket, if there is one.
+    pub(crate) fn take_error(&self) -> Option<Errno> {
+        let outcome = sockopt::socket_error(self.as_fd()).and_then(|pending| pending);
+        outcome.err().map(Errno::from)
+    }
+
+    /// A second descriptor of the same socket, closed on exec.
+    ///
+    /// # Errors
+    /// What the system says: above all that no descriptor is free.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        self.as_fd().try_clone_to_owned().map(Self::Kernel)
+    }
+}
+
+impl From<OwnedFd> for Socket {
+    fn from(descriptor: OwnedFd) -> Self {
+        Self::Kernel(descriptor)
+    }
+}
+
+impl From<rustix::io::Errno> for Errno {
+    fn from(number: rustix::io::Errno) -> Self {
+        Self(number.raw_os_error())
+    }
+}
+
+/// What to do when listening failed with `error`: a clause to put behind it, or nothing.
+pub(crate) fn listen_hint(error: &io::Error) -> &'static str {
+    match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+        Some(rustix::io::Errno::ADDRINUSE) => {
+            "; another socket has this address: end that server, or choose another port (0 \
+             takes a free one) or path"
+        }
+        Some(rustix::io::Errno::ACCESS) => {
+            "; choose a port from 1024 on or grant CAP_NET_BIND_SERVICE; for a unix socket, make \
+             its directory writable"
+        }
+        Some(rustix::io::Errno::MFILE) => {
+            "; this process is out of file descriptors: raise the limit (ulimit -n)"
+        }
+        Some(rustix::io::Errno::NFILE) => {
+            "; the host is out of file descriptors: raise the limit (sysctl fs.file-max)"
+        }
+        Some(rustix::io::Errno::ADDRNOTAVAIL) => {
+            "; no interface of this host has this address: use one of its own, or * for all"
+        }
+        Some(rustix::io::Errno::NOENT) => "; create the directory of the socket file first",
+        _ => "",
+    }
+}
+
+/// Calls `act` with the address in the system's form.
+///
+/// # Errors
+/// `InvalidInput` or `NameTooLong` for a path that no socket can have, else those of `act`.
+pub(crate) fn with_system_address<T>(
+    address: &SocketAddress,
+    act: impl FnOnce(&SocketAddrAny) -> rustix::io::Result<T>,
+) -> rustix::io::Result<T> {
+    match address {
+        SocketAddress::Ip(ip) => act(&SocketAddrAny::from(*ip)),
+        SocketAddress::Unix(path) => act(&SocketAddrAny::from(unix_address(path)?)),
+    }
+}
+
+/// A path that begins with a zero byte is an abstract name, as in the kernel's own form.
+fn unix_address(path: &Path) -> rustix::io::Result<SocketAddrUnix> {
+    match path.as_os_str().as_bytes() {
+        [] => Err(rustix::io::Errno::INVAL),
+        [0, name @ ..] => SocketAddrUnix::new_abstract_name(name),
+        _ => SocketAddrUnix::new(path),
+    }
+}
+
+fn from_system(address: SocketAddrAny) -> io::Result<SocketAddress> {
+    if address.address_family() != AddressFamily::UNIX {
+        return Ok(SocketAddress::Ip(SocketAddr::try_from(address)?));
+    }
+    let unix = SocketAddrUnix::try_from(address)?;
+    let bytes = match (unix.path_bytes(), unix.abstract_name()) {
+        (Some(path), _) => path.to_vec(),
+        (None, Some(name)) => [b"\0", name].concat(),
+        (None, None) => Vec::new(),
+    };
+    Ok(SocketAddress::Unix(PathBuf::from(std::ffi::OsString::from_vec(bytes))))
+}
+
+/// "Any address" must work on a host without IPv6 too.
+fn bind_ip_or_ipv4(address: SocketAddr, options: &ListenOptions) -> io::Result<OwnedFd> {
+    use rustix::io::Errno;
+    match bind_ip(address, options) {
+        Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)
+            if address.is_ipv6() && address.ip().is_unspecified() =>
+        {
+            tracing::warn!(%address, "no IPv6 on this host; listening on IPv4 only");
+            let ipv4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+            Ok(bind_ip(ipv4, options)?)
+        }
+        outcome => Ok(outcome?),
+    }
+}
+
+fn bind_ip(address: SocketAddr, options: &ListenOptions) -> rustix::io::Result<OwnedFd> {
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let descriptor = net::socket_with(family, SocketType::STREAM, FLAGS, None)?;
+    sockopt::set_socket_reuseaddr(&descriptor, true)?;
+    if options.reuse_port {
+        sockopt::set_socket_reuseport(&descriptor, true)?;
+    }
+    if let Some(cpu) = options.incoming_cpu.and_then(|cpu| u32::try_from(cpu).ok()) {
+        sockopt::set_socket_incoming_cpu(&descriptor, cpu)?;
+    }
+    if address.is_ipv6() {
+        // The default is a sysctl; the promise of dual stack must not depend on it.
+        sockopt::set_ipv6_v6only(&descriptor, !address.ip().is_unspecified())?;
+    }
+    sockopt::set_tcp_nodelay(&descriptor, true)?;
+    net::bind(&descriptor, &address)?;
+    Ok(descriptor)
+}
+
+fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
+    let address = unix_address(path)?;
+    let descriptor = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
+    match net::bind(&descriptor, &address) {
+        Err(rustix::io::Errno::ADDRINUSE) if is_stale(path, &address) => {
+            tracing::info!(path = %path.display(), "replacing a socket file nobody listens on");
+            std::fs::remove_file(path)?;
+            net::bind(&descriptor, &address)?;
+        }
+        outcome => outcome?,
+    }
+    Ok(descriptor)
+}
+
+/// True for a socket file whose server is gone. A file of another kind is never taken for one.
+fn is_stale(path: &Path, address: &SocketAddrUnix) -> bool {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    is_socket
+        && net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)
+            .and_then(|probe| net::connect(&probe, address))
+            .is_err_and(|error| error == rustix::io::Errno::CONNREFUSED)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    fn loopback(port: u16) -> SocketAddress {
+        SocketAddress::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    }
+
+    fn port(socket: &Socket) -> u16 {
+        match socket.local_address().unwrap() {
+            SocketAddress::Ip(ip) => ip.port(),
+            SocketAddress::Unix(path) => panic!("unix {path:?}"),
+        }
+    }
+
+    fn directory(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("postring-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    #[test]
+    fn listening_sockets_are_non_blocking_without_delay_and_closed_on_exec() {
+        let socket = Socket::listen(&loopback(0), &ListenOptions::default()).unwrap();
+        assert_eq!(net::accept(socket.as_fd()).unwrap_err(), rustix::io::Errno::AGAIN);
+        let flags = rustix::io::fcntl_getfd(socket.as_fd()).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+        let client = TcpStream::connect(("127.0.0.1", port(&socket))).unwrap();
+        let accepted = Socket::from(net::accept(socket.as_fd()).unwrap());
+        assert!(sockopt::tcp_nodelay(accepted.as_fd()).unwrap());
+        assert_eq!(
+            accepted.peer_address().unwrap(),
+            SocketAddress::Ip(client.local_addr().unwrap())
+        );
+        assert!(accepted.take_error().is_none());
+    }
+
+    #[test]
+    fn a_port_is_shared_only_when_asked() {
+        let shared =
+            ListenOptions { reuse_port: true, incoming_cpu: Some(0), ..Default::default() };
+        let first = Socket::listen(&loopback(0), &shared).unwrap();
+        let again = Socket::listen(&loopback(port(&first)), &shared).unwrap();
+        assert_eq!(port(&again), port(&first));
+        let alone = Socket::listen(&loopback(port(&first)), &ListenOptions::default());
+        let error = alone.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(listen_hint(&error).contains("another port"));
+        assert_eq!(listen_hint(&io::Error::other("odd")), "");
+    }
+
+    #[test]
+    fn any_address_takes_ipv4_too() {
+        let any = SocketAddress::Ip("[::]:0".parse().unwrap());
+        let socket = Socket::listen(&any, &ListenOptions::default()).unwrap();
+        TcpStream::connect(("127.0.0.1", port(&socket))).unwrap();
+        assert!(net::accept(socket.as_fd()).is_ok());
+    }
+
+    #[test]
+    fn a_stale_socket_file_is_replaced_and_nothing_else() {
+        let path = directory("stale").join("server");
+        let address = SocketAddress::Unix(path.clone());
+        drop(UnixListener::bind(&path).unwrap());
+        let live = Socket::listen(&address, &ListenOptions::default()).unwrap();
+        assert_eq!(live.local_address().unwrap(), address);
+        let second = Socket::listen(&address, &ListenOptions::default()).unwrap_err();
+        assert_eq!(second.kind(), io::ErrorKind::AddrInUse, "somebody listens");
+        UnixStream::connect(&path).expect("the live server is unharmed");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "precious").unwrap();
+        let file = Socket::listen(&address, &ListenOptions::default()).unwrap_err();
+        assert_eq!(file.kind(), io::ErrorKind::AddrInUse, "a plain file");
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn abstract_names_and_impossible_paths() {
+        let name = format!("\0postring-test-{}", std::process::id());
+        let address = SocketAddress::Unix(PathBuf::from(name));
+        let socket = Socket::listen(&address, &ListenOptions::default()).unwrap();
+        assert_eq!(socket.local_address().unwrap(), address);
+        let client = Socket::connecting(&address).unwrap();
+        with_system_address(&address, |to| net::connect(client.as_fd(), to)).unwrap();
+        assert_eq!(client.peer_address().unwrap(), address);
+        for bad in ["", &"x".repeat(200)] {
+            let bad = SocketAddress::Unix(PathBuf::from(bad));
+            assert!(Socket::listen(&bad, &ListenOptions::default()).is_err());
+        }
+    }
+
+    #[test]
+    fn a_close_with_reset_is_seen_as_one_and_a_shutdown_as_an_end() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = SocketAddress::Ip(server.local_addr().unwrap());
+        for reset in [true, false] {
+            let client = Socket::connecting(&address).unwrap();
+            assert!(sockopt::tcp_nodelay(client.as_fd()).unwrap());
+            let begun = with_system_address(&address, |to| net::connect(client.as_fd(), to));
+            assert!(matches!(begun, Ok(()) | Err(rustix::io::Errno::INPROGRESS)));
+            let mut peer = server.accept().unwrap().0;
+            peer.write_all(b"unread").unwrap();
+            let copy = client.try_clone().unwrap();
+            if reset {
+                client.send_reset_on_close().unwrap();
+                drop(copy);
+                drop(client);
+                assert_eq!(
+                    peer.read(&mut [0; 8]).unwrap_err().kind(),
+                    io::ErrorKind::ConnectionReset
+                );
+            } else {
+                client.shutdown_write().unwrap();
+                assert_eq!(peer.read(&mut [0; 8]).unwrap(), 0);
+                client.shutdown_both().unwrap();
+            }
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! THE FENCE: the only place of this crate where `unsafe` is allowed.
+//!
+//! Above: `engine::driver` uses the safe types of this module; no `unsafe fn` leaves it. Below:
+//! the `io-uring` crate, `libc` and `rustix`. Absent: what a connection, a framer or a message is.
+//!
+//! Every `unsafe` block cites the numbered invariant that makes it sound:
+//!
+//! - **K1, in flight means owned here.** Memory whose address stands in a queued or submitted
+//!   entry is owned by the driver's table (`uring::InFlight`) until the entry's last completion
+//!   was reaped. Owners may move, their heap blocks do not; nobody touches them meanwhile.
+//! - **K2, one state per pool buffer.** A pool buffer is spare, posted, held or leased. Posted:
+//!   only the kernel writes, no reference exists. Held: only the driver's thread reads. Leased:
+//!   read-only, by the one `Lease`. Transitions happen on the driver's thread; a lease dropped
+//!   elsewhere is only queued for it.
+//! - **K3, regions outlive their users.** A mapped region is unmapped when the pool and every
+//!   lease into it are gone, and not before the kernel has let go of it (K4).
+//! - **K4, a ring ends empty.** A ring is dropped only after everything in flight was cancelled
+//!   and reaped; if the kernel does not give it back, the memory is leaked on purpose.
+//! - **K5, one thread.** A ring and its pool stay on the thread that made them (they are `!Send`).
+//! - **K6, entries are 64 plain bytes.** A submission entry of the `io-uring` crate is a `repr(C)`
+//!   wrapper of the kernel's 64-byte structure, valid for every bit pattern.
+//! - **K7, the buffer ring has one producer.** Its entries are page-aligned, mapped while
+//!   registered, written only by the driver's thread, and published by a release store of the tail.
+#![allow(
+    unsafe_code,
+    reason = "the fence: io_uring and buffers shared with the kernel need it, nothing else does"
+)]
+
+mod memory;
+mod ring;
+mod uring;
+
+pub(crate) use uring::{RingOptions, UringDriver};

@@ -1,0 +1,169 @@
+//! Connection: one slot of a shard, from the first thought of it to its last completion.
+//!
+//! Above: `shard` reads bytes into it and settles what it needs next. Below: plain data. Absent:
+//! system calls; what the bytes mean. Bound: an idle connection is this slot and its protocol.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use super::protocol::{Protocol, Service};
+use crate::engine::operation::SocketAddress;
+use crate::error::CloseReason;
+use crate::framer::Output;
+
+/// Where a connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Phase {
+    /// Nobody uses the slot.
+    #[default]
+    Free,
+    /// A listening socket.
+    Listening,
+    /// Initiated, nothing opened yet (draft §3.2).
+    Inactive,
+    /// Names are being resolved.
+    Resolving,
+    /// A connect is under way.
+    Connecting,
+    /// Bytes can flow.
+    Open,
+    /// The driver is closing the socket.
+    Closing,
+    /// The socket is gone; the application still holds the Carrier.
+    Closed,
+}
+
+/// One slot.
+#[derive(Default)]
+pub(crate) struct Connection {
+    pub(crate) generation: u32,
+    pub(crate) phase: Phase,
+    pub(crate) flags: Flags,
+    /// Whether the driver owns a socket for it.
+    pub(crate) attached: bool,
+    pub(crate) protocol: Option<Box<dyn Protocol>>,
+    pub(crate) outbox: Option<Box<Output>>,
+    /// Bytes that are no whole message yet, or that nobody wants yet.
+    pub(crate) pending: Vec<u8>,
+    /// The exact buffer of a large message, or what is known of it while the driver has it.
+    pub(crate) gather: Option<Box<Gather>>,
+    /// Length of the last large message; 0 after small ones.
+    pub(crate) large: u32,
+    /// Bytes of the output under way that have left.
+    pub(crate) sent: u32,
+    /// Why it ends, once that is decided.
+    pub(crate) reason: Option<CloseReason>,
+    pub(crate) peer: Peer,
+    pub(crate) clocks: Clocks,
+    pub(crate) rare: Option<Box<Rare>>,
+}
+
+/// What only listeners and initiated connections have.
+#[derive(Default)]
+pub(crate) struct Rare {
+    pub(crate) service: Option<Rc<dyn Service>>,
+    /// The service's number, the same on every core.
+    pub(crate) service_number: usize,
+    /// One core accepts for all: connections are dealt out to the least loaded core.
+    pub(crate) deals_out: bool,
+    /// Addresses still to try, best first.
+    pub(crate) candidates: Vec<SocketAddress>,
+    /// The address as the application wrote it.
+    pub(crate) address: String,
+    /// The identity under which another thread initiated it.
+    pub(crate) ticket: u32,
+}
+
+/// A large message under way.
+#[derive(Debug, Default)]
+pub(crate) struct Gather {
+    pub(crate) buffer: Vec<u8>,
+    /// Bytes of the message in all; 0 if it is only expected to be large.
+    pub(crate) needs: usize,
+}
+
+/// Times in milliseconds since the core began; 0 is "not".
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Clocks {
+    pub(crate) opened: u32,
+    pub(crate) last_activity: u32,
+    pub(crate) message_begun: u32,
+    pub(crate) send_begun: u32,
+    pub(crate) ended: u32,
+    /// When the wheel looks at it next.
+    pub(crate) check: u32,
+}
+
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Peer {
+    /// Not known (yet).
+    #[default]
+    Unknown,
+    /// A unix socket.
+    Unix,
+    /// An IP peer.
+    Ip(SocketAddr),
+}
+
+/// The yes-or-no state of a slot. Separate booleans of one byte: their names are the documentation.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Flags {
+    /// A pool receive is with the driver.
+    pub(crate) receiving: bool,
+    /// An exact receive is with the driver.
+    pub(crate) gathering: bool,
+    /// Its end was asked for.
+    pub(crate) stopping: bool,
+    /// An accept is with the driver.
+    pub(crate) accepting: bool,
+    /// A send is with the driver.
+    pub(crate) sending: bool,
+    /// The peer has ended its direction.
+    pub(crate) input_ended: bool,
+    /// The protocol was told so.
+    pub(crate) input_end_told: bool,
+    /// This side is to end after the outbox.
+    pub(crate) end_wanted: bool,
+    /// This side has ended its direction.
+    pub(crate) output_ended: bool,
+    /// No receive before the outbox falls or somebody wants a message.
+    pub(crate) paused: bool,
+    /// Received bytes are thrown away: the end was decided.
+    pub(crate) discarding: bool,
+    /// It stands in the list of slots to settle.
+    pub(crate) attended: bool,
+    /// A `Carrier` owns it.
+    pub(crate) owned: bool,
+    /// The engine keeps it although no `Carrier` owns it.
+    pub(crate) kept: bool,
+    /// A first message has come.
+    pub(crate) greeted: bool,
+    /// The protocol was told that it is over.
+    pub(crate) close_told: bool,
+    /// Counted in the table of peer prefixes.
+    pub(crate) counted: bool,
+    /// The peer shall see a reset.
+    pub(crate) reset: bool,
+    /// It was accepted, not initiated.
+    pub(crate) accepted: bool,
+    /// Senders wait for room in the outbox.
+    pub(crate) wants_room: bool,
+    /// A failed accept waits for the clock.
+    pub(crate) backing_off: bool,
+}
+
+impl Connection {
+    pub(crate) fn queued(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |output| output.len())
+    }
+
+    pub(crate) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Its service, if it listens.
+    pub(crate) fn service(&self) -> Option<Rc<dyn Service>> {
+        self.rare.as_ref()?.service.clone()
+    }
+}

@@ -1,0 +1,434 @@
+//! Core: what verbs and user code on a core thread can reach of its shard.
+//!
+//! Above: the typed verbs of `carrier`. Below: slots, timers, tasks. The driver is not here: it
+//! belongs to the loop alone, verbs only leave word of what a slot needs (`attend`).
+//! No borrow of `state` lives while user code runs: `call` takes the protocol and the outbox out
+//! of their slot first, and what cannot be done inside a call is done right after it (`defer`).
+//! Absent: system calls. Bounds: `Limits`.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use super::connection::{Connection, Phase};
+use super::executor::Executor;
+use super::mail::CoreHandle;
+use super::protocol::{Call, Protocol, Service};
+use crate::engine::metrics::CoreMetrics;
+use crate::engine::timers::Wheel;
+use crate::error::CloseReason;
+use crate::framer::Output;
+use crate::limits::{Limits, Timeouts};
+
+/// A connection, process-wide: the core's number, the slot, the generation of its use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Id {
+    pub(crate) unit: u32,
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+/// The slot number of a connection initiated from another thread, whose generation is a ticket.
+pub(crate) const TICKET_SLOT: u32 = u32::MAX;
+
+/// Messages that user code may send on a connection from inside a call into it.
+const DEFERRED_MAX: usize = 4096;
+/// Outputs kept for the next sends.
+const SPARE_OUTPUTS_MAX: usize = 1024;
+/// An output that grew beyond this is not kept whole.
+const SPARE_OUTPUT_BYTES_MAX: usize = 16 << 10;
+
+/// Why a call into a connection did not take place or did not end well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CallError {
+    /// The connection has ended, and why if that is still known.
+    Gone(CloseReason),
+    /// It is in a call already: user code asked from inside itself.
+    InCall,
+}
+
+/// One core's state that user code may reach.
+pub(crate) struct Core {
+    pub(crate) unit: u32,
+    /// Which of the engine's cores it is.
+    pub(crate) index: usize,
+    pub(crate) handle: Arc<CoreHandle>,
+    pub(crate) limits: Limits,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) metrics: Arc<CoreMetrics>,
+    pub(crate) executor: Executor,
+    pub(crate) state: RefCell<State>,
+    pub(crate) draining: Cell<bool>,
+    deferred: RefCell<VecDeque<Deferred>>,
+    sleepers: RefCell<Sleepers>,
+    began: Instant,
+    now_ms: Cell<u32>,
+}
+
+type Deferred = Box<dyn FnOnce(&Rc<Core>)>;
+
+/// The slots and what belongs to all of them.
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) slots: Vec<Connection>,
+    free: Vec<u32>,
+    /// Slots that need something of the driver.
+    pub(crate) attention: Vec<u32>,
+    spare_outputs: Vec<Box<Output>>,
+    pub(crate) wheel: Wheel,
+    pub(crate) prefixes: HashMap<u64, u32>,
+    tickets: HashMap<u32, (u32, u32)>,
+    pub(crate) services: Vec<Rc<dyn Service>>,
+    /// Slots in use for connections.
+    pub(crate) connections: usize,
+    pub(crate) listeners: usize,
+}
+
+#[derive(Default)]
+struct Sleepers {
+    wakers: HashMap<u64, Waker>,
+    next: u64,
+}
+
+/// Wheel keys from here on are sleeping futures, below it slots.
+const SLEEPER_KEYS: u64 = 1 << 63;
+
+thread_local! {
+    static CORE: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
+}
+
+impl Core {
+    pub(crate) fn new(
+        index: usize,
+        handle: Arc<CoreHandle>,
+        limits: Limits,
+        timeouts: Timeouts,
+        metrics: Arc<CoreMetrics>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            unit: handle.unit,
+            index,
+            handle,
+            executor: Executor::new(limits.tasks),
+            limits,
+            timeouts,
+            metrics,
+            state: RefCell::default(),
+            draining: Cell::new(false),
+            deferred: RefCell::default(),
+            sleepers: RefCell::default(),
+            began: Instant::now(),
+            now_ms: Cell::new(1),
+        })
+    }
+
+    /// The core of this thread, if it is one.
+    #[inline]
+    pub(crate) fn current() -> Option<Rc<Self>> {
+        CORE.try_with(|core| core.borrow().clone()).ok().flatten()
+    }
+
+    /// The core of this thread, if it is the one with number `unit`.
+    #[inline]
+    pub(crate) fn current_is(unit: u32) -> Option<Rc<Self>> {
+        Self::current().filter(|core| core.unit == unit)
+    }
+
+    pub(crate) fn enter(self: &Rc<Self>) {
+        CORE.set(Some(Rc::clone(self)));
+    }
+
+    pub(crate) fn leave() {
+        CORE.set(None);
+    }
+
+    /// Milliseconds since the core began, as of this turn; never 0.
+    #[inline]
+    pub(crate) fn now_ms(&self) -> u32 {
+        self.now_ms.get()
+    }
+
+    /// Reads the clock, once per turn.
+    pub(crate) fn read_clock(&self) -> Instant {
+        let now = Instant::now();
+        let elapsed = now.duration_since(self.began).as_millis();
+        self.now_ms.set(u32::try_from(elapsed).unwrap_or(u32::MAX).max(1));
+        now
+    }
+
+    pub(crate) fn id(&self, slot: u32, generation: u32) -> Id {
+        Id { unit: self.unit, slot, generation }
+    }
+
+    /// The slot behind an identity; a ticket is looked up.
+    pub(crate) fn resolve(&self, id: Id) -> Id {
+        if id.slot != TICKET_SLOT {
+            return id;
+        }
+        let state = self.state.borrow();
+        let (slot, generation) = state.tickets.get(&id.generation).copied().unwrap_or((0, 0));
+        Id { slot, generation, ..id }
+    }
+
+    /// Calls into the typed half of a connection, with no borrow alive; a panic ends the
+    /// connection, not the core.
+    pub(crate) fn call<R>(
+        self: &Rc<Self>,
+        id: Id,
+        act: impl FnOnce(&mut dyn Protocol, &Call<'_>) -> R,
+    ) -> Result<R, CallError> {
+        let id = self.resolve(id);
+        let (mut protocol, outbox) = {
+            let mut state = self.state.borrow_mut();
+            let state = &mut *state;
+            let connection = find(&mut state.slots, id)?;
+            let protocol = connection.protocol.take().ok_or(CallError::InCall)?;
+            let outbox = connection.outbox.take();
+            (protocol, outbox.or_else(|| state.spare_outputs.pop()).unwrap_or_default())
+        };
+        let outbox = RefCell::new(outbox);
+        let call = Call { core: self, id, outbox: &outbox };
+        let acted = catch_unwind(AssertUnwindSafe(|| act(&mut *protocol, &call)));
+        let name = acted.is_err().then(|| protocol.name());
+        self.put_back(id, protocol, outbox.into_inner());
+        match (acted, name) {
+            (Ok(result), _) => Ok(result),
+            (Err(panic), name) => {
+                let name = name.as_deref().unwrap_or_default();
+                self.metrics.panics.add(1);
+                let panic = super::panic_text(&*panic);
+                tracing::error!(name, panic, "user code panicked; its carrier has ended");
+                self.fail(id, CloseReason::Panicked);
+                Err(CallError::Gone(CloseReason::Panicked))
+            }
+        }
+    }
+
+    fn put_back(&self, id: Id, protocol: Box<dyn Protocol>, outbox: Box<Output>) {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let connection = &mut state.slots[id.slot as usize];
+        debug_assert!(connection.generation == id.generation, "a slot in a call is not freed");
+        connection.protocol = Some(protocol);
+        if outbox.is_empty() {
+            keep(&mut state.spare_outputs, outbox);
+        } else {
+            connection.outbox = Some(outbox);
+            attend(connection, id.slot, &mut state.attention);
+        }
+    }
+
+    /// Gives an output back for the next send.
+    pub(crate) fn recycle(&self, mut output: Box<Output>) {
+        // Shared payloads are user memory: their drop may run user code, so outside the borrow.
+        output.reset(SPARE_OUTPUT_BYTES_MAX);
+        keep(&mut self.state.borrow_mut().spare_outputs, output);
+    }
+
+    /// Does `action` as soon as the present call into user code is over.
+    pub(crate) fn defer(&self, action: impl FnOnce(&Rc<Self>) + 'static) {
+        self.deferred.borrow_mut().push_back(Box::new(action));
+    }
+
+    /// False if user code has deferred more than anybody can mean.
+    pub(crate) fn can_defer(&self) -> bool {
+        self.deferred.borrow().len() < DEFERRED_MAX
+    }
+
+    pub(crate) fn run_deferred(self: &Rc<Self>) {
+        loop {
+            let next = self.deferred.borrow_mut().pop_front();
+            let Some(action) = next else { return };
+            action(self);
+        }
+    }
+
+    /// The loop shall look at this slot before it sleeps.
+    pub(crate) fn attend(&self, id: Id) {
+        let id = self.resolve(id);
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        if let Ok(connection) = find(&mut state.slots, id) {
+            attend(connection, id.slot, &mut state.attention);
+        }
+    }
+
+    /// Changes a connection's slot and has the loop look at it.
+    pub(crate) fn change<R>(
+        &self,
+        id: Id,
+        change: impl FnOnce(&mut Connection) -> R,
+    ) -> Result<R, CallError> {
+        let id = self.resolve(id);
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let connection = find(&mut state.slots, id)?;
+        let result = change(connection);
+        attend(connection, id.slot, &mut state.attention);
+        Ok(result)
+    }
+
+    /// Reads a connection's slot.
+    pub(crate) fn look<R>(
+        &self,
+        id: Id,
+        look: impl FnOnce(&Connection) -> R,
+    ) -> Result<R, CallError> {
+        let id = self.resolve(id);
+        find(&mut self.state.borrow_mut().slots, id).map(|connection| look(connection))
+    }
+
+    /// The connection is broken or aborted: it ends without flushing.
+    pub(crate) fn fail(&self, id: Id, reason: CloseReason) {
+        let reset = matches!(reason, CloseReason::Aborted);
+        // Gone already: then there is nothing left to end.
+        let _ = self.change(id, |connection| {
+            connection.reason.get_or_insert(reason);
+            connection.flags.reset |= reset;
+            connection.flags.discarding = true;
+            connection.flags.end_wanted = true;
+            connection.flags.output_ended = true;
+            connection.flags.input_ended = true;
+        });
+    }
+
+    /// This side has said everything: flush, then end.
+    pub(crate) fn end_output(&self, id: Id, reason: CloseReason) {
+        // Gone already: then it has ended.
+        let _ = self.change(id, |connection| {
+            connection.flags.end_wanted = true;
+            connection.reason.get_or_insert(reason);
+        });
+    }
+
+    /// A slot for a new connection in `phase`.
+    pub(crate) fn allocate(&self, phase: Phase) -> Id {
+        let mut state = self.state.borrow_mut();
+        let slot = state.free.pop().unwrap_or_else(|| {
+            state.slots.push(Connection::default());
+            (state.slots.len() - 1) as u32
+        });
+        if phase == Phase::Listening {
+            state.listeners += 1;
+        } else {
+            state.connections += 1;
+            self.handle.load.store(state.connections as u32, std::sync::atomic::Ordering::Relaxed);
+            self.metrics.open_connections.set(state.connections as u64);
+        }
+        let connection = &mut state.slots[slot as usize];
+        let generation = connection.generation.wrapping_add(1).max(1);
+        *connection = Connection { generation, phase, ..Connection::default() };
+        connection.clocks.opened = self.now_ms();
+        connection.clocks.last_activity = self.now_ms();
+        self.id(slot, generation)
+    }
+
+    /// The slot is free again; what it held is returned, to be dropped outside the borrow.
+    pub(crate) fn free(&self, id: Id) -> Option<Connection> {
+        let id = self.resolve(id);
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let connection = find(&mut state.slots, id).ok()?;
+        let listened = connection.service().is_some();
+        let generation = connection.generation;
+        let freed = std::mem::take(connection);
+        connection.generation = generation;
+        if let Some(rare) = &freed.rare
+            && rare.ticket != 0
+        {
+            state.tickets.remove(&rare.ticket);
+        }
+        if listened {
+            state.listeners -= 1;
+        } else {
+            state.connections -= 1;
+            self.handle.load.store(state.connections as u32, std::sync::atomic::Ordering::Relaxed);
+            self.metrics.open_connections.set(state.connections as u64);
+        }
+        state.free.push(id.slot);
+        Some(freed)
+    }
+
+    pub(crate) fn name_ticket(&self, ticket: u32, id: Id) {
+        self.state.borrow_mut().tickets.insert(ticket, (id.slot, id.generation));
+    }
+
+    /// Has the wheel look at the slot no later than `at_ms`.
+    pub(crate) fn check_by(&self, slot: u32, at_ms: u32) {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let clocks = &mut state.slots[slot as usize].clocks;
+        if clocks.check == 0 || at_ms < clocks.check {
+            clocks.check = at_ms;
+            state.wheel.schedule(u64::from(slot), u64::from(at_ms));
+        }
+    }
+
+    /// Wakes `waker` after `after`; the key cancels it.
+    pub(crate) fn sleep(&self, after: Duration, waker: Waker) -> u64 {
+        let mut sleepers = self.sleepers.borrow_mut();
+        sleepers.next = (sleepers.next + 1) % SLEEPER_KEYS;
+        let key = sleepers.next | SLEEPER_KEYS;
+        sleepers.wakers.insert(key, waker);
+        let elapsed = self.began.elapsed().saturating_add(after);
+        // Rounded up: a sleep is never short.
+        let at = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX - 1) + 1;
+        self.state.borrow_mut().wheel.schedule(key, at);
+        key
+    }
+
+    /// Replaces the waker of a sleep; false if it is over.
+    pub(crate) fn resleep(&self, key: u64, waker: &Waker) -> bool {
+        let mut sleepers = self.sleepers.borrow_mut();
+        let Some(place) = sleepers.wakers.get_mut(&key) else { return false };
+        let old = (!place.will_wake(waker)).then(|| std::mem::replace(place, waker.clone()));
+        drop(sleepers);
+        drop(old);
+        true
+    }
+
+    pub(crate) fn forget_sleep(&self, key: u64) {
+        let waker = self.sleepers.borrow_mut().wakers.remove(&key);
+        drop(waker);
+    }
+
+    /// A wheel key whose time has come: wakes it if it sleeps, else says which slot it is.
+    pub(crate) fn due(&self, key: u64) -> Option<u32> {
+        if key & SLEEPER_KEYS == 0 {
+            return Some(key as u32);
+        }
+        let waker = self.sleepers.borrow_mut().wakers.remove(&key);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        None
+    }
+}
+
+fn keep(spare: &mut Vec<Box<Output>>, output: Box<Output>) {
+    if spare.len() < SPARE_OUTPUTS_MAX {
+        spare.push(output);
+    }
+}
+
+fn attend(connection: &mut Connection, slot: u32, attention: &mut Vec<u32>) {
+    if !connection.flags.attended {
+        connection.flags.attended = true;
+        attention.push(slot);
+    }
+}
+
+fn find(slots: &mut [Connection], id: Id) -> Result<&mut Connection, CallError> {
+    match slots.get_mut(id.slot as usize) {
+        Some(connection)
+            if connection.generation == id.generation && connection.phase != Phase::Free =>
+        {
+            Ok(connection)
+        }
+        _ => Err(CallError::Gone(CloseReason::Finished)),
+    }
+}

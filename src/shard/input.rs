@@ -1,0 +1,416 @@
+//! Input: from received bytes to calls of the protocol.
+//!
+//! Above: protocols (framers and handlers). Below: completions of receives. Small messages are
+//! handed over where they lie in the receive buffer; what is no whole message yet is kept; a large
+//! message gets a buffer of exactly its size. Absent: sends, timers.
+
+use bytes::Bytes;
+
+use super::Shard;
+use super::connection::{Connection, Gather};
+use super::core::{CallError, Id};
+use super::protocol::{Progress, Verdict};
+use crate::engine::operation::{Data, Errno, Operation, ReceiveEnd, Token};
+use crate::error::CloseReason;
+use crate::lending;
+
+/// Where received bytes go.
+enum Route {
+    /// To the protocol, from where they lie.
+    Direct,
+    /// They were kept; the protocol looks at all that is kept.
+    Kept,
+    /// They were kept, and nobody wants them yet.
+    Held,
+    /// They were thrown away.
+    Discarded,
+    /// They completed the large message under way; the rest was kept.
+    Gathered(Vec<u8>),
+}
+
+impl Shard {
+    #[inline]
+    pub(super) fn received(&mut self, token: Token, data: Data) {
+        let id = self.id(token);
+        let core = &self.core;
+        core.metrics.received_bytes.add(data.len as u64);
+        let bytes = self.driver.bytes(&data);
+        let route = {
+            let mut state = core.state.borrow_mut();
+            let connection = &mut state.slots[token.slot as usize];
+            connection.clocks.last_activity = core.now_ms();
+            route(connection, bytes)
+        };
+        match route {
+            Route::Direct => {
+                lending::lend_buffer(bytes, data.leasable.then_some(data.buffer));
+                let progress = core.call(id, |protocol, call| protocol.input(call, bytes));
+                lending::take_back();
+                after_input(core, id, progress, bytes);
+            }
+            Route::Kept => self.feed_pending(id),
+            Route::Gathered(buffer) => {
+                self.gathered(id, buffer);
+                self.feed_pending(id);
+            }
+            Route::Held | Route::Discarded => {}
+        }
+        self.driver.release(data);
+        self.watch(id);
+    }
+
+    /// Hands everything that was kept to the protocol.
+    pub(super) fn feed_pending(&mut self, id: Id) {
+        let taken = self.core.change(id, |connection| {
+            connection.flags.paused = false;
+            std::mem::take(&mut connection.pending)
+        });
+        let Ok(mut pending) = taken else { return };
+        if pending.is_empty() {
+            return;
+        }
+        let progress = self.core.call(id, |protocol, call| protocol.input(call, &pending));
+        let consumed = progress.as_ref().map_or(pending.len(), |progress| progress.consumed);
+        let rest = Progress { consumed: 0, ..progress.unwrap_or(NOTHING) };
+        pending.drain(..consumed);
+        let progress = progress.map(|_| rest);
+        self.keep_rest(id, progress, pending);
+    }
+
+    /// Like `after_input` for a rest that is owned already.
+    fn keep_rest(&self, id: Id, progress: Result<Progress, CallError>, rest: Vec<u8>) {
+        let large = matches!(
+            progress,
+            Ok(Progress { verdict: Verdict::More { needs: Some(needs) }, .. })
+                if needs >= self.core.limits.exact_receive_bytes
+        );
+        if large {
+            return after_input(&self.core, id, progress, &rest);
+        }
+        after_input(&self.core, id, progress, &[]);
+        if rest.is_empty() {
+            return;
+        }
+        // The connection may have ended in the call; then nobody needs the rest.
+        let _ = self.core.change(id, |connection| {
+            if !connection.flags.discarding {
+                connection.pending = rest;
+            }
+        });
+        begin_message(&self.core, id);
+    }
+
+    /// A large message is whole in `buffer`.
+    fn gathered(&mut self, id: Id, buffer: Vec<u8>) {
+        let len = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
+        let whole = Bytes::from(buffer);
+        lending::lend_shared(&whole);
+        let progress = self.core.call(id, |protocol, call| protocol.input(call, &whole));
+        lending::take_back();
+        // Ended in the call: then the expectation does not matter.
+        let _ = self.core.change(id, |connection| connection.large = len);
+        after_input(&self.core, id, progress, &whole);
+    }
+
+    pub(super) fn received_exact(
+        &mut self,
+        token: Token,
+        buffer: Vec<u8>,
+        result: Result<usize, Errno>,
+    ) {
+        let id = self.id(token);
+        let now = self.core.now_ms();
+        let (gather, discarding) = {
+            let mut state = self.core.state.borrow_mut();
+            let connection = &mut state.slots[token.slot as usize];
+            connection.flags.gathering = false;
+            connection.flags.stopping = false;
+            (connection.gather.take(), connection.flags.discarding)
+        };
+        self.core.attend(id);
+        let needs = gather.map_or(0, |gather| gather.needs);
+        let got = match result {
+            Ok(0) => {
+                self.keep_begun(id, buffer, needs);
+                return self.receive_ended(token, ReceiveEnd::EndOfInput);
+            }
+            Ok(got) => got,
+            Err(Errno(libc_ecanceled)) if libc_ecanceled == ECANCELED => {
+                return self.keep_begun(id, buffer, needs);
+            }
+            Err(errno) => return self.receive_ended(token, ReceiveEnd::Failed(errno)),
+        };
+        self.core.metrics.received_bytes.add(got as u64);
+        // The slot of a completion is in use.
+        let _ = self.core.change(id, |connection| connection.clocks.last_activity = now);
+        if discarding {
+            return;
+        }
+        if needs > 0 && buffer.len() >= needs {
+            return self.gathered(id, buffer);
+        }
+        if needs == 0 {
+            return self.look_at_exact(id, buffer);
+        }
+        self.keep_begun(id, buffer, needs);
+    }
+
+    /// A buffer that was only expected to hold a large message: what is in it?
+    fn look_at_exact(&mut self, id: Id, buffer: Vec<u8>) {
+        let needs = self.core.call(id, |protocol, _| protocol.needs(&buffer)).ok().flatten();
+        match needs {
+            Some(needs) if needs > buffer.len() => self.keep_begun(id, buffer, needs),
+            Some(needs) if needs >= self.core.limits.exact_receive_bytes => {
+                self.gathered(id, buffer);
+            }
+            _ => {
+                // Small ones again: back to the pool.
+                let changed = self.core.change(id, |connection| {
+                    connection.large = 0;
+                    connection.pending = buffer;
+                });
+                if changed.is_ok() {
+                    self.feed_pending(id);
+                }
+            }
+        }
+    }
+
+    /// Keeps the beginning of a message whose exact buffer came back unfinished.
+    fn keep_begun(&mut self, id: Id, mut buffer: Vec<u8>, needs: usize) {
+        if buffer.is_empty() {
+            return;
+        }
+        let exact_min = self.core.limits.exact_receive_bytes;
+        // Ended meanwhile: then nobody needs the beginning.
+        let _ = self.core.change(id, |connection| {
+            if needs >= exact_min {
+                buffer.reserve_exact(needs.saturating_sub(buffer.len()));
+                connection.gather = Some(Box::new(Gather { buffer, needs }));
+            } else {
+                connection.pending = buffer;
+            }
+        });
+        begin_message(&self.core, id);
+    }
+
+    pub(super) fn receive_ended(&mut self, token: Token, end: ReceiveEnd) {
+        let id = self.id(token);
+        let changed = self.core.change(id, |connection| {
+            connection.flags.receiving = false;
+            connection.flags.stopping = false;
+            let ended = matches!(end, ReceiveEnd::EndOfInput | ReceiveEnd::Failed(_));
+            connection.flags.input_ended |= ended;
+        });
+        if changed.is_err() {
+            return;
+        }
+        match end {
+            ReceiveEnd::EndOfInput => self.tell_input_end(id),
+            ReceiveEnd::Failed(errno) => {
+                let reason = reason_of(errno);
+                if reason == CloseReason::Reset {
+                    self.core.metrics.resets.add(1);
+                }
+                self.core.fail(id, reason);
+            }
+            ReceiveEnd::Credit | ReceiveEnd::Stopped => {}
+        }
+    }
+
+    /// Tells the protocol that the peer has ended, once it has seen everything before that.
+    pub(super) fn tell_input_end(&mut self, id: Id) {
+        let ready = self.core.look(id, |connection| {
+            let flags = &connection.flags;
+            let waiting = flags.paused && !connection.pending.is_empty();
+            flags.input_ended && !flags.input_end_told && !waiting && !flags.discarding
+        });
+        if ready != Ok(true) {
+            return;
+        }
+        let rest = self.core.change(id, |connection| {
+            connection.flags.input_end_told = true;
+            let gathered = connection.gather.take().map_or(0, |gather| gather.buffer.len());
+            std::mem::take(&mut connection.pending).len() + gathered
+        });
+        let rest = rest.unwrap_or(0);
+        let verdict = self.core.call(id, |protocol, call| {
+            (protocol.input_ended(call, rest), protocol.ends_with_input())
+        });
+        match verdict {
+            Ok((Verdict::Fail(reason), _)) => {
+                self.core.metrics.frame_errors.add(1);
+                self.core.end_output(id, reason);
+            }
+            Ok((_, true)) => self.core.end_output(id, CloseReason::Finished),
+            _ => {}
+        }
+    }
+
+    /// Counts and names a call that kept the core from its other connections.
+    #[inline]
+    fn watch(&mut self, id: Id) {
+        let now = crate::engine::clock::coarse_ms();
+        let before = std::mem::replace(&mut self.watched, now);
+        if before != 0 && now.wrapping_sub(before) >= STALL_MS {
+            self.stalled(id, now.wrapping_sub(before));
+        }
+    }
+
+    /// The stall detector begins to watch: a turn's completions are about to be dispatched.
+    pub(super) fn begin_watch(&mut self) {
+        self.watched = crate::engine::clock::coarse_ms();
+    }
+
+    #[cold]
+    fn stalled(&mut self, id: Id, stalled_ms: u32) {
+        self.core.metrics.stalls.add(1);
+        if self.throttle.allows(self.core.now_ms()) {
+            let name = self.core.call(id, |protocol, _| protocol.name());
+            let name = name.unwrap_or_else(|_| "(ended)".into());
+            tracing::warn!(
+                name = &*name,
+                stalled_ms,
+                "a handler kept its core from all other connections; use offload() for long work"
+            );
+        }
+    }
+}
+
+/// From this long a call is a stall.
+const STALL_MS: u32 = 10;
+
+const NOTHING: Progress = Progress { consumed: 0, verdict: Verdict::Stop };
+
+#[cfg(target_os = "linux")]
+const ECANCELED: i32 = 125;
+#[cfg(not(target_os = "linux"))]
+const ECANCELED: i32 = 89;
+
+/// Decides where bytes go, and puts them there unless they can be used from where they lie.
+fn route(connection: &mut Connection, bytes: &[u8]) -> Route {
+    if connection.flags.discarding {
+        return Route::Discarded;
+    }
+    if let Some(gather) = &mut connection.gather
+        && !connection.flags.gathering
+    {
+        let missing = gather.needs.saturating_sub(gather.buffer.len()).min(bytes.len());
+        gather.buffer.extend_from_slice(&bytes[..missing]);
+        connection.pending.extend_from_slice(&bytes[missing..]);
+        if gather.buffer.len() < gather.needs {
+            return Route::Held;
+        }
+        let buffer = connection.gather.take().map(|gather| gather.buffer);
+        return Route::Gathered(buffer.unwrap_or_default());
+    }
+    if connection.flags.paused {
+        connection.pending.extend_from_slice(bytes);
+        return Route::Held;
+    }
+    if connection.pending.is_empty() {
+        return Route::Direct;
+    }
+    connection.pending.extend_from_slice(bytes);
+    Route::Kept
+}
+
+/// Does what the protocol said, and keeps the rest of `bytes`.
+fn after_input(
+    core: &std::rc::Rc<super::core::Core>,
+    id: Id,
+    progress: Result<Progress, CallError>,
+    bytes: &[u8],
+) {
+    let Ok(progress) = progress else { return };
+    let rest = bytes.get(progress.consumed..).unwrap_or_default();
+    let exact_min = core.limits.exact_receive_bytes;
+    match progress.verdict {
+        Verdict::More { .. } if rest.is_empty() => {
+            let mut state = core.state.borrow_mut();
+            state.slots[id.slot as usize].clocks.message_begun = 0;
+        }
+        Verdict::More { needs } => {
+            // In use: it was just called.
+            let _ = core.change(id, |connection| match needs {
+                Some(needs) if needs >= exact_min && connection.pending.is_empty() => {
+                    let mut buffer = Vec::with_capacity(needs);
+                    buffer.extend_from_slice(rest);
+                    connection.gather = Some(Box::new(Gather { buffer, needs }));
+                }
+                _ => connection.pending.extend_from_slice(rest),
+            });
+            begin_message(core, id);
+        }
+        Verdict::Paused => {
+            let _ = core.change(id, |connection| {
+                connection.flags.paused = true;
+                connection.pending.extend_from_slice(rest);
+            });
+        }
+        Verdict::Stop => {
+            let _ = core.change(id, |connection| connection.flags.discarding = true);
+            core.end_output(id, CloseReason::Stopped);
+        }
+        Verdict::Fail(reason) => {
+            if reason == CloseReason::Framing {
+                core.metrics.frame_errors.add(1);
+            }
+            let _ = core.change(id, |connection| connection.flags.discarding = true);
+            core.end_output(id, reason);
+        }
+    }
+}
+
+/// The clock of an unfinished message starts, if it does not run yet.
+fn begin_message(core: &super::core::Core, id: Id) {
+    let now = core.now_ms();
+    let begun = core.change(id, |connection| {
+        let clock = &mut connection.clocks.message_begun;
+        let begins = *clock == 0;
+        if begins {
+            *clock = now;
+        }
+        begins
+    });
+    if begun == Ok(true) {
+        super::timeouts::check_after(core, id, core.timeouts.message);
+    }
+}
+
+/// What an error number of a connection means for its owner.
+pub(super) fn reason_of(errno: Errno) -> CloseReason {
+    const ECONNRESET: i32 = if cfg!(target_os = "linux") { 104 } else { 54 };
+    const EPIPE: i32 = 32;
+    match errno.0 {
+        ECONNRESET | EPIPE => CloseReason::Reset,
+        other => CloseReason::Lost(other),
+    }
+}
+
+impl Shard {
+    /// Asks the driver for bytes in the way that fits what is expected.
+    pub(super) fn ask_for_bytes(&mut self, id: Id) {
+        let token = self.token(id);
+        let credit = self.core.limits.receive_credit_bytes;
+        let operation = {
+            let mut state = self.core.state.borrow_mut();
+            let connection = &mut state.slots[id.slot as usize];
+            let large = connection.large as usize;
+            if let Some(gather) = &mut connection.gather {
+                connection.flags.gathering = true;
+                let buffer = std::mem::take(&mut gather.buffer);
+                Operation::ReceiveExact { token, buffer, whole: true }
+            } else if large > 0 && connection.pending.is_empty() && !connection.flags.discarding {
+                connection.flags.gathering = true;
+                connection.gather = Some(Box::default());
+                let buffer = Vec::with_capacity(large);
+                Operation::ReceiveExact { token, buffer, whole: false }
+            } else {
+                connection.flags.receiving = true;
+                Operation::Receive { token, credit }
+            }
+        };
+        self.driver.submit(operation);
+    }
+}

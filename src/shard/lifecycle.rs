@@ -1,0 +1,401 @@
+//! Lifecycle: how connections come about and how they go.
+//!
+//! Above: services (listening) and verbs (initiating). Below: the driver's accepts, connects and
+//! closes. Absent: what flows in between.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::connection::{Peer, Phase};
+use super::core::Id;
+use super::mail::{CoreHandle, Mail};
+use super::protocol::Service;
+use super::timeouts::ACCEPT_AGAIN;
+use super::{Shard, timeouts};
+use crate::engine::operation::{Errno, Operation, SocketAddress, Token};
+use crate::engine::socket::Socket;
+use crate::error::CloseReason;
+
+/// One listening socket of a core.
+pub(crate) struct Listening {
+    pub(crate) socket: Socket,
+    /// The service's number, the same on every core.
+    pub(crate) service: usize,
+    /// Whether other cores accept on sockets of their own; else connections are dealt out in turn.
+    pub(crate) shared_out: bool,
+}
+
+impl Shard {
+    /// Makes a service known under the next number.
+    pub(crate) fn add_service(&mut self, service: Rc<dyn Service>) {
+        self.core.state.borrow_mut().services.push(service);
+    }
+
+    /// Begins to listen.
+    pub(crate) fn listen(&mut self, listening: Listening) {
+        let id = self.core.allocate(Phase::Listening);
+        let service = self.core.state.borrow().services.get(listening.service).cloned();
+        let changed = self.core.change(id, |connection| {
+            connection.attached = true;
+            let rare = connection.rare();
+            rare.service = service;
+            rare.service_number = listening.service;
+            rare.deals_out = !listening.shared_out;
+        });
+        debug_assert!(changed.is_ok(), "a slot just allocated");
+        let token = self.token(id);
+        self.driver.submit(Operation::Attach { token, socket: listening.socket });
+    }
+
+    pub(super) fn accepted(&mut self, token: Token, socket: Socket) {
+        self.core.metrics.accepted.add(1);
+        let listener = self.id(token);
+        let found = self.core.look(listener, |connection| {
+            let rare = connection.rare.as_ref()?;
+            Some((rare.service_number, rare.deals_out))
+        });
+        let Ok(Some((service, deals_out))) = found else { return };
+        match self.better_core(deals_out) {
+            Some(sibling) => {
+                self.core.metrics.handed_over.add(1);
+                let posted = sibling.post(Mail::Adopt { socket, service });
+                // Full or ended: it stays here.
+                if let Err(Mail::Adopt { socket, service }) = posted {
+                    self.adopt(socket, service);
+                }
+            }
+            None => self.adopt(socket, service),
+        }
+    }
+
+    /// The core that should have the next connection, if it is not this one: in turn where one
+    /// core accepts for all, else the least loaded one when this one is well above the mean.
+    fn better_core(&self, deals_out: bool) -> Option<Arc<CoreHandle>> {
+        let cores = self.siblings.len();
+        if cores < 2 {
+            return None;
+        }
+        let load = |handle: &Arc<CoreHandle>| handle.load.load(Ordering::Relaxed);
+        let mine = load(&self.core.handle);
+        let least = self.siblings.iter().filter(|core| !core.has_ended()).min_by_key(|c| load(c))?;
+        let above = if deals_out {
+            load(least) < mine
+        } else {
+            let mean = self.siblings.iter().map(load).sum::<u32>() / cores as u32;
+            mine > mean + mean / 8 + 16
+        };
+        (above && least.unit != self.core.unit).then(|| Arc::clone(least))
+    }
+
+    /// Takes a fresh connection in, unless a limit forbids it.
+    pub(super) fn adopt(&mut self, socket: Socket, service: usize) {
+        let core = self.core();
+        let peer = match socket.peer_address() {
+            Ok(SocketAddress::Ip(address)) => Peer::Ip(address),
+            Ok(SocketAddress::Unix(_)) => Peer::Unix,
+            // Gone again before it was accepted.
+            Err(_) => Peer::Unknown,
+        };
+        if core.draining.get() && self.drain_until.is_some() && core.timeouts.drain.is_zero() {
+            return;
+        }
+        if core.state.borrow().connections >= core.limits.connections {
+            core.metrics.refused_limit.add(1);
+            return self.refuse("connections");
+        }
+        if !self.count_prefix(peer) {
+            core.metrics.refused_prefix.add(1);
+            return self.refuse("connections_per_prefix");
+        }
+        let Some(service) = core.state.borrow().services.get(service).cloned() else { return };
+        let id = core.allocate(Phase::Open);
+        let opened = std::panic::AssertUnwindSafe(|| service.open(&core, id));
+        let opened = std::panic::catch_unwind(opened).unwrap_or_else(|panic| {
+            core.metrics.panics.add(1);
+            let panic = super::panic_text(&*panic);
+            tracing::error!(panic, "a factory panicked; its carrier has ended");
+            Err(CloseReason::Panicked)
+        });
+        let token = self.token(id);
+        let accepted = core.change(id, |connection| {
+            connection.flags.counted = true;
+            connection.flags.accepted = true;
+            connection.peer = peer;
+            connection.attached = true;
+        });
+        debug_assert!(accepted.is_ok(), "a slot just allocated");
+        self.driver.submit(Operation::Attach { token, socket });
+        match opened {
+            Ok(protocol) => {
+                // Just allocated, so in use.
+                let _ = core.change(id, |connection| connection.protocol = Some(protocol));
+                timeouts::check_after(&core, id, core.timeouts.handshake.min(core.timeouts.idle));
+                service.accepted(&core, id);
+            }
+            Err(reason) => {
+                // No protocol: nothing to flush, nobody to tell.
+                let _ = core.change(id, |connection| {
+                    connection.reason = Some(reason);
+                    connection.phase = Phase::Closing;
+                });
+                self.driver.submit(Operation::Close { token, reset: false });
+            }
+        }
+    }
+
+    fn refuse(&mut self, limit: &str) {
+        if self.throttle.allows(self.core.now_ms()) {
+            tracing::warn!(limit, "a connection was refused: the limit is reached");
+        }
+    }
+
+    /// Counts a peer's prefix; false if it has too many connections already.
+    fn count_prefix(&self, peer: Peer) -> bool {
+        let Some(prefix) = prefix(peer) else { return true };
+        let mut state = self.core.state.borrow_mut();
+        let count = state.prefixes.entry(prefix).or_insert(0);
+        if *count as usize >= self.core.limits.connections_per_prefix {
+            return false;
+        }
+        *count += 1;
+        true
+    }
+
+    fn uncount_prefix(&self, peer: Peer) {
+        let Some(prefix) = prefix(peer) else { return };
+        let mut state = self.core.state.borrow_mut();
+        if let Some(count) = state.prefixes.get_mut(&prefix) {
+            *count -= 1;
+            if *count == 0 {
+                state.prefixes.remove(&prefix);
+            }
+        }
+    }
+
+    pub(super) fn accept_ended(&mut self, token: Token, error: Option<Errno>) {
+        let id = self.id(token);
+        // A listener's slot is in use until its Closed.
+        let _ = self.core.change(id, |connection| {
+            connection.flags.accepting = false;
+            connection.flags.backing_off = error.is_some();
+        });
+        let Some(errno) = error else { return };
+        self.core.metrics.accept_errors.add(1);
+        if self.throttle.allows(self.core.now_ms()) {
+            let error = errno.to_io();
+            let hint = crate::engine::socket::listen_hint(&error);
+            tracing::warn!(%error, hint, "accepting failed; trying again shortly");
+        }
+        timeouts::check_after(&self.core, id, ACCEPT_AGAIN);
+    }
+
+    pub(super) fn connected(&mut self, token: Token, result: Result<(), Errno>) {
+        let id = self.id(token);
+        let opening = self.core.look(id, |connection| connection.phase == Phase::Connecting);
+        if opening != Ok(true) {
+            return;
+        }
+        match result {
+            Ok(()) => {
+                self.core.metrics.connected.add(1);
+                let now = self.core.now_ms();
+                // In use and connecting, as just seen.
+                let _ = self.core.change(id, |connection| {
+                    connection.phase = Phase::Open;
+                    connection.clocks.opened = now;
+                    connection.clocks.last_activity = now;
+                });
+                timeouts::check_after(&self.core, id, self.core.timeouts.idle);
+                let _ = self.core.call(id, |protocol, call| protocol.opened(call));
+            }
+            Err(errno) => {
+                let _ = self.core.change(id, |connection| {
+                    connection.reason = Some(CloseReason::NotConnected(errno.0));
+                    connection.phase = Phase::Closing;
+                });
+                // The next candidate is tried when the failed socket is closed.
+                self.driver.submit(Operation::Close { token, reset: false });
+            }
+        }
+    }
+
+    pub(super) fn resolved(&mut self, id: Id, result: Result<Vec<SocketAddress>, i32>) {
+        let resolving = self.core.look(id, |connection| connection.phase == Phase::Resolving);
+        if resolving != Ok(true) {
+            return;
+        }
+        match result {
+            Ok(mut candidates) => {
+                candidates.reverse();
+                let _ = self.core.change(id, |connection| connection.rare().candidates = candidates);
+                self.connect_next(id, HOST_UNREACHABLE);
+            }
+            Err(errno) => self.core.fail(id, CloseReason::NotConnected(errno)),
+        }
+    }
+
+    /// Tries the next candidate address; `last_error` is what remains if there is none.
+    pub(super) fn connect_next(&mut self, id: Id, last_error: i32) {
+        let mut last_error = last_error;
+        loop {
+            let next = self.core.change(id, |connection| connection.rare().candidates.pop());
+            let Ok(Some(address)) = next else {
+                return self.core.fail(id, CloseReason::NotConnected(last_error));
+            };
+            match Socket::connecting(&address) {
+                Ok(socket) => return self.connect_to(id, socket, address),
+                Err(error) => last_error = error.raw_os_error().unwrap_or(HOST_UNREACHABLE),
+            }
+        }
+    }
+
+    fn connect_to(&mut self, id: Id, socket: Socket, address: SocketAddress) {
+        let token = self.token(id);
+        let peer = match &address {
+            SocketAddress::Ip(address) => Peer::Ip(*address),
+            SocketAddress::Unix(_) => Peer::Unix,
+        };
+        // The caller has just looked at it.
+        let _ = self.core.change(id, |connection| {
+            connection.phase = Phase::Connecting;
+            connection.attached = true;
+            connection.peer = peer;
+        });
+        self.driver.submit(Operation::Attach { token, socket });
+        self.driver.submit(Operation::Connect { token, address });
+        timeouts::check_after(&self.core, id, self.core.timeouts.connect);
+    }
+
+    /// The driver's last word about a socket.
+    pub(super) fn closed(&mut self, token: Token) {
+        let id = self.id(token);
+        let next = self.core.change(id, |connection| {
+            connection.attached = false;
+            let failed = matches!(connection.reason, Some(CloseReason::NotConnected(_)));
+            let more = connection.rare.as_ref().is_some_and(|rare| !rare.candidates.is_empty());
+            let retry = failed && more && !connection.flags.end_wanted;
+            if retry { connection.reason.take() } else { None }
+        });
+        if let Ok(Some(CloseReason::NotConnected(errno))) = next {
+            return self.connect_next(id, errno);
+        }
+        self.finish_slot(id);
+    }
+
+    /// The connection is over: the application is told, the slot is free unless a Carrier owns it.
+    pub(super) fn finish_slot(&mut self, id: Id) {
+        let core = self.core();
+        let found = core.look(id, |connection| {
+            let reason = connection.reason.unwrap_or(CloseReason::Finished);
+            let flags = &connection.flags;
+            (reason, connection.peer, flags.counted, flags.owned, connection.service().is_some())
+        });
+        let Ok((reason, peer, counted, owned, listened)) = found else { return };
+        if counted {
+            self.uncount_prefix(peer);
+            // Uncounted once.
+            let _ = core.change(id, |connection| connection.flags.counted = false);
+        }
+        if !listened {
+            core.metrics.closed.add(1);
+        }
+        self.tell_closed(id, reason);
+        if owned {
+            let _ = core.change(id, |connection| {
+                connection.phase = Phase::Closed;
+                connection.reason = Some(reason);
+            });
+        } else {
+            drop(core.free(id));
+        }
+    }
+
+    /// Tells the typed half, once.
+    pub(super) fn tell_closed(&mut self, id: Id, reason: CloseReason) {
+        let first = self.core.change(id, |connection| {
+            connection.reason = Some(reason);
+            !std::mem::replace(&mut connection.flags.close_told, true)
+        });
+        if first == Ok(true) {
+            // A panic in here has nothing left to end.
+            let _ = self.core.call(id, |protocol, call| {
+                protocol.closed(call.core, call.id, reason);
+            });
+        }
+    }
+
+    /// What a connection does when the engine drains: finish what was received, flush, end.
+    pub(super) fn drain_connection(&mut self, id: Id) {
+        let phase = self.core.look(id, |connection| connection.phase);
+        match phase {
+            Ok(Phase::Open) => self.core.end_output(id, CloseReason::Shutdown),
+            Ok(Phase::Inactive | Phase::Resolving | Phase::Connecting) => {
+                self.core.fail(id, CloseReason::Shutdown);
+            }
+            _ => {}
+        }
+    }
+}
+
+const HOST_UNREACHABLE: i32 = if cfg!(target_os = "linux") { 113 } else { 65 };
+
+/// The part of an address that counts as one peer: IPv4 /32, IPv6 /64.
+fn prefix(peer: Peer) -> Option<u64> {
+    let Peer::Ip(address) = peer else { return None };
+    Some(match address.ip().to_canonical() {
+        std::net::IpAddr::V4(v4) => u64::from(v4.to_bits()) | 1 << 63,
+        std::net::IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64 & !(1 << 63),
+    })
+}
+
+/// Initiated connections begin here, from the verbs.
+impl super::core::Core {
+    /// Begins to connect; names are resolved off the core.
+    pub(crate) fn begin_connect(self: &Rc<Self>, id: Id, address: &crate::address::Address) {
+        let Ok(id) = self.look(id, |_| self.resolve(id)) else { return };
+        let now = self.now_ms();
+        let begun = self.change(id, |connection| {
+            let first = connection.phase == Phase::Inactive;
+            if first {
+                connection.phase = Phase::Resolving;
+                connection.clocks.opened = now;
+            }
+            first
+        });
+        if begun != Ok(true) {
+            return;
+        }
+        timeouts::check_after(self, id, self.timeouts.connect);
+        let handle = Arc::clone(&self.handle);
+        let letter = move |result| Mail::Resolved {
+            slot: id.slot,
+            generation: id.generation,
+            result,
+        };
+        if let Some(literal) = address.literal() {
+            // To ourselves: the loop owns the driver, verbs do not.
+            if handle.post(letter(Ok(vec![literal]))).is_err() {
+                self.fail(id, CloseReason::Limit);
+            }
+            return;
+        }
+        let address = address.clone();
+        let work = move || {
+            let resolved = address.resolve_blocking();
+            let result = resolved.map_err(|error| error.raw_os_error().unwrap_or(HOST_UNREACHABLE));
+            let mut mail = letter(result);
+            // The mailbox is bounded; a resolver thread may wait for room.
+            while let Err(back) = handle.post(mail) {
+                if handle.has_ended() {
+                    return;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(1));
+                mail = back;
+            }
+        };
+        if crate::engine::offload::submit(work).is_err() {
+            self.fail(id, CloseReason::Limit);
+        }
+    }
+}

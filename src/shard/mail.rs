@@ -1,0 +1,147 @@
+//! Mail: what reaches a core from other threads, and where to send it.
+//!
+//! Above: typed verbs of `carrier` post errands; `launch` posts shutdown. Below: the engine's
+//! mailbox. Absent: what an errand does. Bound: `Limits::mailbox` per core.
+
+use std::any::Any;
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::core::{Core, Id};
+use crate::engine::mailbox::Postbox;
+use crate::engine::operation::SocketAddress;
+use crate::engine::socket::Socket;
+
+/// A letter to a core.
+pub(crate) enum Mail {
+    /// Something to do there.
+    Errand(Box<dyn Errand>),
+    /// A connection accepted elsewhere, for the service with this number.
+    Adopt { socket: Socket, service: usize },
+    /// Names were resolved for the connection with this ticket.
+    Resolved { slot: u32, generation: u32, result: Result<Vec<SocketAddress>, i32> },
+    /// End: in order, or at once.
+    Shutdown { at_once: bool },
+}
+
+/// Work for a core that can be taken back when the mailbox is full.
+pub(crate) trait Errand: Send {
+    fn run(self: Box<Self>, core: &Rc<Core>);
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+}
+
+impl<F: FnOnce(&Rc<Core>) + Send + 'static> Errand for F {
+    fn run(self: Box<Self>, core: &Rc<Core>) {
+        self(core);
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+/// A core, as other threads know it.
+pub(crate) struct CoreHandle {
+    /// Process-unique number of the core.
+    pub(crate) unit: u32,
+    pub(crate) postbox: Postbox<Mail>,
+    /// Connections it has, for those that look for the least loaded core.
+    pub(crate) load: AtomicU32,
+    /// The next ticket of a connection initiated from another thread.
+    tickets: AtomicU32,
+    ended: AtomicBool,
+    /// Connections whose queue is full, for other threads that want to send.
+    full: RwLock<HashSet<(u32, u32)>>,
+}
+
+impl CoreHandle {
+    pub(crate) fn new(postbox: Postbox<Mail>) -> Arc<Self> {
+        static UNITS: AtomicU32 = AtomicU32::new(1);
+        Arc::new(Self {
+            unit: UNITS.fetch_add(1, Ordering::Relaxed),
+            postbox,
+            load: AtomicU32::new(0),
+            tickets: AtomicU32::new(1),
+            ended: AtomicBool::new(false),
+            full: RwLock::default(),
+        })
+    }
+
+    /// Posts, unless the core has ended or its mailbox is full.
+    pub(crate) fn post(&self, mail: Mail) -> Result<(), Mail> {
+        if self.has_ended() { Err(mail) } else { self.postbox.post(mail) }
+    }
+
+    pub(crate) fn wake(&self) {
+        self.postbox.wake();
+    }
+
+    pub(crate) fn ticket(&self) -> u32 {
+        self.tickets.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// True if the connection's queue is full and senders of other threads wait already.
+    pub(crate) fn is_full(&self, id: Id) -> bool {
+        let full = self.full.read().unwrap_or_else(PoisonError::into_inner);
+        full.contains(&(id.slot, id.generation))
+    }
+
+    pub(crate) fn set_full(&self, id: Id, is_full: bool) {
+        let mut full = self.full.write().unwrap_or_else(PoisonError::into_inner);
+        if is_full {
+            full.insert((id.slot, id.generation));
+        } else {
+            full.remove(&(id.slot, id.generation));
+        }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_ended(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+    }
+}
+
+static CORES: RwLock<Vec<Arc<CoreHandle>>> = RwLock::new(Vec::new());
+
+/// Makes a core known to the verbs of all threads.
+pub(crate) fn register(handle: &Arc<CoreHandle>) {
+    let mut cores = CORES.write().unwrap_or_else(PoisonError::into_inner);
+    cores.push(Arc::clone(handle));
+}
+
+/// Forgets a core that has ended.
+pub(crate) fn unregister(unit: u32) {
+    let mut cores = CORES.write().unwrap_or_else(PoisonError::into_inner);
+    cores.retain(|handle| handle.unit != unit);
+}
+
+/// The core with this number, if it runs.
+pub(crate) fn find(unit: u32) -> Option<Arc<CoreHandle>> {
+    let cores = CORES.read().unwrap_or_else(PoisonError::into_inner);
+    cores.iter().find(|handle| handle.unit == unit).cloned()
+}
+
+/// Posts something that must arrive, waiting for room in the mailbox; a core empties it every
+/// turn. Without a core there is nobody it could matter to.
+pub(crate) fn post_patiently(unit: u32, mail: Mail) {
+    let Some(handle) = find(unit) else { return };
+    let mut mail = mail;
+    let mut tries = 0;
+    while let Err(back) = handle.post(mail) {
+        if handle.has_ended() {
+            return;
+        }
+        tries += 1;
+        if tries % 64 == 0 {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        } else {
+            std::thread::yield_now();
+        }
+        mail = back;
+    }
+}

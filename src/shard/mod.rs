@@ -1,0 +1,267 @@
+//! Shard: one core's whole world, and the turn that joins it.
+//!
+//! Above: `carrier` gives it typed protocols and services, `launch` its thread. Below: the driver.
+//!
+//! One turn: run tasks, read the mailbox, look at the wheel, settle what slots need (one coalesced
+//! send per connection, receives armed), one enter, then its completions: receives are handed to
+//! handlers inline.
+//! Absent: message types, threads, signals.
+
+pub(crate) mod connection;
+pub(crate) mod core;
+mod executor;
+mod input;
+mod lifecycle;
+pub(crate) mod mail;
+pub(crate) mod protocol;
+mod settle;
+mod timeouts;
+mod waiting;
+
+use std::any::Any;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use self::core::{Core, Id};
+use self::mail::{CoreHandle, Mail};
+use self::waiting::Waiting;
+use crate::engine::driver::{Driver, Patience};
+use crate::engine::mailbox::Mailbox;
+use crate::engine::operation::{Completion, Token};
+use crate::engine::throttle::Throttle;
+use crate::error::CloseReason;
+use crate::lending;
+
+pub use self::waiting::Wait;
+
+/// Letters read per turn.
+const LETTERS_PER_TURN: usize = 256;
+/// The longest sleep: a net below every wake-up path.
+const SLEEP_MAX: Duration = Duration::from_millis(250);
+
+/// One core's loop.
+pub(crate) struct Shard {
+    pub(crate) core: Rc<Core>,
+    driver: Driver,
+    mailbox: Mailbox<Mail>,
+    siblings: Vec<Arc<CoreHandle>>,
+    waiting: Waiting,
+    due: Vec<u64>,
+    throttle: Throttle,
+    /// When a shutdown gives up waiting.
+    drain_until: Option<Instant>,
+    /// The coarse clock before the call that is now running, for the stall detector.
+    watched: u32,
+}
+
+impl Shard {
+    pub(crate) fn new(
+        core: Rc<Core>,
+        driver: Driver,
+        mailbox: Mailbox<Mail>,
+        siblings: Vec<Arc<CoreHandle>>,
+        wait: Wait,
+    ) -> Self {
+        lending::use_lender(driver.lender());
+        Self {
+            core,
+            driver,
+            mailbox,
+            siblings,
+            waiting: Waiting::new(wait),
+            due: Vec::new(),
+            throttle: Throttle::default(),
+            drain_until: None,
+            watched: 0,
+        }
+    }
+
+    /// Turns until it was shut down and everything has ended.
+    pub(crate) fn run(mut self) -> std::io::Result<()> {
+        let mut now = self.core.read_clock();
+        let result = loop {
+            self.core.executor.run();
+            self.core.run_deferred();
+            self.read_mail();
+            self.look_at_wheel();
+            self.settle_all();
+            if self.is_drained(now) {
+                break Ok(());
+            }
+            let patience = self.patience(now);
+            if let Err(error) = self.turn(patience) {
+                break Err(error);
+            }
+            now = self.core.read_clock();
+            self.complete_all();
+            self.waiting.observe(now, self.driver.had_events());
+        };
+        self.end();
+        result
+    }
+
+    fn turn(&mut self, patience: Patience) -> std::io::Result<()> {
+        self.core.metrics.turns.add(1);
+        let patience = match patience {
+            Patience::Sleep(longest) => {
+                if !self.mailbox.park() {
+                    return self.driver.turn(Patience::None);
+                }
+                self.core.metrics.sleeps.add(1);
+                Patience::Sleep(longest)
+            }
+            other => other,
+        };
+        let turned = self.driver.turn(patience);
+        self.mailbox.unpark();
+        turned
+    }
+
+    fn complete_all(&mut self) {
+        self.begin_watch();
+        while let Some(completion) = self.driver.next() {
+            self.complete(completion);
+            self.core.run_deferred();
+        }
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        match completion {
+            Completion::Received { token, data } => self.received(token, data),
+            Completion::Sent { token, output, result } => self.sent(token, output, result),
+            Completion::ReceiveEnded { token, end } => self.receive_ended(token, end),
+            Completion::ReceivedExact { token, buffer, result } => {
+                self.received_exact(token, buffer, result);
+            }
+            Completion::Accepted { token, socket } => self.accepted(token, socket),
+            Completion::AcceptEnded { token, error } => self.accept_ended(token, error),
+            Completion::Connected { token, result } => self.connected(token, result),
+            Completion::Closed { token } => self.closed(token),
+        }
+    }
+
+    fn read_mail(&mut self) {
+        for _ in 0..LETTERS_PER_TURN {
+            let Some(mail) = self.mailbox.pop() else { return };
+            match mail {
+                Mail::Errand(errand) => errand.run(&self.core),
+                Mail::Adopt { socket, service } => self.adopt(socket, service),
+                Mail::Resolved { slot, generation, result } => {
+                    let id = self.core.id(slot, generation);
+                    self.resolved(id, result);
+                }
+                Mail::Shutdown { at_once } => self.shut_down(at_once),
+            }
+            self.core.run_deferred();
+        }
+    }
+
+    fn look_at_wheel(&mut self) {
+        let now = self.core.now_ms();
+        let mut due = std::mem::take(&mut self.due);
+        self.core.state.borrow_mut().wheel.advance(u64::from(now), &mut due);
+        for key in due.drain(..) {
+            if let Some(slot) = self.core.due(key) {
+                self.check_timeouts(slot);
+            }
+        }
+        self.due = due;
+    }
+
+    /// How long the next turn may wait.
+    fn patience(&mut self, now: Instant) -> Patience {
+        let core = &self.core;
+        if core.executor.has_runnable() || !core.state.borrow().attention.is_empty() {
+            return Patience::None;
+        }
+        let next = core.state.borrow().wheel.next_tick();
+        let longest = next.map_or(SLEEP_MAX, |tick| {
+            let left = tick.saturating_sub(u64::from(core.now_ms()));
+            Duration::from_millis(left).min(SLEEP_MAX)
+        });
+        if longest.is_zero() {
+            return Patience::None;
+        }
+        self.waiting.patience(now, longest)
+    }
+
+    fn token(&self, id: Id) -> Token {
+        Token { slot: id.slot, generation: id.generation }
+    }
+
+    fn id(&self, token: Token) -> Id {
+        self.core.id(token.slot, token.generation)
+    }
+
+    /// Begins to end: listeners first, then connections as they finish.
+    fn shut_down(&mut self, at_once: bool) {
+        let again = self.core.draining.replace(true);
+        let drain = if at_once || again { Duration::ZERO } else { self.core.timeouts.drain };
+        self.drain_until = Some(Instant::now() + drain);
+        let ids = self.slots_in_use();
+        for id in &ids {
+            // In use a moment ago; closed slots have nothing left to end.
+            let _ = self.core.change(*id, |connection| {
+                if connection.service().is_some() {
+                    connection.flags.end_wanted = true;
+                }
+            });
+            self.drain_connection(*id);
+        }
+    }
+
+    fn slots_in_use(&self) -> Vec<Id> {
+        use self::connection::Phase;
+        let state = self.core.state.borrow();
+        let used = state.slots.iter().enumerate().filter(|(_, slot)| slot.phase != Phase::Free);
+        used.map(|(at, slot)| self.core.id(at as u32, slot.generation)).collect()
+    }
+
+    fn is_drained(&mut self, now: Instant) -> bool {
+        let Some(until) = self.drain_until else { return false };
+        let idle = {
+            let state = self.core.state.borrow();
+            let sockets = state.slots.iter().filter(|slot| slot.attached).count();
+            sockets == 0
+        };
+        if idle {
+            return true;
+        }
+        if now >= until {
+            let left = self.slots_in_use();
+            tracing::warn!(connections = left.len(), "drain time is over; aborting what is left");
+            for id in left {
+                self.core.fail(id, CloseReason::Shutdown);
+            }
+            self.settle_all();
+            return true;
+        }
+        false
+    }
+
+    fn end(mut self) {
+        self.core.handle.set_ended();
+        for id in self.slots_in_use() {
+            self.tell_closed(id, CloseReason::Shutdown);
+        }
+        self.core.executor.end();
+        while let Some(mail) = self.mailbox.pop() {
+            // Dropping an errand answers whoever waits for it.
+            drop(mail);
+        }
+        self.core.run_deferred();
+        lending::use_lender(None);
+        let services = std::mem::take(&mut self.core.state.borrow_mut().services);
+        drop(services);
+    }
+}
+
+/// The text of a panic, where it has one.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(no text)")
+}

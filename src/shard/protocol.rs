@@ -1,0 +1,101 @@
+//! Protocol: the typed half of a connection, seen by a shard without its types.
+//!
+//! Above: `carrier` implements it (a framer and who gets the messages). Below: the shard calls it
+//! with bytes. Absent: sockets, buffers, the driver.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::core::{Core, Id};
+use crate::error::CloseReason;
+use crate::framer::Output;
+
+/// One call into user code: where it is and where its answers go. The outbox has left its slot for
+/// the call, so that no borrow of the core's state is alive while user code runs.
+pub(crate) struct Call<'a> {
+    pub(crate) core: &'a Rc<Core>,
+    pub(crate) id: Id,
+    pub(crate) outbox: &'a RefCell<Box<Output>>,
+}
+
+impl Call<'_> {
+    /// True if the outbox has reached its high-water mark: no handler is called until it falls.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.outbox.borrow().len() >= self.core.limits.send_queue_bytes
+    }
+}
+
+/// What came of a call with bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Bytes that were used up.
+    pub(crate) consumed: usize,
+    pub(crate) verdict: Verdict,
+}
+
+/// What the connection needs next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// More bytes; the message at the start of the rest has this length in all, if that is known.
+    More { needs: Option<usize> },
+    /// Nothing now: nobody wants a message, or the outbox is full.
+    Paused,
+    /// No more bytes ever: flush what is in the outbox, then end.
+    Stop,
+    /// The connection is broken.
+    Fail(CloseReason),
+}
+
+/// The typed half of a connection. Every method may run user code.
+pub(crate) trait Protocol: Any {
+    /// Bytes of the peer, from the first that was not consumed.
+    fn input(&mut self, call: &Call<'_>, bytes: &[u8]) -> Progress;
+
+    /// How long the message at the start of `bytes` is in all, if that is known.
+    fn needs(&mut self, bytes: &[u8]) -> Option<usize>;
+
+    /// The peer has ended its direction; `rest` bytes were never consumed.
+    fn input_ended(&mut self, call: &Call<'_>, rest: usize) -> Verdict;
+
+    /// The connection has come about.
+    fn opened(&mut self, call: &Call<'_>);
+
+    /// The outbox has fallen below its low-water mark.
+    fn writable(&mut self, call: &Call<'_>);
+
+    /// The connection has ended. Called once.
+    fn closed(&mut self, core: &Rc<Core>, id: Id, reason: CloseReason);
+
+    /// True if it wants bytes now.
+    fn wants_input(&self, core: &Core) -> bool;
+
+    /// True while somebody waits for a message that was asked for.
+    fn awaits_input(&self) -> bool;
+
+    /// One of the answers it waited for has come.
+    fn task_ended(&mut self);
+
+    /// True while something it has begun must still be answered (an async handler).
+    fn is_busy(&self) -> bool;
+
+    /// True if an end of the peer's direction ends the connection (a Responder has nothing to say
+    /// of its own accord).
+    fn ends_with_input(&self) -> bool;
+
+    /// What the log calls it.
+    fn name(&self) -> Rc<str>;
+
+    /// For the typed verbs.
+    fn as_any(&mut self) -> &mut dyn Any;
+}
+
+/// What a listening slot makes of an accepted connection.
+pub(crate) trait Service {
+    /// The typed half for one connection, or why there is none.
+    fn open(&self, core: &Rc<Core>, id: Id) -> Result<Box<dyn Protocol>, CloseReason>;
+
+    /// The connection is in its slot and can be used.
+    fn accepted(&self, core: &Rc<Core>, id: Id);
+}

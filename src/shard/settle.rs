@@ -1,0 +1,250 @@
+//! Settle: what a slot needs next, decided from its state alone.
+//!
+//! Above: the turn, for every slot that asked for attention. Below: operations for the driver.
+//! The one place where receives, sends and ends begin, so their order can be read here.
+//! Absent: how it came to this state.
+
+use std::rc::Rc;
+
+use super::Shard;
+use super::connection::{Connection, Phase};
+use super::core::Id;
+use crate::engine::operation::{Errno, Operation, Token};
+use crate::framer::Output;
+
+/// What a slot needs now; one step at a time, until nothing.
+enum Step {
+    Nothing,
+    /// The protocol can go on with what was kept.
+    Resume,
+    /// The protocol does not know yet that the peer ended.
+    TellEnd,
+    Send,
+    EndOutput,
+    Close,
+    Receive,
+    StopReceive,
+    Accept,
+    StopAccept,
+}
+
+impl Shard {
+    pub(super) fn settle_all(&mut self) {
+        // Settling may call user code, which may ask for attention again: until none is left,
+        // bounded so that completions are not kept waiting.
+        for _ in 0..4 {
+            let mut attention = {
+                let mut state = self.core.state.borrow_mut();
+                if state.attention.is_empty() {
+                    return;
+                }
+                std::mem::take(&mut state.attention)
+            };
+            for slot in attention.drain(..) {
+                self.settle(slot);
+                self.core.run_deferred();
+            }
+            let mut state = self.core.state.borrow_mut();
+            if state.attention.is_empty() {
+                state.attention = attention;
+                return;
+            }
+        }
+    }
+
+    fn settle(&mut self, slot: u32) {
+        let mut tries = 0;
+        loop {
+            let (id, step) = {
+                let mut state = self.core.state.borrow_mut();
+                let connection = &mut state.slots[slot as usize];
+                connection.flags.attended = false;
+                let id = self.core.id(slot, connection.generation);
+                (id, next_step(connection, self.core.limits.send_queue_bytes / 2))
+            };
+            // A handler that makes its own connection resumable again and again yields to others.
+            tries += 1;
+            if tries > 16 {
+                return self.core.attend(id);
+            }
+            match step {
+                Step::Nothing => return,
+                Step::Resume => self.feed_pending(id),
+                Step::TellEnd => self.tell_input_end(id),
+                Step::Send => self.send(id),
+                Step::EndOutput => self.end_output_now(id),
+                Step::Close => return self.close(id),
+                Step::Receive => self.ask_for_bytes(id),
+                Step::StopReceive => self.submit_flagged(id, |flags| flags.stopping = true, |token| {
+                    Operation::StopReceive { token }
+                }),
+                Step::Accept => self.submit_flagged(id, |flags| flags.accepting = true, |token| {
+                    Operation::Accept { token }
+                }),
+                Step::StopAccept => self.submit_flagged(id, |flags| flags.stopping = true, |token| {
+                    Operation::StopAccept { token }
+                }),
+            }
+        }
+    }
+
+    fn submit_flagged(
+        &mut self,
+        id: Id,
+        flag: impl FnOnce(&mut super::connection::Flags),
+        operation: impl FnOnce(Token) -> Operation,
+    ) {
+        flag(&mut self.core.state.borrow_mut().slots[id.slot as usize].flags);
+        self.driver.submit(operation(self.token(id)));
+    }
+
+    fn send(&mut self, id: Id) {
+        let token = self.token(id);
+        let now = self.core.now_ms();
+        let output = {
+            let mut state = self.core.state.borrow_mut();
+            let connection = &mut state.slots[id.slot as usize];
+            connection.flags.sending = true;
+            connection.sent = 0;
+            connection.clocks.send_begun = now;
+            connection.outbox.take().expect("a send step has an outbox")
+        };
+        self.driver.submit(Operation::Send { token, output, sent: 0 });
+        super::timeouts::check_after(&self.core, id, self.core.timeouts.unread_send);
+    }
+
+    pub(super) fn sent(
+        &mut self,
+        token: Token,
+        output: Box<Output>,
+        result: Result<usize, Errno>,
+    ) {
+        let id = self.id(token);
+        let now = self.core.now_ms();
+        let (sent, broken, wants_room) = {
+            let mut state = self.core.state.borrow_mut();
+            let connection = &mut state.slots[token.slot as usize];
+            connection.flags.sending = false;
+            connection.clocks.send_begun = 0;
+            connection.clocks.last_activity = now;
+            connection.sent = connection.sent.saturating_add(*result.as_ref().unwrap_or(&0) as u32);
+            let low = connection.queued() < self.core.limits.send_queue_bytes / 2;
+            let broken = connection.reason.is_some() && connection.flags.output_ended;
+            (connection.sent as usize, broken, low && connection.flags.wants_room)
+        };
+        match result {
+            Err(errno) => {
+                self.core.recycle(output);
+                return self.core.fail(id, super::input::reason_of(errno));
+            }
+            Ok(some) => self.core.metrics.sent_bytes.add(some as u64),
+        }
+        if sent < output.len() && !broken {
+            let mut state = self.core.state.borrow_mut();
+            let connection = &mut state.slots[token.slot as usize];
+            connection.flags.sending = true;
+            connection.clocks.send_begun = now;
+            drop(state);
+            return self.driver.submit(Operation::Send { token, output, sent });
+        }
+        self.core.recycle(output);
+        if wants_room {
+            // In use: the driver has just reported on it.
+            let _ = self.core.change(id, |connection| connection.flags.wants_room = false);
+            let _ = self.core.call(id, |protocol, call| protocol.writable(call));
+        }
+        self.core.attend(id);
+    }
+
+    fn end_output_now(&mut self, id: Id) {
+        let now = self.core.now_ms();
+        {
+            let mut state = self.core.state.borrow_mut();
+            let connection = &mut state.slots[id.slot as usize];
+            connection.flags.output_ended = true;
+            connection.clocks.ended = now;
+        }
+        self.driver.submit(Operation::ShutdownWrite { token: self.token(id) });
+        super::timeouts::check_after(&self.core, id, self.core.timeouts.linger);
+    }
+
+    fn close(&mut self, id: Id) {
+        let (attached, reset) = {
+            let mut state = self.core.state.borrow_mut();
+            let connection = &mut state.slots[id.slot as usize];
+            connection.phase = Phase::Closing;
+            (connection.attached, connection.flags.reset)
+        };
+        if attached {
+            self.driver.submit(Operation::Close { token: self.token(id), reset });
+        } else {
+            self.finish_slot(id);
+        }
+    }
+}
+
+fn next_step(connection: &Connection, low_water: usize) -> Step {
+    let flags = &connection.flags;
+    match connection.phase {
+        Phase::Free | Phase::Closing | Phase::Closed => Step::Nothing,
+        Phase::Listening => listening(connection),
+        Phase::Inactive | Phase::Resolving | Phase::Connecting => {
+            if flags.end_wanted && flags.output_ended { Step::Close } else { Step::Nothing }
+        }
+        Phase::Open => open(connection, low_water),
+    }
+}
+
+fn listening(connection: &Connection) -> Step {
+    let flags = &connection.flags;
+    if flags.end_wanted {
+        return match (flags.accepting, flags.stopping) {
+            (true, false) => Step::StopAccept,
+            (true, true) => Step::Nothing,
+            (false, _) => Step::Close,
+        };
+    }
+    if !flags.accepting && !flags.backing_off { Step::Accept } else { Step::Nothing }
+}
+
+fn open(connection: &Connection, low_water: usize) -> Step {
+    let flags = &connection.flags;
+    let Some(protocol) = &connection.protocol else { return Step::Nothing };
+    if flags.reset {
+        return Step::Close;
+    }
+    let resumable = flags.paused && connection.queued() < low_water && protocol.wants_input();
+    if resumable && !flags.discarding {
+        return Step::Resume;
+    }
+    if flags.input_ended && !flags.input_end_told && !flags.discarding && !flags.paused {
+        return Step::TellEnd;
+    }
+    if !flags.sending && connection.queued() > 0 && !flags.output_ended {
+        return Step::Send;
+    }
+    let flushed = !flags.sending && (connection.queued() == 0 || flags.output_ended);
+    if flags.end_wanted && flushed && !flags.output_ended && !protocol.is_busy() {
+        return Step::EndOutput;
+    }
+    if flags.output_ended && flags.input_ended {
+        return Step::Close;
+    }
+    let wants = flags.discarding || protocol.wants_input();
+    let wants = wants && !flags.input_ended && !flags.paused && !flags.gathering;
+    if wants && !flags.receiving {
+        return Step::Receive;
+    }
+    // A large message has a buffer of its own: the pool's receive makes way for it.
+    if flags.receiving && !flags.stopping && connection.gather.is_some() && !flags.discarding {
+        return Step::StopReceive;
+    }
+    Step::Nothing
+}
+
+impl Shard {
+    /// A fresh reference to the core, for calls that need the shard as well.
+    pub(super) fn core(&self) -> Rc<super::core::Core> {
+        Rc::clone(&self.core)
+    }
+}
