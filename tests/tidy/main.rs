@@ -7,8 +7,12 @@ mod imports;
 mod rules;
 mod source;
 
+use std::sync::LazyLock;
+
 use rules::Finding;
-use source::{Source, tree};
+use source::Source;
+
+static TREE: LazyLock<Vec<Source>> = LazyLock::new(source::tree);
 
 fn assert_none(findings: &[Finding]) {
     let list: Vec<String> = findings.iter().map(ToString::to_string).collect();
@@ -16,7 +20,7 @@ fn assert_none(findings: &[Finding]) {
 }
 
 fn holds(rule: impl Fn(&[Source]) -> Vec<Finding>) {
-    assert_none(&rule(&tree()));
+    assert_none(&rule(&TREE));
 }
 
 #[test]
