@@ -69,6 +69,11 @@ fn time_is_an_argument_outside_the_engine() {
 }
 
 #[test]
+fn linux_is_spelled_one_way() {
+    holds(rules::one_spelling_of_linux);
+}
+
+#[test]
 fn nothing_is_half_done() {
     holds(rules::leftovers);
 }

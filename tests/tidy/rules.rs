@@ -197,6 +197,20 @@ pub(crate) fn clocks(sources: &[Source]) -> Vec<Finding> {
     timeless.flat_map(|source| found(source, &source.shipped, &readings, wrong)).collect()
 }
 
+/// "Linux" means "with the kernel" and is spelled one way, or CI's stand-in for other systems
+/// would compile what they do not have.
+pub(crate) fn one_spelling_of_linux(sources: &[Source]) -> Vec<Finding> {
+    let ours = sources.iter().filter(|source| source.is_in("src/"));
+    let bare = |source: &Source| {
+        let lines = source.shipped.lines().enumerate();
+        let bare = lines
+            .filter(|(_, line)| line.contains("target_os") && !line.contains("postring_no_kernel"));
+        let wrong = "write cfg(all(target_os = \"linux\", not(postring_no_kernel)))";
+        bare.map(|(index, _)| Finding::new(source, index + 1, wrong)).collect::<Vec<_>>()
+    };
+    ours.flat_map(bare).collect()
+}
+
 /// Nothing half done and nothing left over from a hunt.
 pub(crate) fn leftovers(sources: &[Source]) -> Vec<Finding> {
     let leftovers = ["todo!", "unimplemented!", "dbg!"];
@@ -301,6 +315,12 @@ mod tests {
         assert_eq!(lines(&leftovers(&sources)), ["src/shard/turn.rs:3"]);
         let in_test = "#[cfg(test)]\nmod tests { fn a() { Instant::now(); } }\n";
         assert!(clocks(&[Source::new("src/shard/turn.rs", in_test)]).is_empty());
+        let cfg = "#[cfg(all(target_os = \"linux\", not(postring_no_kernel)))]\n";
+        let text = format!("{cfg}fn a() {{}}\n#[cfg(target_os = \"linux\")]\nfn b() {{}}\n");
+        assert_eq!(
+            lines(&one_spelling_of_linux(&[Source::new("src/a.rs", &text)])),
+            ["src/a.rs:3"]
+        );
     }
 
     #[test]
