@@ -15,14 +15,17 @@ mod length_prefixed;
 
 pub use length_prefixed::length_prefixed;
 
+/// What a target is: it returns, or panics because its property does not hold.
+pub type Target = fn(&[u8]);
+
 /// Every target by its name, which is that of its corpus folder and of its program.
-pub const TARGETS: [(&str, fn(&[u8])); 1] = [("length_prefixed", length_prefixed)];
+pub const TARGETS: [(&str, Target); 1] = [("length_prefixed", length_prefixed)];
 
 /// The body of a target's program outside `cargo fuzz`: runs the files named on the command line.
 ///
 /// # Panics
 /// If the property does not hold for one of them, or a file cannot be read.
-pub fn run_files(target: fn(&[u8])) {
+pub fn run_files(target: Target) {
     for path in std::env::args_os().skip(1) {
         let input = std::fs::read(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
         target(&input);

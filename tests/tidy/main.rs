@@ -7,8 +7,12 @@ mod imports;
 mod rules;
 mod source;
 
+use std::sync::LazyLock;
+
 use rules::Finding;
-use source::{Source, tree};
+use source::Source;
+
+static TREE: LazyLock<Vec<Source>> = LazyLock::new(source::tree);
 
 fn assert_none(findings: &[Finding]) {
     let list: Vec<String> = findings.iter().map(ToString::to_string).collect();
@@ -16,7 +20,7 @@ fn assert_none(findings: &[Finding]) {
 }
 
 fn holds(rule: impl Fn(&[Source]) -> Vec<Finding>) {
-    assert_none(&rule(&tree()));
+    assert_none(&rule(&TREE));
 }
 
 #[test]
@@ -62,6 +66,11 @@ fn tools_use_the_public_api_and_forbid_unsafe() {
 #[test]
 fn time_is_an_argument_outside_the_engine() {
     holds(rules::clocks);
+}
+
+#[test]
+fn linux_is_spelled_one_way() {
+    holds(rules::one_spelling_of_linux);
 }
 
 #[test]

@@ -73,8 +73,10 @@ fn read(path: &Path) -> Source {
 fn collect(folder: &Path, into: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries {
-        let path = entry.expect("a folder that opens can be read").path();
-        if path.is_dir() && !path.ends_with("target") {
+        let entry = entry.expect("a folder that opens can be read");
+        let path = entry.path();
+        // Links are not followed: recorded trees of a host lead anywhere.
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !path.ends_with("target") {
             collect(&path, into);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             into.push(path);
@@ -233,15 +235,24 @@ fn item_len(code: &str) -> usize {
 /// The files and folders that `source` declares as test modules, as beginnings of their paths.
 fn test_modules(source: &Source) -> Vec<String> {
     let file = source.path.trim_end_matches(".rs");
+    let folder = &file[..file.rfind('/').unwrap_or_default()];
     let own_folder = ["/mod", "/lib", "/main"].iter().any(|end| file.ends_with(end));
-    let cut = file.rfind('/').unwrap_or_default();
-    let folder = if own_folder { &file[..cut] } else { file };
+    let children = if own_folder { folder } else { file };
     let attributes = source.code.match_indices("#[cfg(test)]");
     let declared = attributes.filter_map(|(at, attribute)| {
-        let item = source.code[at + attribute.len()..].trim_start();
-        let name = item.split_once("mod ")?.1.split_once(';')?.0;
-        let plain = name.chars().all(is_word);
-        plain.then(|| [format!("{folder}/{name}.rs"), format!("{folder}/{name}/")])
+        let item = &source.code[at + attribute.len()..];
+        let (before, rest) = item.split_once("mod ")?;
+        let name = rest.split_once(';')?.0;
+        if !name.chars().all(is_word) || before.contains([';', '}']) {
+            return None;
+        }
+        // `#[path = ".."]` counts from the file's own folder; its string is blank in `code`.
+        let written = &source.text[at + attribute.len()..][..before.len()];
+        let path = written.split_once("#[path = \"").and_then(|(_, path)| path.split_once('"'));
+        Some(match path {
+            Some((path, _)) => [format!("{folder}/{path}"), format!("{folder}/{path}/")],
+            None => [format!("{children}/{name}.rs"), format!("{children}/{name}/")],
+        })
     });
     declared.flatten().collect()
 }
@@ -266,6 +277,9 @@ fn test_items_are_not_shipped() {
         test_modules(&source),
         ["src/engine/conformance.rs", "src/engine/conformance/"].map(str::to_owned)
     );
+    let text = "#[cfg(test)]\n#[path = \"tests/turn.rs\"]\nmod tests;\n";
+    let source = Source::new("src/shard/turn.rs", text);
+    assert_eq!(test_modules(&source)[0], "src/shard/tests/turn.rs");
 }
 
 #[test]
