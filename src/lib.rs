@@ -10,13 +10,13 @@ mod carrier;
 mod engine;
 mod error;
 mod framer;
-mod lending;
-#[cfg(doc)]
-pub mod manual;
-mod launch;
-mod limits;
 #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
 mod kernel;
+mod launch;
+mod lending;
+mod limits;
+#[cfg(doc)]
+pub mod manual;
 mod message;
 mod shard;
 

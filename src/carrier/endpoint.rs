@@ -219,7 +219,11 @@ impl<F: Framer> Protocol for Endpoint<F> {
         let verdict = match ended {
             Ok(None) => Verdict::More { needs: None },
             Ok(Some(message)) => {
-                if self.hand_over(call, message) { Verdict::More { needs: None } } else { Verdict::Stop }
+                if self.hand_over(call, message) {
+                    Verdict::More { needs: None }
+                } else {
+                    Verdict::Stop
+                }
             }
             Err(error) => {
                 tracing::debug!(%error, "the peer ended within a message");

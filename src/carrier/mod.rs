@@ -379,9 +379,8 @@ fn set_handler<F: Framer>(core: &Rc<Core>, id: Id, handler: inbox::Handler<F>) {
 type ClosedHandler = Box<dyn FnOnce(CloseReason) + Send>;
 
 fn on_closed_here<F: Framer>(core: &Rc<Core>, id: Id, handler: ClosedHandler) {
-    let ended = core.look(id, |connection| {
-        (connection.phase == Phase::Closed).then(|| connection.reason)
-    });
+    let ended =
+        core.look(id, |connection| (connection.phase == Phase::Closed).then(|| connection.reason));
     let reason = match ended {
         Ok(Some(reason)) => Some(reason.unwrap_or(CloseReason::Finished)),
         Err(CallError::Gone(reason)) => Some(reason),

@@ -116,12 +116,11 @@ impl<T> Drop for Asking<T> {
 
 fn wait_there<F: Framer>(core: &Rc<Core>, id: Id, mut asking: Asking<F::Got>) {
     let Some(slot) = asking.slot.take() else { return };
-    let asked = core.call(id, |protocol, _| {
-        match endpoint_of::<F>(protocol).and_then(Endpoint::inbox) {
+    let asked =
+        core.call(id, |protocol, _| match endpoint_of::<F>(protocol).and_then(Endpoint::inbox) {
             Ok(inbox) => inbox.wait_elsewhere(Arc::clone(&slot)),
             Err(error) => slot.end(error),
-        }
-    });
+        });
     match asked {
         Ok(()) => core.attend(id),
         Err(CallError::Gone(reason)) => slot.end(reason.into()),

@@ -230,7 +230,9 @@ impl<F: Framer> Service for ResponderService<F> {
 /// [`Limits::tasks`](crate::Limits) tasks run already.
 pub fn spawn(future: impl Future<Output = ()> + 'static) -> Result<()> {
     let Some(core) = Core::current() else {
-        return Err(Error::Unsupported("spawn() outside a core thread; use Engine::spawn_on".into()));
+        return Err(Error::Unsupported(
+            "spawn() outside a core thread; use Engine::spawn_on".into(),
+        ));
     };
     if core.executor.spawn(&core, future) {
         core.metrics.tasks_spawned.add(1);

@@ -153,12 +153,7 @@ fn parks<F: Framer>(core: &Rc<Core>, id: Id) -> bool {
     matches!(waiting, Ok(Some(true)))
 }
 
-fn park<F: Framer>(
-    core: &Rc<Core>,
-    id: Id,
-    message: F::Out<'static>,
-    accepting: Arc<Accepting>,
-) {
+fn park<F: Framer>(core: &Rc<Core>, id: Id, message: F::Out<'static>, accepting: Arc<Accepting>) {
     let mut parcel = Some((accepting, Parcel(message)));
     let parked = core.call(id, |protocol, _| {
         if let Ok(endpoint) = endpoint_of::<F>(protocol) {

@@ -57,19 +57,44 @@ pub(crate) enum Operation {
 /// What a driver reports.
 #[derive(Debug)]
 pub(crate) enum Completion {
-    Accepted { token: Token, socket: Socket },
-    AcceptEnded { token: Token, error: Option<Errno> },
-    Connected { token: Token, result: Result<(), Errno> },
+    Accepted {
+        token: Token,
+        socket: Socket,
+    },
+    AcceptEnded {
+        token: Token,
+        error: Option<Errno>,
+    },
+    Connected {
+        token: Token,
+        result: Result<(), Errno>,
+    },
     /// `data` is lent by the driver: read it with `Driver::bytes`, then give it to
     /// `Driver::release`, before the next call of `Driver::next`.
-    Received { token: Token, data: Data },
-    ReceiveEnded { token: Token, end: ReceiveEnd },
+    Received {
+        token: Token,
+        data: Data,
+    },
+    ReceiveEnded {
+        token: Token,
+        end: ReceiveEnd,
+    },
     /// `Ok(0)` with spare capacity left means that the peer ended. The bytes are appended.
-    ReceivedExact { token: Token, buffer: Vec<u8>, result: Result<usize, Errno> },
+    ReceivedExact {
+        token: Token,
+        buffer: Vec<u8>,
+        result: Result<usize, Errno>,
+    },
     /// How many bytes of the output left with this operation.
-    Sent { token: Token, output: Box<Output>, result: Result<usize, Errno> },
+    Sent {
+        token: Token,
+        output: Box<Output>,
+        result: Result<usize, Errno>,
+    },
     /// The last word about a Token.
-    Closed { token: Token },
+    Closed {
+        token: Token,
+    },
 }
 
 /// Received bytes that still lie with the driver.

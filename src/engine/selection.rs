@@ -103,7 +103,8 @@ fn report(selected: &Selected, choice: DriverChoice) {
 fn probe() -> std::result::Result<(), &'static String> {
     static ANSWER: OnceLock<std::result::Result<(), String>> = OnceLock::new();
     let answer = ANSWER.get_or_init(|| {
-        let plan = BufferPlan { buffer_len: 4096, posted: 16, pool_bytes_max: 1 << 20, credit: 4096 };
+        let plan =
+            BufferPlan { buffer_len: 4096, posted: 16, pool_bytes_max: 1 << 20, credit: 4096 };
         let options = RingOptions { submissions: 8, completions: 64, spins: false };
         match UringDriver::new(&plan, &options, Arc::default()) {
             Ok(_) => Ok(()),

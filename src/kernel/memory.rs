@@ -113,11 +113,8 @@ impl Pool {
         metrics: Arc<CoreMetrics>,
     ) -> Rc<Self> {
         let buffers_max = (bytes_max / buffer_len).clamp(2 * reserve, usize::from(u16::MAX));
-        let returns = Returns {
-            queue: ArrayQueue::new(buffers_max),
-            starved: AtomicBool::new(false),
-            bell,
-        };
+        let returns =
+            Returns { queue: ArrayQueue::new(buffers_max), starved: AtomicBool::new(false), bell };
         Rc::new(Self {
             buffer_len,
             buffers_max,
@@ -139,8 +136,7 @@ impl Pool {
     #[inline]
     pub(super) fn address(&self, index: u16) -> NonNull<u8> {
         let index = usize::from(index);
-        self.regions.borrow()[index / REGION_BUFFERS]
-            .at(index % REGION_BUFFERS * self.buffer_len)
+        self.regions.borrow()[index / REGION_BUFFERS].at(index % REGION_BUFFERS * self.buffer_len)
     }
 
     /// The bytes of a held buffer.

@@ -133,7 +133,8 @@ impl EngineBuilder {
     {
         self.place(address, move |cores| {
             let clones = std::iter::repeat_n((framer, handler), cores);
-            clones.map(|(framer, handler)| make(move || ResponderService::inline(framer, handler)))
+            clones
+                .map(|(framer, handler)| make(move || ResponderService::inline(framer, handler)))
                 .collect()
         })
     }
@@ -149,7 +150,8 @@ impl EngineBuilder {
         let new = Arc::new(new);
         self.place(address, move |cores| {
             let clones = std::iter::repeat_n((framer, new), cores);
-            clones.map(|(framer, new)| make(move || ResponderService::inline(framer, new())))
+            clones
+                .map(|(framer, new)| make(move || ResponderService::inline(framer, new())))
                 .collect()
         })
     }
@@ -179,7 +181,8 @@ impl EngineBuilder {
     ) -> Self {
         self.place(address, move |cores| {
             let clones = std::iter::repeat_n((framer, queue), cores);
-            clones.map(|(framer, queue)| make(move || ListenerService::new(framer, queue)))
+            clones
+                .map(|(framer, queue)| make(move || ListenerService::new(framer, queue)))
                 .collect()
         })
     }

@@ -115,10 +115,7 @@ impl Engine {
     /// aborted. Called again, it aborts at once.
     pub fn shutdown(&self) {
         for core in &self.cores {
-            crate::shard::mail::post_patiently(
-                core.handle.unit,
-                Mail::Shutdown { at_once: false },
-            );
+            crate::shard::mail::post_patiently(core.handle.unit, Mail::Shutdown { at_once: false });
         }
     }
 
@@ -167,10 +164,9 @@ impl Engine {
         command: &mut std::process::Command,
     ) -> Result<std::process::Child> {
         let handover = crate::engine::inherited::Handover::prepare(&self.listeners);
-        handover.and_then(|handover| handover.spawn(command)).map_err(|source| Error::Engine {
-            what: "starting a successor".into(),
-            source,
-        })
+        handover
+            .and_then(|handover| handover.spawn(command))
+            .map_err(|source| Error::Engine { what: "starting a successor".into(), source })
     }
 }
 

@@ -127,10 +127,8 @@ mod linux {
             Core::leave();
             result
         });
-        let thread = thread.map_err(|source| Error::Engine {
-            what: "starting a core thread".into(),
-            source,
-        })?;
+        let thread = thread
+            .map_err(|source| Error::Engine { what: "starting a core thread".into(), source })?;
         Ok((Begun { thread, ready, metrics, cpu }, go))
     }
 

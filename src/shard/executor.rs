@@ -38,11 +38,7 @@ impl Executor {
     }
 
     /// Starts `future` with the next turn; false if too many tasks run already.
-    pub(crate) fn spawn(
-        &self,
-        core: &Core,
-        future: impl Future<Output = ()> + 'static,
-    ) -> bool {
+    pub(crate) fn spawn(&self, core: &Core, future: impl Future<Output = ()> + 'static) -> bool {
         if self.running.get() >= self.tasks_max {
             return false;
         }

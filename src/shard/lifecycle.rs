@@ -78,7 +78,8 @@ impl Shard {
         }
         let load = |handle: &Arc<CoreHandle>| handle.load.load(Ordering::Relaxed);
         let mine = load(&self.core.handle);
-        let least = self.siblings.iter().filter(|core| !core.has_ended()).min_by_key(|c| load(c))?;
+        let least =
+            self.siblings.iter().filter(|core| !core.has_ended()).min_by_key(|c| load(c))?;
         let above = if deals_out {
             load(least) < mine
         } else {
@@ -228,7 +229,8 @@ impl Shard {
         match result {
             Ok(mut candidates) => {
                 candidates.reverse();
-                let _ = self.core.change(id, |connection| connection.rare().candidates = candidates);
+                let _ =
+                    self.core.change(id, |connection| connection.rare().candidates = candidates);
                 self.connect_next(id, HOST_UNREACHABLE);
             }
             Err(errno) => self.core.fail(id, CloseReason::NotConnected(errno)),
@@ -368,11 +370,8 @@ impl super::core::Core {
         }
         timeouts::check_after(self, id, self.timeouts.connect);
         let handle = Arc::clone(&self.handle);
-        let letter = move |result| Mail::Resolved {
-            slot: id.slot,
-            generation: id.generation,
-            result,
-        };
+        let letter =
+            move |result| Mail::Resolved { slot: id.slot, generation: id.generation, result };
         if let Some(literal) = address.literal() {
             // To ourselves: the loop owns the driver, verbs do not.
             if handle.post(letter(Ok(vec![literal]))).is_err() {

@@ -79,15 +79,21 @@ impl Shard {
                     self.core.state.borrow_mut().slots[slot as usize].flags.discarding = true;
                 }
                 Step::Receive => self.ask_for_bytes(id),
-                Step::StopReceive => self.submit_flagged(id, |flags| flags.stopping = true, |token| {
-                    Operation::StopReceive { token }
-                }),
-                Step::Accept => self.submit_flagged(id, |flags| flags.accepting = true, |token| {
-                    Operation::Accept { token }
-                }),
-                Step::StopAccept => self.submit_flagged(id, |flags| flags.stopping = true, |token| {
-                    Operation::StopAccept { token }
-                }),
+                Step::StopReceive => self.submit_flagged(
+                    id,
+                    |flags| flags.stopping = true,
+                    |token| Operation::StopReceive { token },
+                ),
+                Step::Accept => self.submit_flagged(
+                    id,
+                    |flags| flags.accepting = true,
+                    |token| Operation::Accept { token },
+                ),
+                Step::StopAccept => self.submit_flagged(
+                    id,
+                    |flags| flags.stopping = true,
+                    |token| Operation::StopAccept { token },
+                ),
             }
         }
     }
@@ -117,12 +123,7 @@ impl Shard {
         super::timeouts::check_after(&self.core, id, self.core.timeouts.unread_send);
     }
 
-    pub(super) fn sent(
-        &mut self,
-        token: Token,
-        output: Box<Output>,
-        result: Result<usize, Errno>,
-    ) {
+    pub(super) fn sent(&mut self, token: Token, output: Box<Output>, result: Result<usize, Errno>) {
         let id = self.id(token);
         let now = self.core.now_ms();
         let (sent, broken, wants_room) = {

@@ -1,0 +1,303 @@
+//! The io_uring driver: Operations become entries, completions become Completions, and whatever
+//! the kernel points at meanwhile is owned here.
+//!
+//! Above: `engine::driver`. Below: `ring` and `memory`. Absent: connections, framers, handlers.
+//! Bounds: one receive, one send, one connect per Token; completions per turn; the pool's budget.
+
+mod completions;
+mod operations;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use io_uring::{opcode, squeue, types};
+use rustix::net::SocketAddrAny;
+
+use super::memory::Pool;
+use super::ring::{BufferRing, Ring, RingOptions};
+use crate::engine::bell::EventBell;
+use crate::engine::driver::{BufferPlan, Patience};
+use crate::engine::metrics::CoreMetrics;
+use crate::engine::operation::{Completion, Data, Operation, Token};
+use crate::framer::Output;
+use crate::lending::Lender;
+
+/// Completions taken per turn: bounds how long the first waits for the last.
+const COMPLETIONS_PER_TURN: usize = 256;
+/// The kernel runs at most this many deferred work items per pass.
+const WORK_ITEMS_PER_ENTER: usize = 20;
+/// Most segments of one send.
+const SEGMENTS_MAX: usize = 64;
+
+/// What an entry was for: the top byte of its user data.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Kind {
+    Ignored = 0,
+    Accept = 1,
+    Receive = 2,
+    Exact = 3,
+    Send = 4,
+    Connect = 5,
+    Bell = 6,
+}
+
+impl Kind {
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
+    const fn of(user_data: u64) -> Option<Self> {
+        Some(match (user_data >> 56) as u8 {
+            0 => Self::Ignored,
+            1 => Self::Accept,
+            2 => Self::Receive,
+            3 => Self::Exact,
+            4 => Self::Send,
+            5 => Self::Connect,
+            6 => Self::Bell,
+            _ => return None,
+        })
+    }
+}
+
+const GENERATION_MASK: u32 = 0x00ff_ffff;
+
+const fn user_data(kind: Kind, token: Token) -> u64 {
+    (kind as u64) << 56 | ((token.generation & GENERATION_MASK) as u64) << 32 | token.slot as u64
+}
+
+/// A Token's socket and what the kernel holds of it (K1).
+#[derive(Default)]
+struct InFlight {
+    socket: Option<OwnedFd>,
+    generation: u32,
+    /// Bits of `Kind`: entries whose last completion has not come.
+    kinds: u8,
+    stopping: bool,
+    closing: bool,
+    /// A receive that waits for its turn to be armed, or for buffers.
+    waiting: bool,
+    credit_left: u32,
+    sending: Option<Box<Output>>,
+    rare: Option<Box<Rare>>,
+}
+
+/// What only some connections need.
+#[derive(Default)]
+struct Rare {
+    exact: Option<Vec<u8>>,
+    address: Option<SocketAddrAny>,
+    header: Option<Box<SendHeader>>,
+}
+
+/// The scatter list of a send in several pieces.
+struct SendHeader {
+    segments: Vec<libc::iovec>,
+    header: libc::msghdr,
+}
+
+/// One thread's io_uring with its sockets and buffers. `!Send` by its `Rc`s.
+pub(crate) struct UringDriver {
+    ring: Ring,
+    buffers: BufferRing,
+    pool: Rc<Pool>,
+    plan: BufferPlan,
+    slots: Vec<InFlight>,
+    in_flight: usize,
+    arming: VecDeque<Token>,
+    /// Receives that found no buffer; armed again, first come first served, when some are back.
+    starved: VecDeque<Token>,
+    reaped: Vec<(u64, i32, u32)>,
+    next: usize,
+    more_waiting: bool,
+    made: VecDeque<Completion>,
+    bell: EventBell,
+    total_cap: bool,
+    metrics: Arc<CoreMetrics>,
+}
+
+impl UringDriver {
+    pub(crate) fn new(
+        plan: &BufferPlan,
+        options: &RingOptions,
+        metrics: Arc<CoreMetrics>,
+    ) -> io::Result<Self> {
+        let mut ring = Ring::new(options)?;
+        let bell = EventBell::new()?;
+        let entries = plan.posted.next_power_of_two();
+        let mut buffers = BufferRing::new(entries)?;
+        ring.register_buffers(&buffers)?;
+        let pool = Pool::new(
+            plan.buffer_len,
+            plan.pool_bytes_max,
+            usize::from(plan.posted),
+            bell.clone(),
+            Arc::clone(&metrics),
+        );
+        buffers.fill(&pool, plan.posted);
+        let mut driver = Self {
+            ring,
+            buffers,
+            pool,
+            plan: plan.clone(),
+            slots: Vec::new(),
+            in_flight: 0,
+            arming: VecDeque::new(),
+            starved: VecDeque::new(),
+            reaped: Vec::with_capacity(COMPLETIONS_PER_TURN),
+            next: 0,
+            more_waiting: false,
+            made: VecDeque::new(),
+            bell,
+            total_cap: kernel_is_at_least(6, 17),
+            metrics,
+        };
+        driver.watch_bell()?;
+        Ok(driver)
+    }
+
+    /// What other threads ring to end a sleeping turn.
+    pub(crate) fn bell(&self) -> EventBell {
+        self.bell.clone()
+    }
+
+    /// A descriptor of the ring, for siblings that post to it directly.
+    pub(crate) fn ring_descriptor(&self) -> io::Result<OwnedFd> {
+        self.ring.duplicate()
+    }
+
+    /// Who leases the buffers of this driver.
+    pub(crate) fn lender(&self) -> Rc<dyn Lender> {
+        Rc::clone(&self.pool) as Rc<dyn Lender>
+    }
+
+    /// Queues a wake of the sibling whose ring this is; leaves with the next enter.
+    pub(crate) fn ring_sibling(&mut self, sibling: &OwnedFd) {
+        let fd = types::Fd(sibling.as_raw_fd());
+        let bell = u64::from(Kind::Ignored as u8) << 56;
+        let entry = opcode::MsgRingData::new(fd, 0, bell, None).build();
+        self.push(&entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(0));
+    }
+
+    pub(crate) fn submit(&mut self, operation: Operation) {
+        match operation {
+            Operation::Attach { token, socket } => self.attach(token, socket),
+            Operation::Accept { token } => self.accept(token),
+            Operation::StopAccept { token } => self.stop(token, Kind::Accept),
+            Operation::Connect { token, address } => self.connect(token, &address),
+            Operation::Receive { token, credit } => self.receive(token, credit),
+            Operation::StopReceive { token } => self.stop_receive(token),
+            Operation::ReceiveExact { token, buffer, whole } => self.exact(token, buffer, whole),
+            Operation::Send { token, output, sent } => self.send(token, output, sent),
+            Operation::ShutdownWrite { token } => {
+                if let Some(socket) = self.socket(token) {
+                    // A peer that is gone already is reported by the receive.
+                    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
+                }
+            }
+            Operation::Close { token, reset } => self.close(token, reset),
+        }
+    }
+
+    pub(crate) fn turn(&mut self, patience: Patience) -> io::Result<()> {
+        debug_assert!(self.next == self.reaped.len(), "completions are taken before the turn");
+        self.arm();
+        let something_made = !self.made.is_empty() || self.more_waiting;
+        match patience {
+            _ if something_made => self.ring.enter(0, None)?,
+            Patience::None => self.ring.enter(0, None)?,
+            Patience::Sleep(longest) => self.ring.enter(1, Some(longest))?,
+            Patience::Spin(longest) => self.spin(longest)?,
+        }
+        self.reaped.clear();
+        self.next = 0;
+        self.more_waiting = self.ring.reap(&mut self.reaped, COMPLETIONS_PER_TURN);
+        if self.ring.overflown() {
+            self.metrics.overflows.add(1);
+            self.more_waiting = true;
+        }
+        self.metrics.completions.add(self.reaped.len() as u64);
+        Ok(())
+    }
+
+    /// Spins on the flag that says "work waits", never on the queue's tail, which stands still
+    /// until an enter.
+    fn spin(&mut self, longest: std::time::Duration) -> io::Result<()> {
+        if self.ring.queued() > 0 || self.ring.has_work() {
+            return self.ring.enter(0, None);
+        }
+        let start = std::time::Instant::now();
+        loop {
+            for _ in 0..16 {
+                std::hint::spin_loop();
+                if self.ring.has_work() {
+                    return self.ring.enter(0, None);
+                }
+            }
+            self.metrics.spins.add(1);
+            if start.elapsed() >= longest {
+                return Ok(());
+            }
+        }
+    }
+
+    pub(crate) fn next(&mut self) -> Option<Completion> {
+        if let Some(made) = self.made.pop_front() {
+            return Some(made);
+        }
+        while let Some(&(user_data, result, flags)) = self.reaped.get(self.next) {
+            self.next += 1;
+            if let Some(completion) = self.complete(user_data, result, flags) {
+                return Some(completion);
+            }
+        }
+        self.made.pop_front()
+    }
+
+    #[inline]
+    pub(crate) fn bytes(&self, data: &Data) -> &[u8] {
+        self.pool.bytes(data.buffer as u16, data.len)
+    }
+
+    #[inline]
+    #[allow(clippy::needless_pass_by_value, reason = "a released buffer cannot be read again")]
+    pub(crate) fn release(&mut self, data: Data) {
+        self.pool.give(data.buffer as u16);
+    }
+}
+
+impl Drop for UringDriver {
+    fn drop(&mut self) {
+        if self.in_flight > 0 {
+            self.ring.cancel_all();
+        }
+        for _ in 0..1000 {
+            while self.next().is_some() {}
+            if self.in_flight == 0 {
+                return;
+            }
+            let patience = Patience::Sleep(std::time::Duration::from_millis(10));
+            if self.turn(patience).is_err() {
+                break;
+            }
+        }
+        tracing::error!(
+            in_flight = self.in_flight,
+            "the kernel did not give everything back; leaking what it may still write to"
+        );
+        // [K4] leak on purpose: sockets, outputs and buffers stay where the kernel knows them.
+        std::mem::forget(std::mem::take(&mut self.slots));
+        std::mem::forget(Rc::clone(&self.pool));
+    }
+}
+
+fn kernel_is_at_least(major: u32, minor: u32) -> bool {
+    let release = rustix::system::uname();
+    let release = release.release().to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
+}

@@ -1,0 +1,270 @@
+//! Operations: from a value to an entry, with its memory put where the kernel may use it (K1).
+//!
+//! Above: `UringDriver::submit` and the arming of receives before each enter. Below: `ring`.
+//! Absent: completions.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use io_uring::{opcode, squeue, types};
+use rustix::net::SocketAddrAny;
+
+use super::super::ring;
+use super::{
+    InFlight, Kind, SEGMENTS_MAX, SendHeader, UringDriver, WORK_ITEMS_PER_ENTER, user_data,
+};
+use crate::engine::operation::{Completion, Errno, ReceiveEnd, SocketAddress, Token};
+use crate::engine::socket::Socket;
+use crate::framer::Output;
+
+impl UringDriver {
+    pub(super) fn push(&mut self, entry: &squeue::Entry) {
+        self.metrics.submissions.add(1);
+        if let Err(error) = self.ring.push(entry) {
+            // Only a ring that is unusable refuses a submission; the next turn reports it.
+            tracing::error!(%error, "submitting to io_uring");
+        }
+    }
+
+    pub(super) fn push_for(&mut self, token: Token, kind: Kind, entry: squeue::Entry) {
+        let slot = &mut self.slots[token.slot as usize];
+        debug_assert!(slot.kinds & kind.bit() == 0, "one operation of a kind per token");
+        slot.kinds |= kind.bit();
+        self.in_flight += 1;
+        self.push(&entry.user_data(user_data(kind, token)));
+    }
+
+    pub(super) fn slot(&mut self, token: Token) -> Option<&mut InFlight> {
+        let slot = self.slots.get_mut(token.slot as usize)?;
+        (slot.socket.is_some() && slot.generation == token.generation).then_some(slot)
+    }
+
+    pub(super) fn socket(&mut self, token: Token) -> Option<&OwnedFd> {
+        self.slot(token)?.socket.as_ref()
+    }
+
+    /// The descriptor for an entry, or `None` if the Token is unknown or closing.
+    pub(super) fn fd(&mut self, token: Token) -> Option<types::Fd> {
+        let slot = self.slot(token)?;
+        if slot.closing {
+            return None;
+        }
+        slot.socket.as_ref().map(|socket| types::Fd(socket.as_raw_fd()))
+    }
+
+    pub(super) fn attach(&mut self, token: Token, socket: Socket) {
+        let index = token.slot as usize;
+        if self.slots.len() <= index {
+            self.slots.resize_with(index + 1, InFlight::default);
+        }
+        let slot = &mut self.slots[index];
+        debug_assert!(slot.socket.is_none(), "a slot is used again only after Closed");
+        *slot = InFlight { generation: token.generation, ..InFlight::default() };
+        slot.socket = socket.into_descriptor();
+    }
+
+    pub(super) fn accept(&mut self, token: Token) {
+        let Some(fd) = self.fd(token) else { return };
+        let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        self.push_for(token, Kind::Accept, opcode::AcceptMulti::new(fd).flags(flags).build());
+    }
+
+    pub(super) fn stop(&mut self, token: Token, kind: Kind) {
+        let Some(slot) = self.slot(token) else { return };
+        slot.stopping = true;
+        if slot.kinds & kind.bit() != 0 {
+            self.cancel(token, kind);
+        }
+    }
+
+    pub(super) fn cancel(&mut self, token: Token, kind: Kind) {
+        let entry = opcode::AsyncCancel::new(user_data(kind, token)).build();
+        self.push(&entry.user_data(0));
+    }
+
+    pub(super) fn connect(&mut self, token: Token, address: &SocketAddress) {
+        let Some(fd) = self.fd(token) else {
+            let result = Err(Errno(libc::ECANCELED));
+            return self.made.push_back(Completion::Connected { token, result });
+        };
+        let any = match encode(address) {
+            Ok(any) => any,
+            Err(errno) => {
+                return self.made.push_back(Completion::Connected { token, result: Err(errno) });
+            }
+        };
+        let slot = &mut self.slots[token.slot as usize];
+        let place = slot.rare.get_or_insert_default().address.insert(any);
+        let entry = opcode::Connect::new(fd, place.as_ptr().cast(), place.addr_len()).build();
+        self.push_for(token, Kind::Connect, entry);
+    }
+
+    pub(super) fn receive(&mut self, token: Token, credit: usize) {
+        if self.fd(token).is_none() {
+            let end = ReceiveEnd::Stopped;
+            return self.made.push_back(Completion::ReceiveEnded { token, end });
+        }
+        let slot = &mut self.slots[token.slot as usize];
+        slot.credit_left = u32::try_from(credit).unwrap_or(u32::MAX);
+        slot.stopping = false;
+        slot.waiting = true;
+        self.arming.push_back(token);
+    }
+
+    pub(super) fn stop_receive(&mut self, token: Token) {
+        let Some(slot) = self.slot(token) else { return };
+        if slot.waiting {
+            slot.waiting = false;
+            let end = ReceiveEnd::Stopped;
+            return self.made.push_back(Completion::ReceiveEnded { token, end });
+        }
+        slot.stopping = true;
+        for kind in [Kind::Receive, Kind::Exact] {
+            if self.slots[token.slot as usize].kinds & kind.bit() != 0 {
+                self.cancel(token, kind);
+            }
+        }
+    }
+
+    pub(super) fn exact(&mut self, token: Token, mut buffer: Vec<u8>, whole: bool) {
+        let Some(fd) = self.fd(token) else {
+            let result = Err(Errno(libc::ECANCELED));
+            return self.made.push_back(Completion::ReceivedExact { token, buffer, result });
+        };
+        let spare = buffer.spare_capacity_mut();
+        let len = u32::try_from(spare.len()).unwrap_or(u32::MAX);
+        let flags = if whole { libc::MSG_WAITALL } else { 0 };
+        let entry = opcode::Recv::new(fd, spare.as_mut_ptr().cast(), len).flags(flags).build();
+        let slot = &mut self.slots[token.slot as usize];
+        slot.stopping = false;
+        slot.rare.get_or_insert_default().exact = Some(buffer);
+        self.push_for(token, Kind::Exact, entry);
+    }
+
+    pub(super) fn send(&mut self, token: Token, output: Box<Output>, sent: usize) {
+        let Some(fd) = self.fd(token) else {
+            let result = Err(Errno(libc::ECANCELED));
+            return self.made.push_back(Completion::Sent { token, output, result });
+        };
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+        let slot = &mut self.slots[token.slot as usize];
+        let output = slot.sending.insert(output);
+        let entry = if output.is_contiguous() {
+            let bytes = output.segments(sent).next().unwrap_or_default();
+            let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            opcode::Send::new(fd, bytes.as_ptr(), len).flags(flags).build()
+        } else {
+            let rare = slot.rare.get_or_insert_default();
+            let header = rare.header.get_or_insert_with(SendHeader::empty);
+            header.point_at(output, sent);
+            opcode::SendMsg::new(fd, &raw const header.header).flags(flags as u32).build()
+        };
+        self.push_for(token, Kind::Send, entry);
+    }
+
+    pub(super) fn close(&mut self, token: Token, reset: bool) {
+        let Some(slot) = self.slot(token) else { return };
+        if slot.closing {
+            return;
+        }
+        slot.closing = true;
+        let (waiting, kinds) = (std::mem::take(&mut slot.waiting), slot.kinds);
+        if reset && let Some(socket) = &slot.socket {
+            let now = Some(std::time::Duration::ZERO);
+            // Refused only by stacks that have no reset; their end is a plain one.
+            let _ = rustix::net::sockopt::set_socket_linger(socket, now);
+        }
+        if waiting {
+            let end = ReceiveEnd::Stopped;
+            self.made.push_back(Completion::ReceiveEnded { token, end });
+        }
+        for kind in [Kind::Accept, Kind::Receive, Kind::Exact, Kind::Send, Kind::Connect] {
+            if kinds & kind.bit() != 0 {
+                self.cancel(token, kind);
+            }
+        }
+        self.finish_close(token);
+    }
+
+    /// The socket goes when nothing of it is in flight any more.
+    pub(super) fn finish_close(&mut self, token: Token) {
+        let slot = &mut self.slots[token.slot as usize];
+        if slot.closing && slot.kinds == 0 {
+            *slot = InFlight { generation: token.generation, ..InFlight::default() };
+            self.made.push_back(Completion::Closed { token });
+        }
+    }
+
+    pub(super) fn watch_bell(&mut self) -> io::Result<()> {
+        let fd = types::Fd(self.bell.as_fd().as_raw_fd());
+        let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).multi(true).build();
+        let nobody = Token { slot: 0, generation: 0 };
+        self.ring.push(&entry.user_data(user_data(Kind::Bell, nobody)))
+    }
+}
+
+impl UringDriver {
+    /// Posts spares, then arms as many receives as the posted buffers can bear: each armed receive
+    /// and each of the work items of one pass may use up a whole credit.
+    pub(super) fn arm(&mut self) {
+        self.pool.collect();
+        if self.buffers.posted() < self.plan.posted {
+            self.buffers.fill(&self.pool, self.plan.posted);
+        }
+        if self.arming.is_empty() && self.starved.is_empty() {
+            return;
+        }
+        let posted = usize::from(self.buffers.posted());
+        let per_receive = self.plan.credit.div_ceil(self.plan.buffer_len).max(1);
+        let bearable = (posted / per_receive).saturating_sub(WORK_ITEMS_PER_ENTER).max(4);
+        let bearable = if posted == 0 { 0 } else { bearable };
+        for _ in 0..bearable {
+            let Some(token) = self.starved.pop_front().or_else(|| self.arming.pop_front()) else {
+                break;
+            };
+            self.arm_one(token);
+        }
+        self.pool.set_starved(!self.starved.is_empty());
+    }
+
+    pub(super) fn arm_one(&mut self, token: Token) {
+        let Some(fd) = self.fd(token) else { return };
+        let total_cap = self.total_cap;
+        let slot = &mut self.slots[token.slot as usize];
+        if !std::mem::take(&mut slot.waiting) {
+            return;
+        }
+        let entry = ring::receive_entry(fd, total_cap.then_some(slot.credit_left.max(1)));
+        self.metrics.rearmed.add(1);
+        self.push_for(token, Kind::Receive, entry);
+    }
+}
+
+impl SendHeader {
+    pub(super) fn empty() -> Box<Self> {
+        // SAFETY: [K6] a message header of zeros is valid: no name, no segments, no control.
+        let header = unsafe { std::mem::zeroed() };
+        Box::new(Self { segments: Vec::new(), header })
+    }
+
+    pub(super) fn point_at(&mut self, output: &Output, sent: usize) {
+        self.segments.clear();
+        self.segments.extend(output.segments(sent).take(SEGMENTS_MAX).map(|bytes| libc::iovec {
+            iov_base: bytes.as_ptr().cast_mut().cast(),
+            iov_len: bytes.len(),
+        }));
+        self.header.msg_iov = self.segments.as_mut_ptr();
+        self.header.msg_iovlen = self.segments.len();
+    }
+}
+
+fn encode(address: &SocketAddress) -> Result<SocketAddrAny, Errno> {
+    match address {
+        SocketAddress::Ip(SocketAddr::V4(v4)) => Ok(SocketAddrAny::from(*v4)),
+        SocketAddress::Ip(SocketAddr::V6(v6)) => Ok(SocketAddrAny::from(*v6)),
+        SocketAddress::Unix(path) => crate::engine::socket::unix_address(path)
+            .map(SocketAddrAny::from)
+            .map_err(|error| Errno(error.raw_os_error())),
+    }
+}
