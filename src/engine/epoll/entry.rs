@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::os::fd::AsFd;
 
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno as SystemErrno;
@@ -18,6 +17,7 @@ use crate::framer::Output;
 
 /// Pieces of an Output that one system call takes.
 const SEGMENTS_MAX: usize = 64;
+const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 pub(super) const CANCELED: Errno = Errno(SystemErrno::CANCELED.raw_os_error());
 
 pub(super) type Completions = VecDeque<Completion>;
@@ -321,21 +321,29 @@ fn send_all(socket: &Socket, output: &Output, sent: &mut usize) -> Result<(), Sy
 }
 
 /// One system call: how many bytes it was given and what it said.
+#[inline]
 fn send_some(socket: &Socket, output: &Output, sent: usize) -> (usize, rustix::io::Result<usize>) {
-    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    let descriptor = socket.as_fd();
-    let mut segments = output.segments(sent);
-    let first = segments.next().unwrap_or_default();
-    let Some(second) = segments.next() else {
-        return (first.len(), net::send(descriptor, first, flags));
-    };
+    if !output.is_contiguous() {
+        return send_segments(socket, output, sent);
+    }
+    let bytes = output.segments(sent).next().unwrap_or_default();
+    (bytes.len(), net::send(socket.as_fd(), bytes, SEND_FLAGS))
+}
+
+/// Apart from `send_some`, to keep its array off the stack of the usual send.
+#[inline(never)]
+fn send_segments(
+    socket: &Socket,
+    output: &Output,
+    sent: usize,
+) -> (usize, rustix::io::Result<usize>) {
     let mut slices = [IoSlice::new(&[]); SEGMENTS_MAX];
     let (mut count, mut asked) = (0, 0);
-    for segment in [first, second].into_iter().chain(segments).take(SEGMENTS_MAX) {
-        slices[count] = IoSlice::new(segment);
+    for (slice, segment) in slices.iter_mut().zip(output.segments(sent)) {
+        *slice = IoSlice::new(segment);
         count += 1;
         asked += segment.len();
     }
     let mut control = SendAncillaryBuffer::default();
-    (asked, net::sendmsg(descriptor.as_fd(), &slices[..count], &mut control, flags))
+    (asked, net::sendmsg(socket.as_fd(), &slices[..count], &mut control, SEND_FLAGS))
 }
