@@ -21,9 +21,8 @@ use listenfd::ListenFd;
 use rustix::io::FdFlags;
 use rustix::net::{AddressFamily, sockopt};
 
-use super::operation::SocketAddress;
 use super::socket::Socket;
-use crate::address::Address;
+use crate::address::{Address, SocketAddress};
 
 /// Says that sockets without LISTEN_PID are meant for this process.
 const INHERIT: &str = "POSTRING_INHERIT";
@@ -72,7 +71,7 @@ impl Inherited {
     pub(crate) fn close_unused(self) {
         for (address, _) in self.0 {
             let address = Address::from(address);
-            tracing::warn!(%address, "inherited socket closed: nothing here listens on its address");
+            tracing::warn!(%address, "inherited socket closed: nobody listens on its address");
         }
     }
 }
@@ -187,15 +186,6 @@ impl Handover {
     pub(crate) fn spawn(self, command: &mut Command) -> io::Result<Child> {
         self.announce(command)?;
         command.spawn()
-    }
-
-    /// Replaces this process by `command` with the sockets. Returns only if that failed.
-    pub(crate) fn exec(self, command: &mut Command) -> io::Error {
-        use std::os::unix::process::CommandExt;
-        match self.announce(command) {
-            Ok(()) => command.exec(),
-            Err(error) => error,
-        }
     }
 
     fn announce(&self, command: &mut Command) -> io::Result<()> {

@@ -23,10 +23,9 @@ mod linux {
 
     use super::super::builder::{EngineBuilder, Make, Place};
     use super::super::{Engine, RunningCore};
-    use crate::address::Address;
+    use crate::address::{Address, SocketAddress};
     use crate::engine::driver::BufferPlan;
     use crate::engine::metrics::CoreMetrics;
-    use crate::engine::operation::SocketAddress;
     use crate::engine::selection::{Selected, select};
     use crate::engine::socket::{ListenOptions, Socket, listen_hint};
     use crate::engine::topology::{self, Plan};
@@ -190,13 +189,13 @@ mod linux {
             }
         };
         let mailbox = Mailbox::new(duties.limits.mailbox, Arc::new(bell));
-        let handle = CoreHandle::new(mailbox.postbox());
+        let handle = CoreHandle::new(mailbox.postbox(), Arc::clone(&duties.metrics));
         // The starter waits for this; it gives up only together with the process.
         let _ = said.send(Ok(Arc::clone(&handle)));
         let Ok(siblings) = gone.recv() else { return Ok(()) };
         let unit = handle.unit;
         let (limits, timeouts) = (duties.limits, duties.timeouts);
-        let core = Core::new(duties.index, handle, limits, timeouts, duties.metrics);
+        let core = Core::new(handle, limits, timeouts, duties.metrics);
         core.enter();
         #[cfg(feature = "tokio")]
         let _entered = duties.runtime.as_ref().map(tokio::runtime::Handle::enter);

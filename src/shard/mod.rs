@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use self::core::{Core, Id};
 use self::mail::{CoreHandle, Mail};
 use self::waiting::Waiting;
+use crate::engine::clock;
 use crate::engine::driver::{Driver, Patience};
 use crate::engine::mailbox::Mailbox;
 use crate::engine::operation::{Completion, Token};
@@ -38,6 +39,8 @@ pub use self::waiting::Wait;
 
 /// Letters read per turn.
 const LETTERS_PER_TURN: usize = 256;
+/// What "never" comes down to for a shutdown that waits: longer than any process lives.
+const DRAIN_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// The longest sleep: a net below every wake-up path.
 const SLEEP_MAX: Duration = Duration::from_millis(250);
 
@@ -203,7 +206,8 @@ impl Shard {
     fn shut_down(&mut self, at_once: bool) {
         let again = self.core.draining.replace(true);
         let drain = if at_once || again { Duration::ZERO } else { self.core.timeouts.drain };
-        self.drain_until = Some(Instant::now() + drain);
+        let now = clock::now();
+        self.drain_until = Some(now.checked_add(drain).unwrap_or(now + DRAIN_MAX));
         let ids = self.slots_in_use();
         for id in &ids {
             // In use a moment ago; closed slots have nothing left to end.
