@@ -74,7 +74,7 @@ pub(crate) struct RunArguments {
     pub(crate) rate: f64,
 
     /// Connections, e.g. 200
-    #[arg(short, long, default_value = "50", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(short, long, default_value = "50", value_parser = quantity::connections)]
     pub(crate) connections: u32,
 
     /// Bytes of a message's payload, e.g. 64, 4KiB; from 16 bytes up each message carries its
@@ -93,7 +93,7 @@ pub(crate) struct RunArguments {
     /// Messages that may be unanswered per connection, e.g. 64; open loop: one more is skipped
     /// and the run INVALID; closed loop: so many are kept in flight [default: 1024 or what
     /// memory allows; closed loop: 1]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    #[arg(long, value_parser = quantity::depth)]
     pub(crate) depth: Option<u32>,
 
     /// When messages are sent, e.g. constant; `closed` sends on each reply and ignores --rate

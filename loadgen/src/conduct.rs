@@ -196,7 +196,8 @@ impl Watch<'_> {
     /// Waits until all generators are done, drawing the progress meanwhile.
     fn finished(&mut self) -> Result<(Vec<Outcome>, CpuSpan)> {
         let start = *self.control.start.get().context("the run was started")?;
-        let (begin, end) = (start + self.plan.warmup, start + self.plan.warmup + self.plan.duration);
+        let (begin, end) =
+            (start + self.plan.warmup, start + self.plan.warmup + self.plan.duration);
         let (mut before, mut after) = (None, None);
         let mut outcomes = Vec::new();
         while outcomes.len() < self.plan.generator_cores.len() {

@@ -92,9 +92,8 @@ impl CpuSnapshot {
     /// Share of the time between `before` and `self` that `cores` were at work, on average.
     pub(crate) fn busy_share(&self, before: &Self, cores: &[usize]) -> Option<f64> {
         let sums = cores.iter().map(|core| self.since(before, *core));
-        let (busy, total) = sums.flatten().fold((0, 0), |sum, ticks| {
-            (sum.0 + ticks.busy, sum.1 + ticks.total)
-        });
+        let (busy, total) =
+            sums.flatten().fold((0, 0), |sum, ticks| (sum.0 + ticks.busy, sum.1 + ticks.total));
         (total > 0).then(|| busy as f64 / total as f64)
     }
 
@@ -141,6 +140,14 @@ pub(crate) fn current_cpu() -> Option<usize> {
     return Some(rustix::thread::sched_getcpu());
     #[cfg(not(target_os = "linux"))]
     None
+}
+
+/// How long this thread has been ready to run while others had its CPU, in nanoseconds since it
+/// began; `None` where that cannot be asked.
+pub(crate) fn waited_for_cpu_ns() -> Option<u64> {
+    // "run_ns wait_ns slices"
+    let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 /// Keeps the calling thread on `cores`, away from the generators. A failure only costs

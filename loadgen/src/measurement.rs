@@ -87,16 +87,7 @@ impl Measurement {
         let server_busy_share = after.busy_share(before, &plan.server_cores);
         let measured_ns = ended_ns.saturating_sub(plan.warmup_ns());
         let verdict = verdict::judge(&facts);
-        Self {
-            plan,
-            environment,
-            address,
-            books,
-            measured_ns,
-            server_busy_share,
-            facts,
-            verdict,
-        }
+        Self { plan, environment, address, books, measured_ns, server_busy_share, facts, verdict }
     }
 
     /// The rows of the table: response time, service time and, in an open loop, send lag.
@@ -150,6 +141,8 @@ fn note_generator(facts: &mut Facts, outcome: &Outcome) {
     }
     facts.busy_share = facts.busy_share.max(pulse.busy_share());
     facts.cpu_moves += pulse.cpu_moves;
+    facts.waited_share =
+        pulse.waited_share().map_or(facts.waited_share, |s| facts.waited_share.max(s));
     let worse = |why: EarlyEnd| why != EarlyEnd::Signal;
     if let Some(why) = outcome.early_end
         && facts.early_end.is_none_or(|(before, _)| worse(why) && !worse(before))

@@ -22,6 +22,8 @@ pub(crate) struct Pulse {
     pub(crate) total_ns: u64,
     /// How often the thread was on another CPU than at the look before.
     pub(crate) cpu_moves: u64,
+    /// Time the thread was ready and others had its CPU.
+    pub(crate) waited_ns: Option<u64>,
 }
 
 impl Pulse {
@@ -53,6 +55,11 @@ impl Pulse {
             self.cpu_moves += 1;
         }
         self.cpu = cpu.or(self.cpu);
+    }
+
+    /// Share of the time that others had the CPU.
+    pub(crate) fn waited_share(&self) -> Option<f64> {
+        self.waited_ns.map(|waited_ns| waited_ns as f64 / self.total_ns.max(1) as f64)
     }
 
     /// Share of the time at work.

@@ -59,6 +59,21 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "a message has at most 16MiB".to_owned())
 }
 
+/// Parses a number of connections: 1 to 100000.
+pub(crate) fn connections(text: &str) -> Result<u32, String> {
+    whole_number(text, 100_000)
+}
+
+/// Parses a number of open messages per connection: 1 to 1048576.
+pub(crate) fn depth(text: &str) -> Result<u32, String> {
+    whole_number(text, 1 << 20)
+}
+
+fn whole_number(text: &str, max: u32) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| (1..=max).contains(number));
+    number.ok_or_else(|| format!("not a whole number from 1 to {max}"))
+}
+
 /// Parses a list of CPUs: `1`, `0-3`, `0,2-5`. Sorted, each once.
 pub(crate) fn cores(text: &str) -> Result<Vec<usize>, String> {
     let wrong = || format!("{text:?} is not a list of CPUs; write for example 1, 0-3 or 0,2-5");
@@ -185,6 +200,15 @@ mod tests {
         assert_eq!(size("16MiB"), Ok(16 << 20));
         for wrong in ["", "-1", "4k", "17MiB", "99999999999999999999", "1.5KiB"] {
             assert!(size(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn whole_numbers_have_a_range() {
+        assert_eq!((connections("1"), connections("100000")), (Ok(1), Ok(100_000)));
+        assert_eq!(depth("1048576"), Ok(1_048_576));
+        for wrong in ["0", "-1", "", "x", "1.5", "100001", "99999999999"] {
+            assert!(connections(wrong).is_err(), "{wrong:?}");
         }
     }
 

@@ -1,9 +1,8 @@
 //! What a sample says about percentiles, and how surely.
 //!
 //! Above: reports and the verdict. Below: `histogram`. Absent: any assumed shape of the
-//! latencies: intervals come from order statistics alone (ranks n·p ± 1.96·√(n·p·(1−p))). They
-//! take samples as independent and do not cover the difference from one start of the processes
-//! to the next.
+//! latencies: intervals come from order statistics alone (ranks n·p ± 1.96·√(n·p·(1−p))).
+//! They take samples as independent, and one start of the processes may differ from the next.
 
 use crate::histogram::Latencies;
 

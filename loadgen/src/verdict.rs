@@ -31,6 +31,8 @@ const GAP_SUSPECT_NS: u64 = 30_000_000;
 const GAP_INVALID_NS: u64 = 100_000_000;
 /// Share of its time the generator may be at work.
 const BUSY_SHARE_MAX: f64 = 0.9;
+/// Share of its time a generator may wait while other work has its CPU.
+const WAITED_SHARE_MAX: f64 = 0.02;
 /// Share of the generator's CPU time the hypervisor may take.
 const STEAL_SHARE_MAX: f64 = 0.01;
 /// Ratio of the medians of both halves from which a run is not steady.
@@ -38,7 +40,8 @@ const HALVES_RATIO_MAX: f64 = 1.5;
 /// Difference of the medians of both halves below which they are equal.
 const HALVES_DIFFERENCE_MIN_NS: u64 = 50_000;
 /// Clock sources that are read without a trip into a hypervisor or a chip.
-const CLOCKS_GOOD: [&str; 4] = ["tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page"];
+const CLOCKS_GOOD: [&str; 4] =
+    ["tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page"];
 
 /// How far a run can be believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -129,6 +132,8 @@ pub(crate) struct Facts {
     pub(crate) busy_share: f64,
     /// How often a generator was seen on another CPU than before.
     pub(crate) cpu_moves: u64,
+    /// Largest share of its time a generator was ready and others had its CPU.
+    pub(crate) waited_share: f64,
     /// Largest share of a generator CPU's time that the hypervisor took.
     pub(crate) steal_share: Option<f64>,
     /// The embedded server has no CPU of its own.
@@ -149,7 +154,7 @@ pub(crate) struct Facts {
 
 /// Applies every rule.
 pub(crate) fn judge(facts: &Facts) -> Verdict {
-    const RULES: [fn(&Facts) -> Option<Reason>; 16] = [
+    const RULES: [fn(&Facts) -> Option<Reason>; 17] = [
         nothing_measured,
         ended_early,
         ledger,
@@ -163,6 +168,7 @@ pub(crate) fn judge(facts: &Facts) -> Verdict {
         unanswered,
         busy,
         moved,
+        starved,
         cpu,
         clock,
         steady,
@@ -193,9 +199,7 @@ fn ended_early(facts: &Facts) -> Option<Reason> {
     let (why, at_ns) = facts.early_end?;
     let at = time_shown(at_ns);
     let (level, code, text) = match why {
-        EarlyEnd::Signal => {
-            (Level::Valid, "interrupted", format!("ended by a signal after {at}"))
-        }
+        EarlyEnd::Signal => (Level::Valid, "interrupted", format!("ended by a signal after {at}")),
         EarlyEnd::OutOfReach => (
             Level::Invalid,
             "out_of_reach",
@@ -353,6 +357,18 @@ fn moved(facts: &Facts) -> Option<Reason> {
     }
     let text = format!("a generator was moved between CPUs {} times", facts.cpu_moves);
     reason(Level::Suspect, "moved", text)
+}
+
+fn starved(facts: &Facts) -> Option<Reason> {
+    if facts.waited_share <= WAITED_SHARE_MAX {
+        return None;
+    }
+    let text = format!(
+        "other work had a generator's CPU for {} of its time (limit {}); keep it free",
+        percent(facts.waited_share),
+        percent(WAITED_SHARE_MAX)
+    );
+    reason(Level::Suspect, "starved", text)
 }
 
 fn cpu(facts: &Facts) -> Option<Reason> {

@@ -126,8 +126,8 @@ pub(crate) async fn run(orders: Orders) {
     at_desk(|desk| desk.start = Some(start));
     let mut generator = Generator::new(&orders, &carriers, start);
     let (ended_ns, early_end) = generator.send_all().await;
+    let pulse = generator.pulse();
     generator.drain(ended_ns).await;
-    let pulse = generator.pulse;
     if let Some(mut desk) = DESK.take() {
         desk.books.finish();
         let outcome = Outcome { books: desk.books, pulse, ended_ns, early_end };
@@ -220,6 +220,8 @@ struct Generator<'o> {
     schedule: Option<Schedule>,
     payload: Vec<u8>,
     pulse: Pulse,
+    /// Read once, at the start of the measured part.
+    waited_before_ns: Option<Option<u64>>,
 }
 
 impl<'o> Generator<'o> {
@@ -231,6 +233,7 @@ impl<'o> Generator<'o> {
             schedule: orders.gaps.map(|gaps| Schedule::new(gaps, orders.share)),
             payload: vec![0; orders.bounds.size],
             pulse: Pulse::default(),
+            waited_before_ns: None,
         }
     }
 
@@ -262,11 +265,23 @@ impl<'o> Generator<'o> {
 
     fn beat(&mut self, now_ns: u64, worked: bool) {
         if now_ns >= self.orders.bounds.warmup_ns {
+            if self.waited_before_ns.is_none() {
+                self.waited_before_ns = Some(environment::waited_for_cpu_ns());
+            }
             self.pulse.beat(now_ns, worked);
             if self.pulse.wants_look() {
                 self.pulse.look(environment::current_cpu());
             }
         }
+    }
+
+    /// The pulse of the measured part.
+    fn pulse(&self) -> Pulse {
+        let before_ns = self.waited_before_ns.flatten();
+        let after_ns = environment::waited_for_cpu_ns();
+        let mut pulse = self.pulse;
+        pulse.waited_ns = before_ns.zip(after_ns).map(|(before, after)| after - before);
+        pulse
     }
 
     /// Open loop: sends what is due, at most a burst of it. True at the end of the schedule.

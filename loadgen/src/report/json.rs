@@ -14,14 +14,24 @@ use crate::verdict::Verdict;
 /// Name and version of the form.
 pub(crate) const SCHEMA: &str = "postring-loadgen/1";
 
-/// The document, with a line break at the end.
+/// The document, on one line and a line break at the end.
 ///
 /// # Errors
 /// Only if the serializer fails.
 pub(crate) fn document(measurement: &Measurement) -> Result<String> {
-    let mut text = serde_json::to_string_pretty(&of(measurement))?;
+    let mut text = serde_json::to_string(&of(measurement))?;
     text.push('\n');
     Ok(text)
+}
+
+/// The document without its buckets: what fits into a page.
+///
+/// # Errors
+/// Only if the serializer fails.
+pub(crate) fn summary(measurement: &Measurement) -> Result<String> {
+    let mut document = of(measurement);
+    document.latency.iter_mut().for_each(|latency| latency.buckets.clear());
+    Ok(serde_json::to_string(&document)?)
 }
 
 #[derive(Serialize)]
@@ -76,6 +86,7 @@ struct Latency {
     max_ns: Option<u64>,
     percentiles: Vec<PercentileValue>,
     /// Upper edge in nanoseconds and count of every bucket in use: enough to merge and re-cut.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     buckets: Vec<(u64, u64)>,
 }
 
@@ -104,6 +115,7 @@ struct Generator {
     busy_share: f64,
     longest_gap_ns: u64,
     cpu_moves: u64,
+    waited_share: f64,
     steal_share: Option<f64>,
     connections_ended: u32,
     replies_unmatched: u64,
@@ -136,6 +148,7 @@ fn of(measurement: &Measurement) -> Document<'_> {
             busy_share: facts.busy_share,
             longest_gap_ns: facts.longest_gap_ns,
             cpu_moves: facts.cpu_moves,
+            waited_share: facts.waited_share,
             steal_share: facts.steal_share,
             connections_ended: facts.disconnections,
             replies_unmatched: facts.unmatched,

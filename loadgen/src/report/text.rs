@@ -7,9 +7,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use crate::measurement::{Measurement, Row};
-use crate::quantity::{
-    cores_shown, count_shown, rate_shown, size_shown, time_shown,
-};
+use crate::quantity::{cores_shown, count_shown, rate_shown, size_shown, time_shown};
 use crate::statistics::{Percentile, SAMPLES_ABOVE_MIN};
 use crate::verdict::Level;
 
@@ -133,21 +131,22 @@ fn figures(out: &mut String, measurement: &Measurement) {
         let _ = write!(out, "{title:>FIGURE$}");
     }
     out.push('\n');
-    for row in &rows {
+    for (number, row) in rows.iter().enumerate() {
         let _ = write!(out, "{:NAME$}", row.name);
         for percentile in &row.percentiles {
             let _ = write!(out, "{:>FIGURE$}", figure(percentile));
         }
         let max = row.max_ns.map_or_else(|| "n/a".to_owned(), time_shown);
         let _ = writeln!(out, "{max:>FIGURE$}");
+        if number == 0 {
+            certainty(out, row);
+        }
     }
-    if let Some(row) = rows.first() {
-        certainty(out, row);
-    }
+    samples(out, &rows[0]);
     out.push('\n');
 }
 
-/// The confidence interval and the samples behind the figures of the first row.
+/// The confidence interval of a row's figures.
 fn certainty(out: &mut String, row: &Row<'_>) {
     let _ = write!(out, "{:NAME$}", "  95 % from");
     for percentile in &row.percentiles {
@@ -159,7 +158,12 @@ fn certainty(out: &mut String, row: &Row<'_>) {
         let high = percentile.interval_ns.map_or_else(String::new, |(_, high)| time_shown(high));
         let _ = write!(out, "{high:>FIGURE$}");
     }
-    let _ = write!(out, "\n{:NAME$}", "samples above");
+    out.push('\n');
+}
+
+/// How many samples the figures stand on.
+fn samples(out: &mut String, row: &Row<'_>) {
+    let _ = write!(out, "{:NAME$}", "samples above");
     for percentile in &row.percentiles {
         let _ = write!(out, "{:>FIGURE$}", count_shown(percentile.above));
     }

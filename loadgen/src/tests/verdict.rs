@@ -92,6 +92,7 @@ fn faults_of_the_connection_are_found() {
 fn faults_of_the_machine_make_it_suspect() {
     expect(Facts { busy_share: 0.91, ..good() }, Level::Suspect, "busy");
     expect(Facts { cpu_moves: 1, ..good() }, Level::Suspect, "moved");
+    expect(Facts { waited_share: 0.03, ..good() }, Level::Suspect, "starved");
     expect(Facts { shares_cpu: true, ..good() }, Level::Suspect, "shared_cpu");
     expect(Facts { steal_share: Some(0.02), ..good() }, Level::Suspect, "steal");
     expect(Facts { clock: Some("hpet".to_owned()), ..good() }, Level::Suspect, "clock");
