@@ -161,7 +161,6 @@ fn mark(percentile: &Percentile) -> Option<Mark> {
 
 fn percentile_ticks(end: f64) -> Vec<(f64, String)> {
     let ticks = [
-        (0.0, "0 %"),
         (nines(0.5), "50 %"),
         (1.0, "90 %"),
         (2.0, "99 %"),

@@ -17,6 +17,9 @@ const TOP: f64 = 22.0;
 /// Room for the labels of the horizontal axis.
 const BOTTOM: f64 = 46.0;
 
+/// Width of a letter of a label, about.
+const LETTER: f64 = 7.5;
+
 /// A line of the chart: x in the unit of its axis, y in nanoseconds. A NaN interrupts it.
 pub(crate) struct Series {
     /// Style class, for example `response`.
@@ -109,10 +112,16 @@ impl Chart {
                 let _ = write!(out, r#"<text class="y" x="{x}" y="{y:.1}">{label}</text>"#);
             }
         }
+        let mut free_from = 0.0;
         for (at, label) in &self.x_ticks {
             let x = scale.x(*at);
-            let y = bottom + 18.0;
             let _ = write!(out, r#"<path class="grid" d="M{x:.1} {TOP}V{bottom}"/>"#);
+            let half = label.chars().count() as f64 * LETTER / 2.0;
+            if x - half < free_from || x + half > scale.width {
+                continue;
+            }
+            free_from = x + half + LETTER;
+            let y = bottom + 18.0;
             let _ = write!(out, r#"<text class="x" x="{x:.1}" y="{y}">{}</text>"#, escape(label));
         }
         let _ = write!(out, r#"<path class="axis" d="M{LEFT} {bottom}H{right}"/>"#);
@@ -161,7 +170,7 @@ fn draw_mark(out: &mut String, mark: &Mark, scale: &Scale) {
     }
     let _ = write!(out, r#"<circle class="mark" cx="{x:.1}" cy="{y:.1}" r="4"/>"#);
     // Left of the rising curve there is room, except beside the axis.
-    let beside_axis = x < LEFT + 60.0;
+    let beside_axis = x < LEFT + 52.0;
     let (class, x, y) =
         if beside_axis { ("mark right", x + 7.0, y + 19.0) } else { ("mark", x - 8.0, y - 9.0) };
     let text = escape(&mark.text);
@@ -235,6 +244,14 @@ mod tests {
         assert_eq!(svg.matches('M').count() - svg.matches(r#"class="grid" d="M"#).count(), 3);
         assert!(svg.contains(r#"aria-label="a &lt;test&gt;""#) && svg.ends_with("</svg>"));
         assert!(svg.contains("10 µs") && svg.contains("90 %"));
+    }
+
+    #[test]
+    fn labels_without_room_are_left_out() {
+        let mut chart = chart(vec![(0.0, 1e4), (2.0, 3e4)]);
+        chart.x_ticks = [0.0, 0.02, 1.0].map(|at| (at, format!("at {at}"))).to_vec();
+        let svg = chart.draw("narrow", 400.0, 360.0);
+        assert!(svg.contains(">at 0<") && !svg.contains(">at 0.02<") && svg.contains(">at 1<"));
     }
 
     #[test]
