@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::arguments::{Arrival, Command, RunArguments};
 use crate::environment::{self, CpuSnapshot, Environment};
-use crate::measurement::{CpuSpan, Measurement};
+use crate::measurement::{CpuSpan, Measurement, Observed};
 use crate::pace::{Gaps, Share};
 use crate::plan::Plan;
 use crate::progress::Progress;
@@ -44,10 +44,12 @@ pub(crate) fn command(command: Command) -> Result<ExitCode> {
     }
 }
 
-/// Sends the library's warnings to standard error; RUST_LOG asks for more.
-pub(crate) fn logging() {
+/// Sends the library's log to standard error; RUST_LOG asks for more. A run stays silent but for
+/// errors: what a warning would tell of it is in its verdict.
+pub(crate) fn logging(command: &Command) {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let level = if matches!(command, Command::Run(_)) { "error" } else { "warn" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 
@@ -76,9 +78,9 @@ fn run(arguments: &RunArguments) -> Result<ExitCode> {
     let measured = measure(&plan, &address, stop, arguments.quiet);
     // The run's own error says more than what follows from it.
     let ended = server.map_or(Ok(()), EchoServer::end);
-    let (outcomes, cpus) = measured?;
+    let observed = measured?;
     ended?;
-    let measurement = Measurement::new(plan, environment, address, outcomes, &cpus);
+    let measurement = Measurement::new(plan, environment, address, observed);
     report::publish(&measurement, arguments)?;
     let invalid = measurement.verdict.level == Level::Invalid;
     Ok(if invalid { ExitCode::from(EXIT_INVALID) } else { ExitCode::SUCCESS })
@@ -96,12 +98,7 @@ fn end_on_signals(stop: &Arc<AtomicBool>) -> Result<()> {
 }
 
 /// Starts the generators, runs them to the end and ends them.
-fn measure(
-    plan: &Plan,
-    address: &str,
-    stop: Arc<AtomicBool>,
-    quiet: bool,
-) -> Result<(Vec<Outcome>, CpuSpan)> {
+fn measure(plan: &Plan, address: &str, stop: Arc<AtomicBool>, quiet: bool) -> Result<Observed> {
     let (events, inbox) = channel();
     let live = plan.generator_cores.iter().map(|_| Live::default()).collect();
     let control = Arc::new(Control { stop, live, ..Control::default() });
@@ -118,10 +115,11 @@ fn measure(
     };
     let result = watch.connected().and_then(|()| watch.finished());
     watch.progress.clear();
+    let (driver, driver_reason) = generators.driver();
     let ended = generators.end();
-    let result = result?;
+    let (outcomes, cpus) = result?;
     ended?;
-    Ok(result)
+    Ok(Observed { outcomes, cpus, driver, driver_reason })
 }
 
 /// One order for each generator.

@@ -27,7 +27,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let command = arguments::parse();
-    conduct::logging();
+    conduct::logging(&command);
     conduct::command(command).unwrap_or_else(|error| {
         conduct::complain(&error);
         ExitCode::from(1)

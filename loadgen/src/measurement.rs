@@ -20,6 +20,8 @@ pub(crate) struct Measurement {
     pub(crate) environment: Environment,
     /// The address of the server.
     pub(crate) address: String,
+    /// The generators' driver.
+    pub(crate) driver: &'static str,
     /// The merged books of all generators.
     pub(crate) books: Recorder,
     /// Length of the measured part, in nanoseconds.
@@ -52,15 +54,27 @@ pub(crate) struct Row<'m> {
 /// Snapshots of the CPUs at the start and at the end of the measured part.
 pub(crate) type CpuSpan = (CpuSnapshot, CpuSnapshot);
 
+/// What the generators and their surroundings showed.
+pub(crate) struct Observed {
+    /// One per generator.
+    pub(crate) outcomes: Vec<Outcome>,
+    /// What the CPUs did meanwhile.
+    pub(crate) cpus: CpuSpan,
+    /// The generators' driver.
+    pub(crate) driver: &'static str,
+    /// Why it is not the preferred one.
+    pub(crate) driver_reason: Option<String>,
+}
+
 impl Measurement {
     /// Merges the outcomes of all generators and judges the run.
     pub(crate) fn new(
         plan: Plan,
         environment: Environment,
         address: String,
-        outcomes: Vec<Outcome>,
-        (before, after): &CpuSpan,
+        observed: Observed,
     ) -> Self {
+        let Observed { outcomes, cpus: (before, after), driver, driver_reason } = observed;
         let ended_ns = outcomes.iter().map(|outcome| outcome.ended_ns).max().unwrap_or(0);
         let mut facts = Facts {
             open_loop: plan.open_loop(),
@@ -68,7 +82,8 @@ impl Measurement {
             connections: plan.connections,
             shares_cpu: plan.shares_cpu(),
             clock: environment.clock.clone(),
-            steal_share: after.steal_share(before, &plan.generator_cores),
+            driver_reason,
+            steal_share: after.steal_share(&before, &plan.generator_cores),
             ..Facts::default()
         };
         let mut books = Recorder::new(Bounds {
@@ -84,10 +99,20 @@ impl Measurement {
             note_generator(&mut facts, outcome);
         }
         note_books(&mut facts, &books);
-        let server_busy_share = after.busy_share(before, &plan.server_cores);
+        let server_busy_share = after.busy_share(&before, &plan.server_cores);
         let measured_ns = ended_ns.saturating_sub(plan.warmup_ns());
         let verdict = verdict::judge(&facts);
-        Self { plan, environment, address, books, measured_ns, server_busy_share, facts, verdict }
+        Self {
+            plan,
+            environment,
+            address,
+            driver,
+            books,
+            measured_ns,
+            server_busy_share,
+            facts,
+            verdict,
+        }
     }
 
     /// The rows of the table: response time, service time and, in an open loop, send lag.

@@ -2,8 +2,10 @@
 //!
 //! Above: `conduct`. Below: postring's public API. Absent: measuring.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
-use postring::{DriverChoice, Engine, LengthPrefixed, Wait};
+use postring::{DriverChoice, Engine, LengthPrefixed, Limits, Timeouts, Wait};
 
 use crate::arguments::{Driver, ServeArguments};
 use crate::plan::Plan;
@@ -40,6 +42,7 @@ impl EchoServer {
         signals: bool,
     ) -> Result<Self> {
         let builder = Engine::builder().driver(choice(driver)).signals(signals);
+        let builder = builder.limits(limits(0)).timeouts(patient());
         let builder = match cores {
             Some(cores) => builder.cores(cores.iter().copied()),
             None => builder,
@@ -73,6 +76,8 @@ impl Generators {
             .cores(plan.generator_cores.iter().copied())
             .wait(Wait::Spin)
             .driver(choice(plan.driver))
+            .limits(limits(plan.size))
+            .timeouts(patient())
             .start()
             .context("cannot start the generator")?;
         for (core_index, orders) in orders.enumerate() {
@@ -81,11 +86,34 @@ impl Generators {
         Ok(Self(engine))
     }
 
+    /// The driver in use and, if it is not the preferred one, why.
+    pub(crate) fn driver(&self) -> (&'static str, Option<String>) {
+        let metrics = self.0.metrics();
+        (metrics.driver, metrics.driver_reason)
+    }
+
     /// Ends them.
     pub(crate) fn end(self) -> Result<()> {
         self.0.shutdown();
         self.0.wait().context("the generator")
     }
+}
+
+/// All connections of a measurement come from one host, and a send queue holds some messages
+/// even of `size` bytes.
+fn limits(size: usize) -> Limits {
+    let mut limits = Limits::default();
+    limits.connections_per_prefix = limits.connections;
+    limits.send_queue_bytes = limits.send_queue_bytes.max(size * 8);
+    limits
+}
+
+/// At a low rate a connection may be silent for long; that is the plan, not a fault.
+fn patient() -> Timeouts {
+    let mut timeouts = Timeouts::default();
+    timeouts.handshake = Duration::MAX;
+    timeouts.idle = Duration::MAX;
+    timeouts
 }
 
 const fn choice(driver: Driver) -> DriverChoice {

@@ -138,6 +138,8 @@ pub(crate) struct Facts {
     pub(crate) steal_share: Option<f64>,
     /// The embedded server has no CPU of its own.
     pub(crate) shares_cpu: bool,
+    /// Why the generators do not use the preferred driver.
+    pub(crate) driver_reason: Option<String>,
     /// The kernel's clock source.
     pub(crate) clock: Option<String>,
     /// Connections asked for, ended, and why the first one ended.
@@ -154,7 +156,7 @@ pub(crate) struct Facts {
 
 /// Applies every rule.
 pub(crate) fn judge(facts: &Facts) -> Verdict {
-    const RULES: [fn(&Facts) -> Option<Reason>; 17] = [
+    const RULES: [fn(&Facts) -> Option<Reason>; 18] = [
         nothing_measured,
         ended_early,
         ledger,
@@ -172,6 +174,7 @@ pub(crate) fn judge(facts: &Facts) -> Verdict {
         cpu,
         clock,
         steady,
+        driver,
     ];
     let mut reasons: Vec<Reason> = RULES.iter().filter_map(|rule| rule(facts)).collect();
     reasons.sort_by_key(|reason| std::cmp::Reverse(reason.level));
@@ -406,6 +409,10 @@ fn steady(facts: &Facts) -> Option<Reason> {
         time_shown(second_ns)
     );
     reason(Level::Suspect, "unsteady", text)
+}
+
+fn driver(facts: &Facts) -> Option<Reason> {
+    facts.driver_reason.clone().and_then(|why| reason(Level::Valid, "driver", why))
 }
 
 #[cfg(test)]

@@ -290,7 +290,7 @@ fn manifest_section(out: &mut String, measurement: &Measurement) {
         ("CPU time", text::cpu(measurement)),
         ("Longest standstill", time_shown(measurement.facts.longest_gap_ns)),
         ("Depth and seed", format!("{} · {}", plan.depth, plan.seed)),
-        ("Driver asked", plan.driver.name().to_owned()),
+        ("Driver", format!("{} (asked: {})", measurement.driver, plan.driver.name())),
         ("loadgen", format!("{} ({commit})", environment.version)),
         ("Kernel", or_unknown(&environment.kernel)),
         ("CPU", format!("{}{virtual_machine}, CPUs {cpus}", or_unknown(&environment.cpu))),

@@ -61,6 +61,7 @@ struct Manifest<'m> {
     warmup_ns: u64,
     measured_ns: u64,
     driver: &'static str,
+    driver_asked: &'static str,
     generator_cpus: &'m [usize],
 }
 
@@ -175,7 +176,8 @@ fn manifest(measurement: &Measurement) -> Manifest<'_> {
         seed: plan.seed,
         warmup_ns: plan.warmup_ns(),
         measured_ns: measurement.measured_ns,
-        driver: plan.driver.name(),
+        driver: measurement.driver,
+        driver_asked: plan.driver.name(),
         generator_cpus: &plan.generator_cores,
     }
 }

@@ -57,12 +57,13 @@ pub(crate) fn workload(measurement: &Measurement) -> String {
 /// Who answered and who asked.
 pub(crate) fn places(measurement: &Measurement) -> String {
     let plan = &measurement.plan;
+    let (address, driver) = (&measurement.address, measurement.driver);
     let generator = cores_shown(&plan.generator_cores);
+    let generator = format!("generator on CPU {generator}, {driver}");
     if plan.address.is_some() {
-        return format!("{} · generator on CPU {generator}", measurement.address);
+        return format!("{address} · {generator}");
     }
-    let server = cores_shown(&plan.server_cores);
-    format!("{} embedded on CPU {server} · generator on CPU {generator}", measurement.address)
+    format!("{address} embedded on CPU {} · {generator}", cores_shown(&plan.server_cores))
 }
 
 /// Asked, sent and answered rate.

@@ -101,6 +101,12 @@ fn faults_of_the_machine_make_it_suspect() {
 }
 
 #[test]
+fn a_driver_of_second_choice_is_noted() {
+    let driver_reason = Some("io_uring was refused".to_owned());
+    expect(Facts { driver_reason, ..good() }, Level::Valid, "driver");
+}
+
+#[test]
 fn an_early_end_is_told() {
     let end = |why| Facts { early_end: Some((why, 5 * MS)), ..good() };
     expect(end(EarlyEnd::Signal), Level::Valid, "interrupted");

@@ -3,48 +3,17 @@
 //! Machines that run tests are busy, so a run that should be good may end SUSPECT or INVALID
 //! here for lack of CPU; these tests check what must hold on any machine.
 
+mod process;
 mod schema;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Output;
 use std::time::{Duration, Instant};
 
+use process::{errors, finish, serve, signal, start};
 use serde_json::Value;
-
-/// Longer than any run here can take.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn start(line: &str) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_loadgen"))
-        .args(line.split_whitespace())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary starts")
-}
-
-fn finish(mut child: Child) -> Output {
-    let until = Instant::now() + PATIENCE;
-    let mut stdout = child.stdout.take().expect("piped");
-    // Read aside: a full pipe would stop the child.
-    let reader = std::thread::spawn(move || {
-        let mut text = Vec::new();
-        stdout.read_to_end(&mut text).map(|_| text)
-    });
-    while child.try_wait().expect("a child can be asked").is_none() {
-        if Instant::now() > until {
-            child.kill().expect("our own child");
-            panic!("loadgen did not end within {PATIENCE:?}");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let mut output = child.wait_with_output().expect("it has ended");
-    output.stdout = reader.join().expect("the reader ends").expect("a pipe can be read");
-    output
-}
 
 fn run(line: &str) -> Output {
     finish(start(line))
@@ -52,10 +21,6 @@ fn run(line: &str) -> Output {
 
 fn code(output: &Output) -> i32 {
     output.status.code().expect("it was not killed")
-}
-
-fn errors(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// The result of a run with `--json -`, checked against the schema and for a closed ledger.
@@ -193,12 +158,6 @@ fn a_rate_out_of_reach_is_invalid_and_soon_over() {
 }
 
 #[cfg(unix)]
-fn signal(child: &Child, name: &str) {
-    let done = Command::new("kill").args([name, &child.id().to_string()]).status();
-    assert!(done.expect("kill is there").success());
-}
-
-#[cfg(unix)]
 #[test]
 fn a_generator_that_was_stopped_for_a_second_is_invalid() {
     let child = start("run -r 1k -d 3s --warmup 0s --json - --no-html --quiet");
@@ -270,14 +229,8 @@ fn a_server_that_does_not_echo_is_told() {
 #[cfg(unix)]
 #[test]
 fn the_server_alone_serves_until_it_is_told_to_end() {
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("loopback");
-    let server = start(&format!("serve tcp://{port}"));
-    let until = Instant::now() + PATIENCE;
-    while std::net::TcpStream::connect(port).is_err() {
-        assert!(Instant::now() < until, "the server does not listen");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let output = run(&format!("run tcp://{port} -c 2 -r 500 -d 500ms --json - --no-html -q"));
+    let (server, address) = serve();
+    let output = run(&format!("run {address} -c 2 -r 500 -d 500ms --json - --no-html -q"));
     assert!(result(&output)["ledger"]["measured"]["received"].as_u64() > Some(0));
     signal(&server, "-TERM");
     let ended = finish(server);
