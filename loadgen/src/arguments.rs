@@ -34,7 +34,7 @@ Exit codes:
   0  the run is VALID or SUSPECT (the reasons are printed)
   1  error: unreachable server, file not writable, no such CPU
   2  usage: unknown flag, value out of range
-  3  the run is INVALID: its figures must not be quoted";
+  3  the run is INVALID: its figures must not be quoted; also if the server went away";
 
 #[derive(Debug, Parser)]
 #[command(name = "loadgen", version, about = ABOUT, after_help = EXAMPLES)]

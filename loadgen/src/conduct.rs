@@ -6,8 +6,9 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, atomic::AtomicBool};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -115,6 +116,8 @@ fn measure(plan: &Plan, address: &str, stop: Arc<AtomicBool>, quiet: bool) -> Re
     };
     let result = watch.connected().and_then(|()| watch.finished());
     watch.progress.clear();
+    // Generators that still wait for the start must not wait for ever.
+    control.stop.fetch_or(result.is_err(), Ordering::Relaxed);
     let (driver, driver_reason) = generators.driver();
     let ended = generators.end();
     let (outcomes, cpus) = result?;
@@ -174,11 +177,16 @@ impl Watch<'_> {
     /// Waits until all generators have their connections, then gives the common start.
     fn connected(&mut self) -> Result<()> {
         let until = Instant::now() + CONNECT_MAX;
-        for _ in 0..self.plan.generator_cores.len() {
-            match self.next_before(until)? {
-                Some(Event::Ready) => {}
+        let mut ready = 0;
+        while ready < self.plan.generator_cores.len() {
+            if self.control.stop.load(Ordering::Relaxed) {
+                bail!("interrupted before the run began");
+            }
+            match self.next_before(until.min(Instant::now() + TICK))? {
+                Some(Event::Ready) => ready += 1,
                 Some(Event::Failed(error)) => return Err(error.into()),
                 Some(Event::Done(_)) => bail!("a generator ended before the run began"),
+                None if Instant::now() < until => {}
                 None => bail!(
                     "{} did not accept {} connections within {} s; is a server listening there?",
                     self.address,
@@ -230,6 +238,9 @@ impl Watch<'_> {
         match self.inbox.recv_timeout(left) {
             Ok(event) => Ok(Some(event)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) if self.control.stop.load(Ordering::Relaxed) => {
+                bail!("interrupted before the run began")
+            }
             Err(RecvTimeoutError::Disconnected) => {
                 bail!("a generator's core ended unexpectedly; the log above has the reason")
             }
