@@ -1,2 +1,35 @@
-//! loadgen.
-fn main() {}
+//! loadgen: drives a message server and says what its latency is, and whether to believe it.
+//!
+//! Below: `arguments` (as typed) -> `plan` (as meant) -> `conduct` (the run) -> `report`.
+//! Absent: everything but the exit code: 0 fine, 1 error, 2 usage, 3 the run is INVALID.
+
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod conduct;
+mod environment;
+mod histogram;
+mod ledger;
+mod measurement;
+mod pace;
+mod plan;
+mod progress;
+mod pulse;
+mod quantity;
+mod recorder;
+mod report;
+mod server;
+mod statistics;
+mod verdict;
+mod worker;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let command = arguments::parse();
+    conduct::logging(&command);
+    conduct::command(command).unwrap_or_else(|error| {
+        conduct::complain(&error);
+        ExitCode::from(1)
+    })
+}

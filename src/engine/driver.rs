@@ -129,15 +129,29 @@ impl Driver {
         }
     }
 
-    /// Wakes a sibling by its ring, with the next turn; false if this driver cannot.
+    /// Names the ring and the bell of a sibling core.
     #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
-    pub(crate) fn ring_sibling(&mut self, sibling: &std::os::fd::OwnedFd) -> bool {
+    pub(crate) fn know_sibling(
+        &mut self,
+        index: usize,
+        ring: std::os::fd::OwnedFd,
+        bell: super::bell::EventBell,
+    ) {
+        if let Self::Uring(driver) = self {
+            driver.know_sibling(index, ring, bell);
+        }
+    }
+
+    /// Wakes a sibling by its ring, with the next turn; false if this driver cannot.
+    pub(crate) fn ring_sibling(&mut self, index: usize) -> bool {
         match self {
-            Self::Uring(driver) => {
-                driver.ring_sibling(sibling);
-                true
+            #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+            Self::Uring(driver) => driver.ring_sibling(index),
+            #[allow(unreachable_patterns, reason = "the only one on some systems")]
+            _ => {
+                let _ = index;
+                false
             }
-            _ => false,
         }
     }
 }

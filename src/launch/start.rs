@@ -17,6 +17,7 @@ pub(super) use linux::start;
 #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
 mod linux {
     use std::io;
+    use std::os::fd::OwnedFd;
     use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
     use std::sync::{Arc, Mutex};
     use std::thread::JoinHandle;
@@ -24,21 +25,24 @@ mod linux {
     use super::super::builder::{EngineBuilder, Make, Place};
     use super::super::{Engine, RunningCore};
     use crate::address::{Address, SocketAddress};
-    use crate::engine::driver::BufferPlan;
+    use crate::engine::bell::EventBell;
+    use crate::engine::driver::{BufferPlan, Driver};
+    use crate::engine::inherited::Inherited;
+    use crate::engine::mailbox::{Lane, Mailbox};
     use crate::engine::metrics::CoreMetrics;
     use crate::engine::selection::{Selected, select};
     use crate::engine::socket::{ListenOptions, Socket, listen_hint};
     use crate::engine::topology::{self, Plan};
-    use crate::engine::{inherited::Inherited, mailbox::Mailbox};
     use crate::error::{Error, Result};
     use crate::limits::{Limits, Timeouts};
     use crate::shard::core::Core;
-    use crate::shard::mail::{self, CoreHandle};
+    use crate::shard::mail::{self, CoreHandle, Mail, Sibling};
     use crate::shard::{Listening, Shard, Wait};
 
     /// What one core thread is given.
     struct Duties {
         index: usize,
+        cores: usize,
         cpu: Option<usize>,
         makes: Vec<Make>,
         listening: Vec<Listening>,
@@ -51,8 +55,26 @@ mod linux {
         runtime: Option<tokio::runtime::Handle>,
     }
 
-    type Meeting = SyncSender<Result<Arc<CoreHandle>>>;
-    type Siblings = Vec<Arc<CoreHandle>>;
+    /// A core that is ready: how it is reached, by all and by each sibling.
+    struct Ready {
+        handle: Arc<CoreHandle>,
+        bell: EventBell,
+        /// One way in for every core of the engine; the one for itself is not used.
+        lanes: Vec<Lane<Mail>>,
+        ring: Option<OwnedFd>,
+    }
+
+    /// What a core learns of a sibling before its first turn.
+    struct Acquaintance {
+        sibling: Sibling,
+        ring: Option<(OwnedFd, EventBell)>,
+    }
+
+    type Meeting = SyncSender<Result<Ready>>;
+    type Siblings = Vec<Acquaintance>;
+
+    /// Letters that may wait between two cores.
+    const LANE: usize = 1024;
 
     pub(in super::super) fn start(mut builder: EngineBuilder) -> Result<Engine> {
         builder.limits.check()?;
@@ -74,6 +96,7 @@ mod linux {
         for ((index, cpu), makes) in plan.cpus.iter().copied().enumerate().zip(makes) {
             let duties = Duties {
                 index,
+                cores,
                 cpu,
                 makes,
                 listening: std::mem::take(&mut sockets.per_core[index]),
@@ -111,7 +134,7 @@ mod linux {
     /// A thread that has begun, and how it says that it is ready.
     struct Begun {
         thread: JoinHandle<io::Result<()>>,
-        ready: Receiver<Result<Arc<CoreHandle>>>,
+        ready: Receiver<Result<Ready>>,
         metrics: Arc<CoreMetrics>,
         cpu: Option<usize>,
     }
@@ -138,21 +161,23 @@ mod linux {
         selected: &Selected,
     ) -> Result<Engine> {
         let mut cores = Vec::new();
+        let mut met = Vec::new();
         for begun in threads {
-            let handle = begun.ready.recv().unwrap_or_else(|_| {
+            let ready = begun.ready.recv().unwrap_or_else(|_| {
                 let source = io::Error::other("the thread ended before it was ready");
                 Err(Error::Engine { what: "starting a core".into(), source })
             })?;
             let thread = Mutex::new(Some(begun.thread));
+            let handle = Arc::clone(&ready.handle);
+            met.push(ready);
             cores.push(RunningCore { handle, cpu: begun.cpu, metrics: begun.metrics, thread });
         }
-        let siblings: Siblings = cores.iter().map(|core| Arc::clone(&core.handle)).collect();
-        for handle in &siblings {
-            mail::register(handle);
+        for core in &cores {
+            mail::register(&core.handle);
         }
-        for go in waiting {
+        for (index, go) in waiting.into_iter().enumerate() {
             // A core that ended meanwhile says why when it is joined.
-            let _ = go.send(siblings.clone());
+            let _ = go.send(introduce(index, &mut met)?);
         }
         Ok(Engine {
             cores,
@@ -161,6 +186,25 @@ mod linux {
             driver_reason: selected.reason.clone(),
             listeners: Vec::new(),
         })
+    }
+
+    /// What core `index` learns of all cores.
+    fn introduce(index: usize, met: &mut [Ready]) -> Result<Siblings> {
+        let failed = |source| Error::Engine { what: "introducing the cores".into(), source };
+        let one = |(at, ready): (usize, &mut Ready)| {
+            let itself = at == index;
+            let ring = match &ready.ring {
+                Some(ring) if !itself => {
+                    Some((ring.try_clone().map_err(failed)?, ready.bell.clone()))
+                }
+                _ => None,
+            };
+            // The last lane of every core is for the next core to be introduced.
+            let lane = ready.lanes.pop().filter(|_| !itself);
+            let sibling = Sibling { handle: Arc::clone(&ready.handle), lane };
+            Ok(Acquaintance { sibling, ring })
+        };
+        met.iter_mut().enumerate().map(one).collect()
     }
 
     /// A core thread's whole life.
@@ -178,7 +222,7 @@ mod linux {
         };
         let spins = duties.wait != Wait::Sleep;
         let set_up = duties.selected.set_up(&plan, spins, &duties.metrics);
-        let (driver, bell) = match set_up {
+        let (mut driver, bell) = match set_up {
             Ok(set_up) => set_up,
             Err(source) => {
                 let what = format!("setting up the {} driver", duties.selected.name());
@@ -188,11 +232,16 @@ mod linux {
                 return Err(copy);
             }
         };
-        let mailbox = Mailbox::new(duties.limits.mailbox, Arc::new(bell));
-        let handle = CoreHandle::new(mailbox.postbox(), Arc::clone(&duties.metrics));
+        let mut mailbox = Mailbox::new(duties.limits.mailbox, Arc::new(bell.clone()));
+        let metrics = Arc::clone(&duties.metrics);
+        let handle = CoreHandle::new(mailbox.postbox(), Arc::new(bell.clone()), metrics);
+        let lanes = (0..duties.cores).map(|_| mailbox.add_lane(LANE)).collect();
+        let ring = driver.ring_descriptor();
+        let ready = Ready { handle: Arc::clone(&handle), bell, lanes, ring };
         // The starter waits for this; it gives up only together with the process.
-        let _ = said.send(Ok(Arc::clone(&handle)));
-        let Ok(siblings) = gone.recv() else { return Ok(()) };
+        let _ = said.send(Ok(ready));
+        let Ok(met) = gone.recv() else { return Ok(()) };
+        let siblings = get_acquainted(&mut driver, met);
         let unit = handle.unit;
         let (limits, timeouts) = (duties.limits, duties.timeouts);
         let core = Core::new(handle, limits, timeouts, duties.metrics);
@@ -209,6 +258,16 @@ mod linux {
         let result = shard.run();
         mail::unregister(unit);
         result
+    }
+
+    fn get_acquainted(driver: &mut Driver, met: Siblings) -> Vec<Sibling> {
+        let known = met.into_iter().enumerate().map(|(at, met)| {
+            if let Some((ring, bell)) = met.ring {
+                driver.know_sibling(at, ring, bell);
+            }
+            met.sibling
+        });
+        known.collect()
     }
 
     /// The listening sockets of all places, dealt to the cores.

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use super::connection::{Peer, Phase};
 use super::core::Id;
-use super::mail::{CoreHandle, Mail};
+use super::mail::{Mail, Sibling};
 use super::protocol::Service;
 use super::timeouts::ACCEPT_AGAIN;
 use super::{Shard, timeouts};
@@ -60,7 +60,7 @@ impl Shard {
         match self.better_core(deals_out) {
             Some(sibling) => {
                 self.core.metrics.handed_over.add(1);
-                let posted = sibling.post(Mail::Adopt { socket, service });
+                let posted = self.post_to_sibling(sibling, Mail::Adopt { socket, service });
                 // Full or ended: it stays here.
                 if let Err(Mail::Adopt { socket, service }) = posted {
                     self.adopt(socket, service);
@@ -72,22 +72,34 @@ impl Shard {
 
     /// The core that should have the next connection, if it is not this one: in turn where one
     /// core accepts for all, else the least loaded one when this one is well above the mean.
-    fn better_core(&self, deals_out: bool) -> Option<Arc<CoreHandle>> {
+    fn better_core(&self, deals_out: bool) -> Option<usize> {
         let cores = self.siblings.len();
         if cores < 2 {
             return None;
         }
-        let load = |handle: &Arc<CoreHandle>| handle.load.load(Ordering::Relaxed);
-        let mine = load(&self.core.handle);
-        let least =
-            self.siblings.iter().filter(|core| !core.has_ended()).min_by_key(|c| load(c))?;
+        let load = |sibling: &Sibling| sibling.handle.load.load(Ordering::Relaxed);
+        let mine = self.core.handle.load.load(Ordering::Relaxed);
+        let running = self.siblings.iter().enumerate();
+        let running = running.filter(|(_, sibling)| !sibling.handle.has_ended());
+        let (at, least) = running.min_by_key(|(_, sibling)| load(sibling))?;
         let above = if deals_out {
             load(least) < mine
         } else {
             let mean = self.siblings.iter().map(load).sum::<u32>() / cores as u32;
             mine > mean + mean / 8 + 16
         };
-        (above && least.unit != self.core.unit).then(|| Arc::clone(least))
+        (above && least.lane.is_some()).then_some(at)
+    }
+
+    /// Posts to a sibling by the lane between the two; a sleeping one is woken by its ring.
+    fn post_to_sibling(&mut self, at: usize, mail: Mail) -> Result<(), Mail> {
+        let sibling = &self.siblings[at];
+        let Some(lane) = &sibling.lane else { return Err(mail) };
+        let must_ring = lane.post(mail)?;
+        if must_ring && !self.driver.ring_sibling(at) {
+            sibling.handle.bell.ring();
+        }
+        Ok(())
     }
 
     /// Takes a fresh connection in, unless a limit forbids it.

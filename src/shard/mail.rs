@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::core::{Core, Id};
 use crate::address::SocketAddress;
-use crate::engine::mailbox::Postbox;
+use crate::engine::mailbox::{Bell, Lane, Postbox};
 use crate::engine::metrics::CoreMetrics;
 use crate::engine::socket::Socket;
 
@@ -48,6 +48,8 @@ pub(crate) struct CoreHandle {
     /// Process-unique number of the core.
     pub(crate) unit: u32,
     pub(crate) postbox: Postbox<Mail>,
+    /// Wakes the core when it sleeps.
+    pub(crate) bell: Arc<dyn Bell>,
     /// Connections it has, for those that look for the least loaded core.
     pub(crate) load: AtomicU32,
     metrics: Arc<CoreMetrics>,
@@ -59,11 +61,16 @@ pub(crate) struct CoreHandle {
 }
 
 impl CoreHandle {
-    pub(crate) fn new(postbox: Postbox<Mail>, metrics: Arc<CoreMetrics>) -> Arc<Self> {
+    pub(crate) fn new(
+        postbox: Postbox<Mail>,
+        bell: Arc<dyn Bell>,
+        metrics: Arc<CoreMetrics>,
+    ) -> Arc<Self> {
         static UNITS: AtomicU32 = AtomicU32::new(1);
         Arc::new(Self {
             unit: UNITS.fetch_add(1, Ordering::Relaxed),
             postbox,
+            bell,
             metrics,
             load: AtomicU32::new(0),
             tickets: AtomicU32::new(1),
@@ -110,6 +117,13 @@ impl CoreHandle {
     pub(crate) fn set_ended(&self) {
         self.ended.store(true, Ordering::SeqCst);
     }
+}
+
+/// Another core of the same engine, as this core knows it.
+pub(crate) struct Sibling {
+    pub(crate) handle: Arc<CoreHandle>,
+    /// The way in that only this core uses; `None` to itself.
+    pub(crate) lane: Option<Lane<Mail>>,
 }
 
 static CORES: RwLock<Vec<Arc<CoreHandle>>> = RwLock::new(Vec::new());

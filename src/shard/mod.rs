@@ -20,11 +20,10 @@ mod waiting;
 
 use std::any::Any;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::core::{Core, Id};
-use self::mail::{CoreHandle, Mail};
+use self::mail::{Mail, Sibling};
 use self::waiting::Waiting;
 use crate::engine::clock;
 use crate::engine::driver::{Driver, Patience};
@@ -41,6 +40,12 @@ pub use self::waiting::Wait;
 const LETTERS_PER_TURN: usize = 256;
 /// What "never" comes down to for a shutdown that waits: longer than any process lives.
 const DRAIN_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
+/// While it drains, a core looks for quiet connections this often.
+const DRAIN_STEP: Duration = Duration::from_millis(10);
+/// A connection whose last request was answered this long ago is done.
+const QUIET_MS: u32 = 20;
+/// A connection that never sent a request is given this long to send one.
+const UNHEARD_MS: u32 = 500;
 /// The longest sleep: a net below every wake-up path.
 const SLEEP_MAX: Duration = Duration::from_millis(250);
 
@@ -49,12 +54,14 @@ pub(crate) struct Shard {
     pub(crate) core: Rc<Core>,
     driver: Driver,
     mailbox: Mailbox<Mail>,
-    siblings: Vec<Arc<CoreHandle>>,
+    siblings: Vec<Sibling>,
     waiting: Waiting,
     due: Vec<u64>,
     throttle: Throttle,
     /// When a shutdown gives up waiting.
     drain_until: Option<Instant>,
+    /// When it last looked for quiet connections, in the core's milliseconds.
+    drained_at: u32,
     /// The coarse clock before the call that is now running, for the stall detector.
     watched: u32,
 }
@@ -64,7 +71,7 @@ impl Shard {
         core: Rc<Core>,
         driver: Driver,
         mailbox: Mailbox<Mail>,
-        siblings: Vec<Arc<CoreHandle>>,
+        siblings: Vec<Sibling>,
         wait: Wait,
     ) -> Self {
         lending::use_lender(driver.lender());
@@ -77,6 +84,7 @@ impl Shard {
             due: Vec::new(),
             throttle: Throttle::default(),
             drain_until: None,
+            drained_at: 0,
             watched: 0,
         }
     }
@@ -188,6 +196,8 @@ impl Shard {
             let left = tick.saturating_sub(u64::from(core.now_ms()));
             Duration::from_millis(left).min(SLEEP_MAX)
         });
+        let draining = self.drain_until.is_some();
+        let longest = if draining { longest.min(DRAIN_STEP) } else { longest };
         if longest.is_zero() {
             return Patience::None;
         }
@@ -216,8 +226,25 @@ impl Shard {
                     connection.flags.end_wanted = true;
                 }
             });
-            self.drain_connection(*id);
         }
+        self.drain_quiet(at_once || again);
+    }
+
+    /// Ends the connections that have been quiet for a moment: their requests are answered. Those
+    /// that have only just come get the time to send one.
+    fn drain_quiet(&mut self, at_once: bool) {
+        let now = self.core.now_ms();
+        for id in self.slots_in_use() {
+            let quiet = self.core.look(id, |connection| {
+                let still = if connection.flags.greeted { QUIET_MS } else { UNHEARD_MS };
+                let since = connection.clocks.last_activity.max(connection.clocks.opened);
+                !connection.flags.end_wanted && now.saturating_sub(since) >= still
+            });
+            if at_once || quiet == Ok(true) {
+                self.drain_connection(id);
+            }
+        }
+        self.drained_at = now;
     }
 
     fn slots_in_use(&self) -> Vec<Id> {
@@ -229,6 +256,10 @@ impl Shard {
 
     fn is_drained(&mut self, now: Instant) -> bool {
         let Some(until) = self.drain_until else { return false };
+        if self.core.now_ms().saturating_sub(self.drained_at) >= DRAIN_STEP.as_millis() as u32 {
+            self.drain_quiet(false);
+            self.settle_all();
+        }
         let idle = {
             let state = self.core.state.borrow();
             let sockets = state.slots.iter().filter(|slot| slot.attached).count();

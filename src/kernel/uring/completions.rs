@@ -25,6 +25,13 @@ impl UringDriver {
                 self.rung(flags);
                 return None;
             }
+            Kind::Sibling => {
+                // Only failures are told: then the bell wakes it.
+                if let Some(Some(sibling)) = self.siblings.get(user_data as u32 as usize) {
+                    sibling.bell.ring();
+                }
+                return None;
+            }
             _ => {}
         }
         let slot = user_data as u32;
@@ -48,7 +55,7 @@ impl UringDriver {
                 let result = if result < 0 { Err(Errno(-result)) } else { Ok(()) };
                 Some(Completion::Connected { token, result })
             }
-            Kind::Ignored | Kind::Bell => None,
+            Kind::Ignored | Kind::Bell | Kind::Sibling => None,
         };
         if last && self.slots[slot as usize].closing {
             // This completion first, then whatever it left behind, then the last word.

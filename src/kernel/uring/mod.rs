@@ -43,6 +43,7 @@ enum Kind {
     Send = 4,
     Connect = 5,
     Bell = 6,
+    Sibling = 7,
 }
 
 impl Kind {
@@ -59,6 +60,7 @@ impl Kind {
             4 => Self::Send,
             5 => Self::Connect,
             6 => Self::Bell,
+            7 => Self::Sibling,
             _ => return None,
         })
     }
@@ -100,6 +102,12 @@ struct SendHeader {
     header: libc::msghdr,
 }
 
+/// How a sibling core is woken: by its ring, and by its bell if that fails.
+struct SiblingRing {
+    ring: OwnedFd,
+    bell: EventBell,
+}
+
 /// One thread's io_uring with its sockets and buffers. `!Send` by its `Rc`s.
 pub(crate) struct UringDriver {
     ring: Ring,
@@ -116,6 +124,7 @@ pub(crate) struct UringDriver {
     more_waiting: bool,
     made: VecDeque<Completion>,
     bell: EventBell,
+    siblings: Vec<Option<SiblingRing>>,
     total_cap: bool,
     metrics: Arc<CoreMetrics>,
 }
@@ -153,6 +162,7 @@ impl UringDriver {
             more_waiting: false,
             made: VecDeque::new(),
             bell,
+            siblings: Vec::new(),
             total_cap: kernel_is_at_least(6, 17),
             metrics,
         };
@@ -175,12 +185,25 @@ impl UringDriver {
         Rc::clone(&self.pool) as Rc<dyn Lender>
     }
 
-    /// Queues a wake of the sibling whose ring this is; leaves with the next enter.
-    pub(crate) fn ring_sibling(&mut self, sibling: &OwnedFd) {
-        let fd = types::Fd(sibling.as_raw_fd());
-        let bell = u64::from(Kind::Ignored as u8) << 56;
-        let entry = opcode::MsgRingData::new(fd, 0, bell, None).build();
-        self.push(&entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(0));
+    /// Names the ring and the bell of sibling `index`.
+    pub(crate) fn know_sibling(&mut self, index: usize, ring: OwnedFd, bell: EventBell) {
+        if self.siblings.len() <= index {
+            self.siblings.resize_with(index + 1, || None);
+        }
+        self.siblings[index] = Some(SiblingRing { ring, bell });
+    }
+
+    /// Queues a wake of a sibling: a completion in its ring, posted by the next enter. False if
+    /// its ring is not known.
+    pub(crate) fn ring_sibling(&mut self, index: usize) -> bool {
+        let Some(Some(sibling)) = self.siblings.get(index) else { return false };
+        let fd = types::Fd(sibling.ring.as_raw_fd());
+        let ignored = u64::from(Kind::Ignored as u8) << 56;
+        let entry = opcode::MsgRingData::new(fd, 0, ignored, None).build();
+        let token = Token { slot: index as u32, generation: 0 };
+        let entry = entry.flags(squeue::Flags::SKIP_SUCCESS);
+        self.push(&entry.user_data(user_data(Kind::Sibling, token)));
+        true
     }
 
     pub(crate) fn submit(&mut self, operation: Operation) {

@@ -1,0 +1,235 @@
+//! The command line, as typed.
+//!
+//! Above: `main`. Below: `quantity` parses single values; `plan` turns the whole into what is
+//! meant. Absent: decisions. A mistyped flag or value ends here, with exit code 2.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::quantity;
+
+/// The command line of the process; leaves with code 2 and a hint if it cannot be understood.
+pub(crate) fn parse() -> Command {
+    let line = CommandLine::parse();
+    line.command.unwrap_or_else(|| Command::Run(Box::new(CommandLine::run_by_default())))
+}
+
+const ABOUT: &str = "\
+Measures the message latency of a server, open loop and honestly timed, and says whether the \
+measurement can be believed.
+
+Without a command: `loadgen run` with its defaults, against a server of its own.";
+
+const EXAMPLES: &str = "\
+Examples:
+  loadgen                                          measure the built-in echo server
+  loadgen run tcp://10.0.0.7:7000 -r 50k -c 200    measure a server that echoes its frames
+  loadgen run --arrival closed --depth 16          how much goes through, closed loop
+  loadgen run --json - --no-html --quiet           for scripts: JSON on standard output
+  loadgen serve tcp://[::]:7000 --cores 0-3        just the echo server
+
+Exit codes:
+  0  the run is VALID or SUSPECT (the reasons are printed)
+  1  error: unreachable server, file not writable, no such CPU
+  2  usage: unknown flag, value out of range
+  3  the run is INVALID: its figures must not be quoted; also if the server went away";
+
+#[derive(Debug, Parser)]
+#[command(name = "loadgen", version, about = ABOUT, after_help = EXAMPLES)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+impl CommandLine {
+    fn run_by_default() -> RunArguments {
+        match Self::parse_from(["loadgen", "run"]).command {
+            Some(Command::Run(arguments)) => *arguments,
+            _ => unreachable!("`loadgen run` parses as the command run"),
+        }
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Measure a server: its own one, or the one at ADDRESS
+    Run(Box<RunArguments>),
+    /// Start the echo server alone, until SIGINT or SIGTERM
+    Serve(ServeArguments),
+}
+
+/// Flags of `loadgen run`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct RunArguments {
+    /// Server that echoes length-prefixed frames (u32, big-endian), e.g. tcp://10.0.0.7:7000;
+    /// without it an echo server is started on CPUs of its own
+    pub(crate) address: Option<String>,
+
+    /// Messages per second over all connections, e.g. 800, 50k, 1.5M
+    #[arg(short, long, default_value = "20k", value_parser = quantity::rate)]
+    pub(crate) rate: f64,
+
+    /// Connections, e.g. 200
+    #[arg(short, long, default_value = "50", value_parser = quantity::connections)]
+    pub(crate) connections: u32,
+
+    /// Bytes of a message's payload, e.g. 64, 4KiB; from 16 bytes up each message carries its
+    /// number and its time
+    #[arg(long, default_value = "64", value_parser = quantity::size)]
+    pub(crate) size: usize,
+
+    /// How long to measure, e.g. 30s, 500ms
+    #[arg(short, long, default_value = "10s", value_parser = quantity::duration)]
+    pub(crate) duration: Duration,
+
+    /// How long to send before measuring, e.g. 2s
+    #[arg(long, default_value = "1s", value_parser = quantity::duration)]
+    pub(crate) warmup: Duration,
+
+    /// Messages that may be unanswered per connection, e.g. 64; open loop: one more is skipped
+    /// and the run INVALID; closed loop: so many are kept in flight [default: 1024 or what
+    /// memory allows; closed loop: 1]
+    #[arg(long, value_parser = quantity::depth)]
+    pub(crate) depth: Option<u32>,
+
+    /// When messages are sent, e.g. constant; `closed` sends on each reply and ignores --rate
+    #[arg(long, default_value = "poisson")]
+    pub(crate) arrival: Arrival,
+
+    /// Start of the random numbers, e.g. 7: the same seed gives the same schedule
+    #[arg(long, default_value = "1")]
+    pub(crate) seed: u64,
+
+    /// CPUs of the generator, e.g. 1 or 2-5; the embedded server takes the others
+    /// [default: half of them, the upper ones]
+    #[arg(long, value_name = "LIST", value_parser = CpuList::parse)]
+    pub(crate) cores: Option<CpuList>,
+
+    /// Write the whole result as JSON, e.g. result.json, or - for standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Write the report as one HTML page, e.g. /tmp/report.html
+    #[arg(long, value_name = "FILE", default_value = "loadgen-report.html")]
+    pub(crate) html: PathBuf,
+
+    /// Write no HTML report, e.g. in scripts
+    #[arg(long, conflicts_with = "html")]
+    pub(crate) no_html: bool,
+
+    /// Print nothing but the verdict's reasons on failure, e.g. with --json -
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// How the kernel is asked for I/O, e.g. epoll
+    #[arg(long, default_value = "auto")]
+    pub(crate) driver: Driver,
+}
+
+/// Flags of `loadgen serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArguments {
+    /// Where to listen, e.g. tcp://127.0.0.1:7000 or unix:///run/echo.sock
+    pub(crate) address: String,
+
+    /// CPUs of the server, e.g. 0 or 0-3 [default: all]
+    #[arg(long, value_name = "LIST", value_parser = CpuList::parse)]
+    pub(crate) cores: Option<CpuList>,
+
+    /// How the kernel is asked for I/O, e.g. epoll
+    #[arg(long, default_value = "auto")]
+    pub(crate) driver: Driver,
+}
+
+/// A list of CPUs, as one value of a flag.
+#[derive(Debug, Clone)]
+pub(crate) struct CpuList(pub(crate) Vec<usize>);
+
+impl CpuList {
+    fn parse(text: &str) -> Result<Self, String> {
+        quantity::cores(text).map(Self)
+    }
+}
+
+/// When messages are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Arrival {
+    /// Open loop, independent arrivals: exponential gaps
+    Poisson,
+    /// Open loop, equal gaps
+    Constant,
+    /// Closed loop: the next message leaves when a reply has come
+    Closed,
+}
+
+impl Arrival {
+    /// The name as typed.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Poisson => "poisson",
+            Self::Constant => "constant",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// Which driver the engine uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Driver {
+    /// io_uring if the kernel allows it, else epoll
+    Auto,
+    /// io_uring or nothing
+    Uring,
+    /// epoll
+    Epoll,
+}
+
+impl Driver {
+    /// The name as typed.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Uring => "uring",
+            Self::Epoll => "epoll",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_table_of_flags_is_consistent_and_the_defaults_parse() {
+        CommandLine::command().debug_assert();
+        let run = CommandLine::run_by_default();
+        assert_eq!((run.rate, run.connections, run.size), (20_000.0, 50, 64));
+        assert_eq!(run.duration + run.warmup, Duration::from_secs(11));
+        assert!(run.address.is_none() && !run.quiet && !run.no_html);
+    }
+
+    #[test]
+    fn every_flag_is_explained_with_an_example() {
+        let command = CommandLine::command();
+        for sub in command.get_subcommands() {
+            for argument in sub.get_arguments().filter(|a| a.get_id() != "help") {
+                let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("e.g."), "{} {}", sub.get_name(), argument.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn mistyped_lines_are_refused() {
+        for line in ["--rat 5k", "--rate fast", "--size -1", "-c 0", "--arrival burst"] {
+            let words = ["loadgen", "run"].into_iter().chain(line.split(' '));
+            assert!(CommandLine::try_parse_from(words).is_err(), "{line}");
+        }
+    }
+}

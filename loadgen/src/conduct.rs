@@ -1,0 +1,249 @@
+//! Carries a command out: starts the engines, watches the run, gathers, reports.
+//!
+//! Above: `main`. Below: `plan`, `server`, `worker`, `measurement`, `report`. Absent: numbers.
+//! Bound: every wait ends: connecting after `CONNECT_MAX`, the run after its own length and an
+//! overtime.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::arguments::{Arrival, Command, RunArguments};
+use crate::environment::{self, CpuSnapshot, Environment};
+use crate::measurement::{CpuSpan, Measurement, Observed};
+use crate::pace::{Gaps, Share};
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::recorder::Bounds;
+use crate::report;
+use crate::server::{self, EchoServer, Generators};
+use crate::verdict::Level;
+use crate::worker::{Control, Event, Live, OVERTIME, Orders, Outcome};
+
+/// How long making all connections may take.
+const CONNECT_MAX: Duration = Duration::from_secs(15);
+/// Time between two drawings of the progress line.
+const TICK: Duration = Duration::from_millis(200);
+/// From the last connection to the start, so that all generators see it coming.
+const START_DELAY: Duration = Duration::from_millis(20);
+/// Exit code of a run whose figures must not be quoted.
+const EXIT_INVALID: u8 = 3;
+
+/// Does what was asked for.
+pub(crate) fn command(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Run(arguments) => run(&arguments),
+        Command::Serve(arguments) => {
+            server::serve(&arguments, announce)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Sends the library's log to standard error; RUST_LOG asks for more. A run stays silent but for
+/// errors: what a warning would tell of it is in its verdict.
+pub(crate) fn logging(command: &Command) {
+    use tracing_subscriber::EnvFilter;
+    let level = if matches!(command, Command::Run(_)) { "error" } else { "warn" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// One line about what went wrong.
+pub(crate) fn complain(error: &anyhow::Error) {
+    announce(&format!("{error:#}"));
+}
+
+fn announce(line: &str) {
+    // Without standard error there is nobody left to tell.
+    let _ = writeln!(std::io::stderr(), "loadgen: {line}");
+}
+
+fn run(arguments: &RunArguments) -> Result<ExitCode> {
+    let environment = Environment::read();
+    let plan = Plan::new(arguments, &environment.cpus_allowed)?;
+    report::check_writable(arguments)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    end_on_signals(&stop)?;
+    let server = match &plan.address {
+        None => Some(EchoServer::embedded(&plan)?),
+        Some(_) => None,
+    };
+    let own = server.as_ref().map(|server| server.address.clone());
+    let address = own.or_else(|| plan.address.clone()).context("a run has a server")?;
+    let measured = measure(&plan, &address, stop, arguments.quiet);
+    // The run's own error says more than what follows from it.
+    let ended = server.map_or(Ok(()), EchoServer::end);
+    let observed = measured?;
+    ended?;
+    let measurement = Measurement::new(plan, environment, address, observed);
+    report::publish(&measurement, arguments)?;
+    let invalid = measurement.verdict.level == Level::Invalid;
+    Ok(if invalid { ExitCode::from(EXIT_INVALID) } else { ExitCode::SUCCESS })
+}
+
+/// The first SIGINT or SIGTERM ends the run early, the second ends the process.
+fn end_on_signals(stop: &Arc<AtomicBool>) -> Result<()> {
+    #[cfg(unix)]
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, stop.clone())?;
+        signal_hook::flag::register(signal, stop.clone())?;
+    }
+    let _ = stop;
+    Ok(())
+}
+
+/// Starts the generators, runs them to the end and ends them.
+fn measure(plan: &Plan, address: &str, stop: Arc<AtomicBool>, quiet: bool) -> Result<Observed> {
+    let (events, inbox) = channel();
+    let live = plan.generator_cores.iter().map(|_| Live::default()).collect();
+    let control = Arc::new(Control { stop, live, ..Control::default() });
+    let generators = Generators::start(plan, orders(plan, address, &control, &events))?;
+    drop(events);
+    // This thread only waits, but when it wakes it must not take a generator's CPU.
+    environment::stay_on(&plan.server_cores);
+    let mut watch = Watch {
+        plan,
+        address,
+        control: &control,
+        inbox,
+        progress: Progress::new(plan.warmup, plan.duration, quiet),
+    };
+    let result = watch.connected().and_then(|()| watch.finished());
+    watch.progress.clear();
+    // Generators that still wait for the start must not wait for ever.
+    control.stop.fetch_or(result.is_err(), Ordering::Relaxed);
+    let (driver, driver_reason) = generators.driver();
+    let ended = generators.end();
+    let (outcomes, cpus) = result?;
+    ended?;
+    Ok(Observed { outcomes, cpus, driver, driver_reason })
+}
+
+/// One order for each generator.
+fn orders(
+    plan: &Plan,
+    address: &str,
+    control: &Arc<Control>,
+    events: &Sender<Event>,
+) -> impl Iterator<Item = Orders> {
+    let workers = plan.generator_cores.len() as u32;
+    (0..workers).map(move |worker| {
+        let connections = plan.connections_of(worker);
+        Orders {
+            address: address.to_owned(),
+            bounds: Bounds {
+                connections,
+                depth: plan.depth,
+                size: plan.size,
+                warmup_ns: plan.warmup_ns(),
+                end_ns: plan.end_ns(),
+                closed_loop: !plan.open_loop(),
+            },
+            share: Share {
+                worker,
+                workers,
+                rate_per_s: plan.rate_per_s,
+                connections,
+                end_ns: plan.end_ns(),
+                seed: plan.seed,
+            },
+            gaps: match plan.arrival {
+                Arrival::Poisson => Some(Gaps::Exponential),
+                Arrival::Constant => Some(Gaps::Equal),
+                Arrival::Closed => None,
+            },
+            control: control.clone(),
+            events: events.clone(),
+        }
+    })
+}
+
+/// The thread that waits for the generators.
+struct Watch<'r> {
+    plan: &'r Plan,
+    address: &'r str,
+    control: &'r Control,
+    inbox: Receiver<Event>,
+    progress: Progress,
+}
+
+impl Watch<'_> {
+    /// Waits until all generators have their connections, then gives the common start.
+    fn connected(&mut self) -> Result<()> {
+        let until = Instant::now() + CONNECT_MAX;
+        let mut ready = 0;
+        while ready < self.plan.generator_cores.len() {
+            if self.control.stop.load(Ordering::Relaxed) {
+                bail!("interrupted before the run began");
+            }
+            match self.next_before(until.min(Instant::now() + TICK))? {
+                Some(Event::Ready) => ready += 1,
+                Some(Event::Failed(error)) => return Err(error.into()),
+                Some(Event::Done(_)) => bail!("a generator ended before the run began"),
+                None if Instant::now() < until => {}
+                None => bail!(
+                    "{} did not accept {} connections within {} s; is a server listening there?",
+                    self.address,
+                    self.plan.connections,
+                    CONNECT_MAX.as_secs()
+                ),
+            }
+        }
+        self.control.start.get_or_init(|| Instant::now() + START_DELAY);
+        Ok(())
+    }
+
+    /// Waits until all generators are done, drawing the progress meanwhile.
+    fn finished(&mut self) -> Result<(Vec<Outcome>, CpuSpan)> {
+        let start = *self.control.start.get().context("the run was started")?;
+        let (begin, end) =
+            (start + self.plan.warmup, start + self.plan.warmup + self.plan.duration);
+        let (mut before, mut after) = (None, None);
+        let mut outcomes = Vec::new();
+        while outcomes.len() < self.plan.generator_cores.len() {
+            let now = Instant::now();
+            let due = [(begin, &mut before), (end, &mut after)];
+            for (at, snapshot) in due {
+                if now >= at && snapshot.is_none() {
+                    *snapshot = Some(CpuSnapshot::read());
+                }
+            }
+            if now > end + OVERTIME {
+                bail!("a generator did not end; this is a bug of loadgen, please report it");
+            }
+            let next = [begin, end, now + TICK];
+            let next = next.into_iter().filter(|at| *at > now).min().unwrap_or(now + TICK);
+            match self.next_before(next)? {
+                Some(Event::Done(outcome)) => outcomes.push(*outcome),
+                Some(Event::Failed(error)) => return Err(error.into()),
+                Some(Event::Ready) | None => {
+                    let elapsed = Instant::now().saturating_duration_since(start);
+                    self.progress.draw(elapsed, &self.control.live);
+                }
+            }
+        }
+        let after = after.unwrap_or_else(CpuSnapshot::read);
+        Ok((outcomes, (before.unwrap_or_default(), after)))
+    }
+
+    /// The next event, or `None` when the time is over.
+    fn next_before(&self, until: Instant) -> Result<Option<Event>> {
+        let left = until.saturating_duration_since(Instant::now());
+        match self.inbox.recv_timeout(left) {
+            Ok(event) => Ok(Some(event)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) if self.control.stop.load(Ordering::Relaxed) => {
+                bail!("interrupted before the run began")
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                bail!("a generator's core ended unexpectedly; the log above has the reason")
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! A finished run: everything the reports show, from one place.
+//!
+//! Above: the reports read it. Below: the generators' outcomes, merged here; `statistics` and
+//! `verdict` draw the conclusions. Absent: I/O, formatting.
+
+use crate::environment::{CpuSnapshot, Environment};
+use crate::histogram::Latencies;
+use crate::plan::Plan;
+use crate::recorder::{Bounds, Recorder};
+use crate::statistics::{self, Percentile};
+use crate::verdict::{self, EarlyEnd, Facts, Verdict};
+use crate::worker::Outcome;
+
+/// What was done and what came out.
+#[derive(Debug)]
+pub(crate) struct Measurement {
+    /// The run as it was meant.
+    pub(crate) plan: Plan,
+    /// Where it took place.
+    pub(crate) environment: Environment,
+    /// The address of the server.
+    pub(crate) address: String,
+    /// The generators' driver.
+    pub(crate) driver: &'static str,
+    /// The merged books of all generators.
+    pub(crate) books: Recorder,
+    /// Length of the measured part, in nanoseconds.
+    pub(crate) measured_ns: u64,
+    /// How busy the embedded server's CPUs were.
+    pub(crate) server_busy_share: Option<f64>,
+    /// What bears on the credibility.
+    pub(crate) facts: Facts,
+    /// Whether to believe it.
+    pub(crate) verdict: Verdict,
+}
+
+/// One kind of time with its percentiles.
+#[derive(Debug)]
+pub(crate) struct Row<'m> {
+    /// Name in reports.
+    pub(crate) name: &'static str,
+    /// Key in JSON.
+    pub(crate) key: &'static str,
+    /// What it means.
+    pub(crate) meaning: &'static str,
+    /// All samples.
+    pub(crate) latencies: &'m Latencies,
+    /// p50, p90, p99, p99.9.
+    pub(crate) percentiles: Vec<Percentile>,
+    /// The longest; `None` without samples, or if messages stayed unanswered.
+    pub(crate) max_ns: Option<u64>,
+}
+
+/// Snapshots of the CPUs at the start and at the end of the measured part.
+pub(crate) type CpuSpan = (CpuSnapshot, CpuSnapshot);
+
+/// What the generators and their surroundings showed.
+pub(crate) struct Observed {
+    /// One per generator.
+    pub(crate) outcomes: Vec<Outcome>,
+    /// What the CPUs did meanwhile.
+    pub(crate) cpus: CpuSpan,
+    /// The generators' driver.
+    pub(crate) driver: &'static str,
+    /// Why it is not the preferred one.
+    pub(crate) driver_reason: Option<String>,
+}
+
+impl Measurement {
+    /// Merges the outcomes of all generators and judges the run.
+    pub(crate) fn new(
+        plan: Plan,
+        environment: Environment,
+        address: String,
+        observed: Observed,
+    ) -> Self {
+        let Observed { outcomes, cpus: (before, after), driver, driver_reason } = observed;
+        let ended_ns = outcomes.iter().map(|outcome| outcome.ended_ns).max().unwrap_or(0);
+        let mut facts = Facts {
+            open_loop: plan.open_loop(),
+            rate_per_s: plan.rate_per_s,
+            connections: plan.connections,
+            shares_cpu: plan.shares_cpu(),
+            clock: environment.clock.clone(),
+            driver_reason,
+            steal_share: after.steal_share(&before, &plan.generator_cores),
+            ..Facts::default()
+        };
+        let mut books = Recorder::new(Bounds {
+            connections: 0,
+            depth: 1,
+            size: plan.size,
+            warmup_ns: plan.warmup_ns(),
+            end_ns: plan.end_ns(),
+            closed_loop: !plan.open_loop(),
+        });
+        for outcome in &outcomes {
+            books.merge(&outcome.books);
+            note_generator(&mut facts, outcome);
+        }
+        note_books(&mut facts, &books);
+        let server_busy_share = after.busy_share(&before, &plan.server_cores);
+        let measured_ns = ended_ns.saturating_sub(plan.warmup_ns());
+        let verdict = verdict::judge(&facts);
+        Self {
+            plan,
+            environment,
+            address,
+            driver,
+            books,
+            measured_ns,
+            server_busy_share,
+            facts,
+            verdict,
+        }
+    }
+
+    /// The rows of the table: response time, service time and, in an open loop, send lag.
+    pub(crate) fn rows(&self) -> Vec<Row<'_>> {
+        let unanswered = self.books.measured.unanswered();
+        let row = |(name, key, meaning), latencies, unanswered| Row {
+            name,
+            key,
+            meaning,
+            latencies,
+            percentiles: statistics::percentiles(latencies, unanswered, &statistics::SHARES),
+            max_ns: latencies.max_ns().filter(|_| unanswered == 0),
+        };
+        let mut rows = vec![
+            row(RESPONSE, &self.books.response, unanswered),
+            row(SERVICE, &self.books.service, unanswered),
+        ];
+        if self.plan.open_loop() {
+            rows.push(row(LAG, &self.books.lag, 0));
+        }
+        rows
+    }
+
+    /// Messages per second sent within the measured part.
+    pub(crate) fn sent_per_s(&self) -> f64 {
+        self.per_s(self.books.submitted_in_time)
+    }
+
+    /// Messages per second answered.
+    pub(crate) fn answered_per_s(&self) -> f64 {
+        self.per_s(self.books.measured.received)
+    }
+
+    fn per_s(&self, count: u64) -> f64 {
+        count as f64 / (self.measured_ns.max(1) as f64 / 1e9)
+    }
+}
+
+const RESPONSE: (&str, &str, &str) =
+    ("response time", "response", "from the intended send to the reply: the headline");
+const SERVICE: (&str, &str, &str) =
+    ("service time", "service", "from the actual send to the reply");
+const LAG: (&str, &str, &str) =
+    ("send lag", "lag", "from the intended to the actual send: the generator's own fault");
+
+fn note_generator(facts: &mut Facts, outcome: &Outcome) {
+    let pulse = &outcome.pulse;
+    if pulse.longest_gap_ns > facts.longest_gap_ns {
+        facts.longest_gap_ns = pulse.longest_gap_ns;
+        facts.longest_gap_at_ns = pulse.longest_gap_at_ns;
+    }
+    facts.busy_share = facts.busy_share.max(pulse.busy_share());
+    facts.cpu_moves += pulse.cpu_moves;
+    facts.waited_share =
+        pulse.waited_share().map_or(facts.waited_share, |s| facts.waited_share.max(s));
+    let worse = |why: EarlyEnd| why != EarlyEnd::Signal;
+    if let Some(why) = outcome.early_end
+        && facts.early_end.is_none_or(|(before, _)| worse(why) && !worse(before))
+    {
+        facts.early_end = Some((why, outcome.ended_ns));
+    }
+}
+
+fn note_books(facts: &mut Facts, books: &Recorder) {
+    let ledger = &books.measured;
+    let skipped = &ledger.skipped;
+    facts.scheduled = ledger.scheduled;
+    facts.submitted_in_time = books.submitted_in_time;
+    facts.skipped =
+        [skipped.at_depth, skipped.queue_full, skipped.disconnected, skipped.never_reached];
+    facts.received = ledger.received;
+    facts.unanswered = ledger.unanswered();
+    facts.unmatched = books.unmatched;
+    facts.ledger_closes = ledger.closes() && books.warmup.closes();
+    let first = |latencies: &Latencies, share: f64| {
+        statistics::percentiles(latencies, 0, &[share])[0].value_ns
+    };
+    facts.lag_p99_ns = first(&books.lag, 0.99);
+    facts.response_p50_ns = first(&books.response, 0.5);
+    facts.lag_by_quarter_ns = books.timeline.lag_by_quarter_ns();
+    facts.median_of_halves_ns = books.timeline.median_of_halves_ns();
+    facts.disconnections = books.disconnections;
+    facts.first_disconnection =
+        books.first_disconnection.as_ref().map(|first| (first.at_ns, first.reason.clone()));
+}

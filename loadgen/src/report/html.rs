@@ -1,0 +1,313 @@
+//! The report as one HTML page that needs nothing else: no network, no script.
+//!
+//! Above: `report` writes it. Below: `svg` draws, `text` words, `json` gives the data the page
+//! carries along for machines. Absent: colours (in `style.css`, light and dark by preference).
+
+use std::fmt::Write;
+
+use crate::measurement::{Measurement, Row};
+use crate::quantity::{cores_shown, count_shown, rate_shown, time_shown};
+use crate::report::svg::{Chart, Mark, Series, escape, nines};
+use crate::report::{json, text};
+use crate::statistics::{self, Percentile};
+use crate::verdict::Level;
+
+const STYLE: &str = include_str!("style.css");
+
+/// The page.
+pub(crate) fn page(measurement: &Measurement) -> String {
+    let mut out = String::with_capacity(64 << 10);
+    let rows = measurement.rows();
+    out.push_str("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
+    out.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
+    let _ = writeln!(out, "<title>loadgen: {}</title>", measurement.verdict.level.name());
+    let _ = writeln!(out, "<style>\n{STYLE}</style>\n</head>\n<body>\n<main>");
+    header(&mut out, measurement);
+    headlines(&mut out, measurement, &rows[0]);
+    percentile_section(&mut out, measurement, &rows);
+    table_section(&mut out, &rows);
+    timeline_section(&mut out, measurement);
+    ledger_section(&mut out, measurement);
+    manifest_section(&mut out, measurement);
+    out.push_str("</main>\n");
+    embed(&mut out, measurement);
+    out.push_str("</body>\n</html>\n");
+    out
+}
+
+const fn class(level: Level) -> &'static str {
+    match level {
+        Level::Valid => "valid",
+        Level::Suspect => "suspect",
+        Level::Invalid => "invalid",
+    }
+}
+
+fn header(out: &mut String, measurement: &Measurement) {
+    let verdict = &measurement.verdict;
+    let (class, name) = (class(verdict.level), verdict.level.name());
+    let _ = writeln!(
+        out,
+        "<header><h1>Message latency</h1><span class=\"badge {class}\">{name}</span></header>"
+    );
+    let workload = escape(&text::workload(measurement));
+    let places = escape(&text::places(measurement));
+    let _ = writeln!(out, "<p class=\"lead\">{workload}<br>{places}</p>");
+    if !verdict.reasons.is_empty() {
+        let _ = write!(out, "<ul class=\"reasons {class}\">");
+        for reason in &verdict.reasons {
+            let _ = write!(out, "<li>{}</li>", escape(&reason.text));
+        }
+        out.push_str("</ul>\n");
+    }
+}
+
+fn headlines(out: &mut String, measurement: &Measurement, response: &Row<'_>) {
+    let share = |share: f64| {
+        let found = response.percentiles.iter().find(|percentile| percentile.share == share);
+        found.map_or_else(|| "n/a".to_owned(), text::figure)
+    };
+    let heads = [
+        (share(0.5), "response time p50"),
+        (share(0.99), "response time p99"),
+        (share(0.999), "response time p99.9"),
+        (rate_shown(measurement.answered_per_s()), "messages answered"),
+    ];
+    out.push_str("<div class=\"heads\">");
+    for (value, name) in heads {
+        let _ = write!(out, "<div class=\"head\"><b>{value}</b><span>{name}</span></div>");
+    }
+    out.push_str("</div>\n");
+}
+
+fn open_section(out: &mut String, title: &str, note: &str) {
+    let _ = writeln!(out, "<section>\n<h2>{title}</h2>\n<p class=\"soft\">{note}</p>");
+}
+
+fn legend(out: &mut String, entries: &[(&str, &str)]) {
+    out.push_str("<div class=\"legend\">");
+    for (class, name) in entries {
+        let _ = write!(out, "<span><i class=\"{class}\"></i>{name}</span>");
+    }
+    out.push_str("</div>\n");
+}
+
+fn draw_both(out: &mut String, chart: &Chart) {
+    let wide = chart.draw("wide", 960.0, 400.0);
+    if wide.is_empty() {
+        out.push_str("<p class=\"soft\">Nothing was measured.</p>\n");
+        return;
+    }
+    // Scaled down to a phone, a wide chart's letters could not be read: it gets its own.
+    let _ = writeln!(out, "{wide}\n{}", chart.draw("narrow", 400.0, 360.0));
+}
+
+fn percentile_section(out: &mut String, measurement: &Measurement, rows: &[Row<'_>]) {
+    open_section(
+        out,
+        "Percentiles",
+        "How long all but the slowest messages took. Each step to the right leaves a tenth of \
+         the messages before it. The bands on the marks are 95&nbsp;% confidence intervals.",
+    );
+    let classes = ["response", "service", "lag"];
+    let names = ["response time, from the intended send", "service time, from the actual send"];
+    let shown = classes.iter().zip(rows);
+    let entries: Vec<_> = classes.into_iter().zip(names).collect();
+    legend(out, &entries);
+    let unanswered = measurement.books.measured.unanswered();
+    let series: Vec<Series> = shown
+        .take(names.len())
+        .map(|(class, row)| {
+            let curve = statistics::curve(row.latencies, unanswered);
+            let points = curve.into_iter().map(|(share, ns)| (nines(share), ns as f64)).collect();
+            Series { class, points }
+        })
+        .rev()
+        .collect();
+    let n = (measurement.books.measured.received + unanswered).max(10) as f64;
+    let end = n.log10();
+    draw_both(
+        out,
+        &Chart {
+            description: described(&rows[0]),
+            x: (0.0, end),
+            x_ticks: percentile_ticks(end),
+            x_title: "percentile",
+            series,
+            marks: rows[0].percentiles.iter().filter_map(mark).collect(),
+        },
+    );
+    out.push_str("</section>\n");
+}
+
+/// The curve in words, for readers who cannot see it.
+fn described(row: &Row<'_>) -> String {
+    let mut text = format!("Percentile curve of the {}", row.name);
+    for percentile in &row.percentiles {
+        let _ = write!(text, ", p{} {}", percentile.share * 100.0, text::figure(percentile));
+    }
+    text
+}
+
+fn mark(percentile: &Percentile) -> Option<Mark> {
+    let value_ns = percentile.value_ns?;
+    Some(Mark {
+        x: nines(percentile.share),
+        y: value_ns as f64,
+        interval: percentile.interval_ns.map(|(low, high)| (low as f64, high as f64)),
+        text: time_shown(value_ns),
+    })
+}
+
+fn percentile_ticks(end: f64) -> Vec<(f64, String)> {
+    let ticks = [
+        (nines(0.5), "50 %"),
+        (1.0, "90 %"),
+        (2.0, "99 %"),
+        (3.0, "99.9 %"),
+        (4.0, "99.99 %"),
+        (5.0, "99.999 %"),
+        (6.0, "99.9999 %"),
+        (7.0, "99.99999 %"),
+    ];
+    ticks.into_iter().filter(|(at, _)| *at <= end).map(|(at, t)| (at, t.to_owned())).collect()
+}
+
+fn table_section(out: &mut String, rows: &[Row<'_>]) {
+    open_section(out, "Figures", "Below each: its 95&nbsp;% interval and how many were slower.");
+    out.push_str("<div class=\"scroll\"><table><thead><tr><th></th>");
+    for title in ["p50", "p90", "p99", "p99.9", "max"] {
+        let _ = write!(out, "<th scope=\"col\">{title}</th>");
+    }
+    out.push_str("</tr></thead><tbody>");
+    for row in rows {
+        let _ = write!(out, "<tr><th scope=\"row\">{}", row.name);
+        let _ = write!(out, "<small>{}</small></th>", row.meaning);
+        for percentile in &row.percentiles {
+            cell(out, percentile);
+        }
+        let max = row.max_ns.map_or_else(|| "n/a".to_owned(), time_shown);
+        let of = count_shown(row.latencies.count());
+        let _ = write!(out, "<td>{max}<small>of {of}</small></td></tr>");
+    }
+    out.push_str("</tbody></table></div>\n</section>\n");
+}
+
+fn cell(out: &mut String, percentile: &Percentile) {
+    let _ = write!(out, "<td>{}", text::figure(percentile));
+    if let Some((low, high)) = percentile.interval_ns {
+        let _ = write!(out, "<small>{} – {}</small>", time_shown(low), time_shown(high));
+    }
+    let _ = write!(out, "<small>{} above</small></td>", count_shown(percentile.above));
+}
+
+fn timeline_section(out: &mut String, measurement: &Measurement) {
+    let timeline = &measurement.books.timeline;
+    let note = format!(
+        "Response time in stretches of {}, by the time a message was meant to leave.",
+        time_shown(timeline.interval_ns())
+    );
+    open_section(out, "Over time", &note);
+    let mut entries = vec![("median", "p50"), ("tail", "p99")];
+    let points = |value: &dyn Fn(&crate::histogram::Interval) -> Option<f64>| -> Vec<(f64, f64)> {
+        let middle = |number: usize| (number as f64 + 0.5) * timeline.interval_ns() as f64 / 1e9;
+        let intervals = timeline.intervals().iter().enumerate();
+        intervals.map(|(n, interval)| (middle(n), value(interval).unwrap_or(f64::NAN))).collect()
+    };
+    let mut series = Vec::new();
+    if measurement.plan.open_loop() {
+        entries.push(("lag", "mean send lag of the generator"));
+        series.push(Series { class: "lag", points: points(&|i| i.lag_mean_ns()) });
+    }
+    let at = |share: f64| points(&|interval| interval.response_ns(share).map(|ns| ns as f64));
+    series.push(Series { class: "tail", points: at(0.99) });
+    series.push(Series { class: "median", points: at(0.5) });
+    legend(out, &entries);
+    let end_s = measurement.plan.duration.as_secs_f64();
+    draw_both(
+        out,
+        &Chart {
+            description: "Response time p50 and p99 over the run".to_owned(),
+            x: (0.0, end_s),
+            x_ticks: second_ticks(end_s),
+            x_title: "seconds since the end of the warm-up",
+            series,
+            marks: Vec::new(),
+        },
+    );
+    out.push_str("</section>\n");
+}
+
+/// At most six round numbers of seconds.
+fn second_ticks(end_s: f64) -> Vec<(f64, String)> {
+    let rough = end_s / 5.0;
+    let decade = 10_f64.powf(rough.log10().floor());
+    let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * decade);
+    let step = steps.into_iter().find(|step| *step >= rough * 0.999).unwrap_or(rough);
+    let digits = if step < 1.0 { (-step.log10().floor()) as usize } else { 0 };
+    let ticks = (0..=5).map(|n| f64::from(n) * step).filter(|at| *at <= end_s * 1.001);
+    ticks.map(|at| (at, format!("{at:.digits$}"))).collect()
+}
+
+fn ledger_section(out: &mut String, measurement: &Measurement) {
+    let ledger = &measurement.books.measured;
+    open_section(out, "Ledger", "Where every scheduled message went. Both sums close exactly.");
+    let parts = [
+        ("received", "received", ledger.received),
+        ("open", "lost or in flight at the end", ledger.unanswered()),
+        ("skipped", "skipped", ledger.skipped.total()),
+    ];
+    out.push_str("<div class=\"bar\" aria-hidden=\"true\">");
+    for (class, _, count) in parts.iter().filter(|(_, _, count)| *count > 0) {
+        let _ = write!(out, "<span class=\"{class}\" style=\"flex-grow:{count}\"></span>");
+    }
+    out.push_str("</div>\n<div class=\"legend\">");
+    for (class, name, count) in parts {
+        let count = count_shown(count);
+        let _ = write!(out, "<span><span class=\"dot {class}\"></span>{count} {name}</span>");
+    }
+    let [sent, answered] = text::ledger(measurement);
+    let _ = writeln!(out, "</div>\n<dl><dt>Sent</dt><dd>{sent}</dd>");
+    let _ = writeln!(out, "<dt>Answered</dt><dd>{answered}</dd></dl>\n</section>");
+}
+
+fn manifest_section(out: &mut String, measurement: &Measurement) {
+    let (environment, plan) = (&measurement.environment, &measurement.plan);
+    open_section(out, "Manifest", "What is needed to repeat this run.");
+    let unknown = || "unknown".to_owned();
+    let or_unknown = |value: &Option<String>| value.clone().unwrap_or_else(unknown);
+    let commit = environment.commit.unwrap_or("unknown commit");
+    let virtual_machine = match environment.virtual_machine {
+        Some(true) => " (virtual machine)",
+        _ => "",
+    };
+    let cpus = cores_shown(&environment.cpus_allowed);
+    let arguments = ["loadgen".to_owned()].into_iter().chain(environment.arguments.clone());
+    let entries = [
+        ("Command", arguments.collect::<Vec<_>>().join(" ")),
+        ("Started", environment.started_at.clone()),
+        ("Rates", text::rates(measurement)),
+        ("CPU time", text::cpu(measurement)),
+        ("Longest standstill", time_shown(measurement.facts.longest_gap_ns)),
+        ("Depth and seed", format!("{} · {}", plan.depth, plan.seed)),
+        ("Driver", format!("{} (asked: {})", measurement.driver, plan.driver.name())),
+        ("loadgen", format!("{} ({commit})", environment.version)),
+        ("Kernel", or_unknown(&environment.kernel)),
+        ("CPU", format!("{}{virtual_machine}, CPUs {cpus}", or_unknown(&environment.cpu))),
+        ("Clock source", or_unknown(&environment.clock)),
+        ("Governor", or_unknown(&environment.governor)),
+    ];
+    out.push_str("<dl>");
+    for (name, value) in entries {
+        let _ = write!(out, "<dt>{name}</dt><dd>{}</dd>", escape(&value));
+    }
+    out.push_str("</dl>\n</section>\n");
+}
+
+/// The result for machines; `<` is spelled so that nothing in it can end the element.
+fn embed(out: &mut String, measurement: &Measurement) {
+    if let Ok(document) = json::summary(measurement) {
+        let document = document.replace('<', "\\u003c");
+        let _ = writeln!(out, "<script type=\"application/json\">{document}</script>");
+    }
+}

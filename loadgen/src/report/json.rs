@@ -1,0 +1,217 @@
+//! The result as JSON, described by `loadgen/schema.json`.
+//!
+//! Above: `report` writes it. Below: `measurement`. Absent: formatting of numbers: times are
+//! nanoseconds, rates per second. Names are stable; `SCHEMA` changes when one does.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::environment::Environment;
+use crate::ledger::Ledger;
+use crate::measurement::{Measurement, Row};
+use crate::verdict::Verdict;
+
+/// Name and version of the form.
+pub(crate) const SCHEMA: &str = "postring-loadgen/1";
+
+/// The document, on one line and a line break at the end.
+///
+/// # Errors
+/// Only if the serializer fails.
+pub(crate) fn document(measurement: &Measurement) -> Result<String> {
+    let mut text = serde_json::to_string(&of(measurement))?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// The document without its buckets: what fits into a page.
+///
+/// # Errors
+/// Only if the serializer fails.
+pub(crate) fn summary(measurement: &Measurement) -> Result<String> {
+    let mut document = of(measurement);
+    document.latency.iter_mut().for_each(|latency| latency.buckets.clear());
+    Ok(serde_json::to_string(&document)?)
+}
+
+#[derive(Serialize)]
+struct Document<'m> {
+    schema: &'static str,
+    verdict: &'m Verdict,
+    manifest: Manifest<'m>,
+    rates: Rates,
+    ledger: Ledgers,
+    latency: Vec<Latency>,
+    timeline: Vec<Stretch>,
+    generator: Generator,
+    server: Server<'m>,
+}
+
+#[derive(Serialize)]
+struct Manifest<'m> {
+    #[serde(flatten)]
+    environment: &'m Environment,
+    arrival: &'static str,
+    open_loop: bool,
+    rate_asked_per_s: Option<f64>,
+    connections: u32,
+    size_bytes: usize,
+    depth: u32,
+    seed: u64,
+    warmup_ns: u64,
+    measured_ns: u64,
+    driver: &'static str,
+    driver_asked: &'static str,
+    generator_cpus: &'m [usize],
+}
+
+#[derive(Serialize)]
+struct Rates {
+    asked_per_s: Option<f64>,
+    sent_per_s: f64,
+    answered_per_s: f64,
+}
+
+#[derive(Serialize)]
+struct Ledgers {
+    measured: Ledger,
+    warmup: Ledger,
+}
+
+#[derive(Serialize)]
+struct Latency {
+    kind: &'static str,
+    meaning: &'static str,
+    count: u64,
+    mean_ns: Option<f64>,
+    max_ns: Option<u64>,
+    percentiles: Vec<PercentileValue>,
+    /// Upper edge in nanoseconds and count of every bucket in use: enough to merge and re-cut.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    buckets: Vec<(u64, u64)>,
+}
+
+#[derive(Serialize)]
+struct PercentileValue {
+    percentile: f64,
+    value_ns: Option<u64>,
+    low_95_ns: Option<u64>,
+    high_95_ns: Option<u64>,
+    samples_above: u64,
+}
+
+#[derive(Serialize)]
+struct Stretch {
+    start_ns: u64,
+    submitted: u64,
+    received: u64,
+    response_p50_ns: Option<u64>,
+    response_p99_ns: Option<u64>,
+    lag_mean_ns: Option<f64>,
+    lag_max_ns: u64,
+}
+
+#[derive(Serialize)]
+struct Generator {
+    busy_share: f64,
+    longest_gap_ns: u64,
+    cpu_moves: u64,
+    waited_share: f64,
+    steal_share: Option<f64>,
+    connections_ended: u32,
+    replies_unmatched: u64,
+}
+
+#[derive(Serialize)]
+struct Server<'m> {
+    address: &'m str,
+    embedded: bool,
+    cpus: &'m [usize],
+    busy_share: Option<f64>,
+}
+
+fn of(measurement: &Measurement) -> Document<'_> {
+    let facts = &measurement.facts;
+    let plan = &measurement.plan;
+    Document {
+        schema: SCHEMA,
+        verdict: &measurement.verdict,
+        manifest: manifest(measurement),
+        rates: Rates {
+            asked_per_s: plan.open_loop().then_some(plan.rate_per_s),
+            sent_per_s: measurement.sent_per_s(),
+            answered_per_s: measurement.answered_per_s(),
+        },
+        ledger: Ledgers { measured: measurement.books.measured, warmup: measurement.books.warmup },
+        latency: measurement.rows().iter().map(latency).collect(),
+        timeline: timeline(measurement),
+        generator: Generator {
+            busy_share: facts.busy_share,
+            longest_gap_ns: facts.longest_gap_ns,
+            cpu_moves: facts.cpu_moves,
+            waited_share: facts.waited_share,
+            steal_share: facts.steal_share,
+            connections_ended: facts.disconnections,
+            replies_unmatched: facts.unmatched,
+        },
+        server: Server {
+            address: &measurement.address,
+            embedded: plan.address.is_none(),
+            cpus: &plan.server_cores,
+            busy_share: measurement.server_busy_share,
+        },
+    }
+}
+
+fn manifest(measurement: &Measurement) -> Manifest<'_> {
+    let plan = &measurement.plan;
+    Manifest {
+        environment: &measurement.environment,
+        arrival: plan.arrival.name(),
+        open_loop: plan.open_loop(),
+        rate_asked_per_s: plan.open_loop().then_some(plan.rate_per_s),
+        connections: plan.connections,
+        size_bytes: plan.size,
+        depth: plan.depth,
+        seed: plan.seed,
+        warmup_ns: plan.warmup_ns(),
+        measured_ns: measurement.measured_ns,
+        driver: measurement.driver,
+        driver_asked: plan.driver.name(),
+        generator_cpus: &plan.generator_cores,
+    }
+}
+
+fn latency(row: &Row<'_>) -> Latency {
+    let percentiles = row.percentiles.iter().map(|percentile| PercentileValue {
+        percentile: percentile.share * 100.0,
+        value_ns: percentile.value_ns,
+        low_95_ns: percentile.interval_ns.map(|(low, _)| low),
+        high_95_ns: percentile.interval_ns.map(|(_, high)| high),
+        samples_above: percentile.above,
+    });
+    Latency {
+        kind: row.key,
+        meaning: row.meaning,
+        count: row.latencies.count(),
+        mean_ns: row.latencies.mean_ns(),
+        max_ns: row.max_ns,
+        percentiles: percentiles.collect(),
+        buckets: row.latencies.buckets().collect(),
+    }
+}
+
+fn timeline(measurement: &Measurement) -> Vec<Stretch> {
+    let timeline = &measurement.books.timeline;
+    let stretches = timeline.intervals().iter().zip(0_u64..);
+    let stretches = stretches.map(|(interval, number)| Stretch {
+        start_ns: number * timeline.interval_ns(),
+        submitted: interval.submitted,
+        received: interval.received(),
+        response_p50_ns: interval.response_ns(0.5),
+        response_p99_ns: interval.response_ns(0.99),
+        lag_mean_ns: interval.lag_mean_ns(),
+        lag_max_ns: interval.lag_max_ns,
+    });
+    stretches.collect()
+}

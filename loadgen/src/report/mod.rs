@@ -1,0 +1,91 @@
+//! The reports of a run: a table, JSON, one HTML page.
+//!
+//! Above: `conduct`. Below: one file per form, all from the same `Measurement`.
+//! Absent: measuring and judging.
+
+mod html;
+mod json;
+mod svg;
+mod text;
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::arguments::RunArguments;
+use crate::measurement::Measurement;
+use crate::verdict::Level;
+
+/// Fails before the run if a report could not be written after it.
+///
+/// # Errors
+/// If a file cannot be opened for writing.
+pub(crate) fn check_writable(arguments: &RunArguments) -> Result<()> {
+    for path in [json_file(arguments), html_file(arguments)].into_iter().flatten() {
+        let existed = path.exists();
+        let opened = OpenOptions::new().append(true).create(true).open(path);
+        opened.with_context(|| format!("cannot write {}", path.display()))?;
+        if !existed {
+            // Only a trial; the run may still fail and should leave nothing behind.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    Ok(())
+}
+
+/// Writes all reports that were asked for.
+///
+/// # Errors
+/// If a file cannot be written.
+pub(crate) fn publish(measurement: &Measurement, arguments: &RunArguments) -> Result<()> {
+    let mut html = None;
+    if let Some(path) = html_file(arguments) {
+        write_file(path, html::page(measurement).as_bytes())?;
+        html = Some(path);
+    }
+    if let Some(path) = json_file(arguments) {
+        write_file(path, json::document(measurement)?.as_bytes())?;
+    }
+    let json_on_stdout = arguments.json.as_deref() == Some(Path::new("-"));
+    if json_on_stdout {
+        print(stdout(), &json::document(measurement)?)?;
+    }
+    let invalid = measurement.verdict.level == Level::Invalid;
+    if arguments.quiet {
+        return if invalid { print(stderr(), &text::reasons(measurement)) } else { Ok(()) };
+    }
+    if json_on_stdout {
+        return print(stderr(), &text::table(measurement, html, colours(&stderr())));
+    }
+    print(stdout(), &text::table(measurement, html, colours(&stdout())))
+}
+
+fn json_file(arguments: &RunArguments) -> Option<&Path> {
+    arguments.json.as_deref().filter(|path| *path != Path::new("-"))
+}
+
+fn html_file(arguments: &RunArguments) -> Option<&Path> {
+    (!arguments.no_html).then_some(arguments.html.as_path())
+}
+
+fn write_file(path: &Path, content: &[u8]) -> Result<()> {
+    let written = File::create(path).and_then(|mut file| file.write_all(content));
+    written.with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A reader that has seen enough is no error.
+fn print(mut to: impl Write, text: &str) -> Result<()> {
+    match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write the table")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Colours only on a terminal whose user did not say no (the NO_COLOR convention).
+fn colours(to: &impl IsTerminal) -> bool {
+    to.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}

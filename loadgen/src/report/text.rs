@@ -1,0 +1,207 @@
+//! The table on the terminal.
+//!
+//! Above: `report` prints it. Below: `measurement`, `quantity`. Absent: the terminal itself;
+//! colour is an argument. Bound: 100 columns, except for a long reason.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use crate::measurement::{Measurement, Row};
+use crate::quantity::{cores_shown, count_shown, rate_shown, size_shown, time_shown};
+use crate::statistics::{Percentile, SAMPLES_ABOVE_MIN};
+use crate::verdict::Level;
+
+/// Width of the first column.
+const NAME: usize = 15;
+/// Width of a figure's column.
+const FIGURE: usize = 15;
+
+/// The whole table; `html` is the report to point at.
+pub(crate) fn table(measurement: &Measurement, html: Option<&Path>, colours: bool) -> String {
+    let mut out = String::new();
+    head(&mut out, measurement);
+    figures(&mut out, measurement);
+    sums(&mut out, measurement);
+    verdict(&mut out, measurement, colours);
+    if let Some(path) = html {
+        line(&mut out, "report", &path.display().to_string());
+    }
+    out
+}
+
+/// The verdict and its reasons alone.
+pub(crate) fn reasons(measurement: &Measurement) -> String {
+    let mut out = String::new();
+    verdict(&mut out, measurement, false);
+    out
+}
+
+/// The run in words: what was asked of whom.
+pub(crate) fn workload(measurement: &Measurement) -> String {
+    let plan = &measurement.plan;
+    let arrival = if plan.open_loop() {
+        format!("open loop, {} arrivals, {}", plan.arrival.name(), rate_shown(plan.rate_per_s))
+    } else {
+        format!("closed loop, {} in flight per connection", plan.depth)
+    };
+    let connections = if plan.connections == 1 { "connection" } else { "connections" };
+    format!(
+        "{arrival} · {} {connections} · {} · {} measured after {} warm-up",
+        count_shown(plan.connections.into()),
+        size_shown(plan.size),
+        time_shown(measurement.measured_ns),
+        time_shown(plan.warmup_ns()),
+    )
+}
+
+/// Who answered and who asked.
+pub(crate) fn places(measurement: &Measurement) -> String {
+    let plan = &measurement.plan;
+    let (address, driver) = (&measurement.address, measurement.driver);
+    let generator = cores_shown(&plan.generator_cores);
+    let generator = format!("generator on CPU {generator}, {driver}");
+    if plan.address.is_some() {
+        return format!("{address} · {generator}");
+    }
+    format!("{address} embedded on CPU {} · {generator}", cores_shown(&plan.server_cores))
+}
+
+/// Asked, sent and answered rate.
+pub(crate) fn rates(measurement: &Measurement) -> String {
+    let answered = rate_shown(measurement.answered_per_s());
+    if !measurement.plan.open_loop() {
+        return format!("answered {answered}");
+    }
+    format!(
+        "asked {} · sent {} · answered {answered}",
+        rate_shown(measurement.plan.rate_per_s),
+        rate_shown(measurement.sent_per_s()),
+    )
+}
+
+/// How busy both sides were.
+pub(crate) fn cpu(measurement: &Measurement) -> String {
+    let percent = |share: f64| format!("{:.0} %", share * 100.0);
+    let generator = percent(measurement.facts.busy_share);
+    let generator = format!("generator at work {generator} of its time (it spins for the rest)");
+    match measurement.server_busy_share {
+        Some(share) => format!("server's CPUs busy {} · {generator}", percent(share)),
+        None => format!("server unknown · {generator}"),
+    }
+}
+
+/// The two sums of the ledger.
+pub(crate) fn ledger(measurement: &Measurement) -> [String; 2] {
+    let ledger = &measurement.books.measured;
+    let n = count_shown;
+    [
+        format!(
+            "scheduled {} = submitted {} + skipped {}",
+            n(ledger.scheduled),
+            n(ledger.submitted),
+            n(ledger.skipped.total())
+        ),
+        format!(
+            "submitted {} = received {} + lost {} + in flight {}",
+            n(ledger.submitted),
+            n(ledger.received),
+            n(ledger.lost),
+            n(ledger.in_flight)
+        ),
+    ]
+}
+
+/// A percentile's value, or why there is none.
+pub(crate) fn figure(percentile: &Percentile) -> String {
+    percentile.value_ns.map_or_else(|| "n/a".to_owned(), time_shown)
+}
+
+fn head(out: &mut String, measurement: &Measurement) {
+    let environment = &measurement.environment;
+    let commit = environment.commit.map(|commit| format!(" ({commit})")).unwrap_or_default();
+    let _ = writeln!(out, "loadgen {}{commit}", environment.version);
+    line(out, "workload", &workload(measurement));
+    line(out, "server", &places(measurement));
+    out.push('\n');
+}
+
+fn figures(out: &mut String, measurement: &Measurement) {
+    let rows = measurement.rows();
+    let _ = write!(out, "{:NAME$}", "");
+    for title in ["p50", "p90", "p99", "p99.9", "max"] {
+        let _ = write!(out, "{title:>FIGURE$}");
+    }
+    out.push('\n');
+    for (number, row) in rows.iter().enumerate() {
+        let _ = write!(out, "{:NAME$}", row.name);
+        for percentile in &row.percentiles {
+            let _ = write!(out, "{:>FIGURE$}", figure(percentile));
+        }
+        let max = row.max_ns.map_or_else(|| "n/a".to_owned(), time_shown);
+        let _ = writeln!(out, "{max:>FIGURE$}");
+        if number == 0 {
+            certainty(out, row);
+        }
+    }
+    samples(out, &rows[0]);
+    out.push('\n');
+}
+
+/// The confidence interval of a row's figures.
+fn certainty(out: &mut String, row: &Row<'_>) {
+    let _ = write!(out, "{:NAME$}", "  95 % from");
+    for percentile in &row.percentiles {
+        let low = percentile.interval_ns.map_or_else(String::new, |(low, _)| time_shown(low));
+        let _ = write!(out, "{low:>FIGURE$}");
+    }
+    let _ = write!(out, "\n{:NAME$}", "         to");
+    for percentile in &row.percentiles {
+        let high = percentile.interval_ns.map_or_else(String::new, |(_, high)| time_shown(high));
+        let _ = write!(out, "{high:>FIGURE$}");
+    }
+    out.push('\n');
+}
+
+/// How many samples the figures stand on.
+fn samples(out: &mut String, row: &Row<'_>) {
+    let _ = write!(out, "{:NAME$}", "samples above");
+    for percentile in &row.percentiles {
+        let _ = write!(out, "{:>FIGURE$}", count_shown(percentile.above));
+    }
+    let _ = writeln!(out, "{:>FIGURE$}", format!("of {}", count_shown(row.latencies.count())));
+    if row.percentiles.iter().any(|percentile| percentile.value_ns.is_none()) {
+        let _ = writeln!(
+            out,
+            "{:NAME$}n/a: fewer than {SAMPLES_ABOVE_MIN} samples above, or never answered",
+            ""
+        );
+    }
+}
+
+fn sums(out: &mut String, measurement: &Measurement) {
+    line(out, "rate", &rates(measurement));
+    line(out, "CPU", &cpu(measurement));
+    let [sent, answered] = ledger(measurement);
+    line(out, "ledger", &sent);
+    line(out, "", &answered);
+    out.push('\n');
+}
+
+fn verdict(out: &mut String, measurement: &Measurement, colours: bool) {
+    let verdict = &measurement.verdict;
+    let colour = match verdict.level {
+        Level::Valid => "\x1b[1;32m",
+        Level::Suspect => "\x1b[1;33m",
+        Level::Invalid => "\x1b[1;31m",
+    };
+    let name = verdict.level.name();
+    let name = if colours { format!("{colour}{name}\x1b[0m") } else { name.to_owned() };
+    line(out, "verdict", &name);
+    for reason in &verdict.reasons {
+        line(out, "", &format!("- {}", reason.text));
+    }
+}
+
+fn line(out: &mut String, name: &str, text: &str) {
+    let _ = writeln!(out, "{name:NAME$}{text}");
+}

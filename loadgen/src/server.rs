@@ -1,0 +1,125 @@
+//! The two engines of a process: the echo server and the generators.
+//!
+//! Above: `conduct`. Below: postring's public API. Absent: measuring.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use postring::{DriverChoice, Engine, LengthPrefixed, Limits, Timeouts, Wait};
+
+use crate::arguments::{Driver, ServeArguments};
+use crate::plan::Plan;
+use crate::quantity::cores_shown;
+use crate::worker::{self, Orders};
+
+/// Where the embedded server listens: any free port.
+const EMBEDDED: &str = "tcp://127.0.0.1:0";
+
+/// A running echo server and the address it listens on.
+pub(crate) struct EchoServer {
+    engine: Engine,
+    /// With the port it got.
+    pub(crate) address: String,
+}
+
+impl EchoServer {
+    /// Starts the embedded server on the CPUs the plan leaves to it.
+    pub(crate) fn embedded(plan: &Plan) -> Result<Self> {
+        Self::start(EMBEDDED, Some(&plan.server_cores), plan.driver, false)
+            .context("cannot start the embedded server")
+    }
+
+    /// Ends it, open connections included.
+    pub(crate) fn end(self) -> Result<()> {
+        self.engine.shutdown();
+        self.engine.wait().context("the embedded server")
+    }
+
+    fn start(
+        address: &str,
+        cores: Option<&[usize]>,
+        driver: Driver,
+        signals: bool,
+    ) -> Result<Self> {
+        let builder = Engine::builder().driver(choice(driver)).signals(signals);
+        let builder = builder.limits(limits(0)).timeouts(patient());
+        let builder = match cores {
+            Some(cores) => builder.cores(cores.iter().copied()),
+            None => builder,
+        };
+        let engine = builder
+            .respond_with(address, LengthPrefixed::default(), |message, reply| reply.send(message))
+            .start()?;
+        let address = engine.local_addresses().into_iter().next();
+        Ok(Self { engine, address: address.context("the server has no address")? })
+    }
+}
+
+/// `loadgen serve`: the echo server alone, until SIGINT or SIGTERM. `announce` is told what
+/// listens where.
+pub(crate) fn serve(arguments: &ServeArguments, announce: impl FnOnce(&str)) -> Result<()> {
+    let cores = arguments.cores.as_ref().map(|list| list.0.as_slice());
+    let server = EchoServer::start(&arguments.address, cores, arguments.driver, true)?;
+    let pinned: Vec<usize> = server.engine.cores().into_iter().flatten().collect();
+    let on = if pinned.is_empty() { "any".to_owned() } else { cores_shown(&pinned) };
+    announce(&format!("echo server on {}, CPU {on}; Ctrl-C ends it", server.address));
+    server.engine.wait().context("the server")
+}
+
+/// The running generators.
+pub(crate) struct Generators(Engine);
+
+impl Generators {
+    /// Starts one generator for each of `orders`, each on a spinning core of its own.
+    pub(crate) fn start(plan: &Plan, orders: impl Iterator<Item = Orders>) -> Result<Self> {
+        let engine = Engine::builder()
+            .cores(plan.generator_cores.iter().copied())
+            .wait(Wait::Spin)
+            .driver(choice(plan.driver))
+            .limits(limits(plan.size))
+            .timeouts(patient())
+            .start()
+            .context("cannot start the generator")?;
+        for (core_index, orders) in orders.enumerate() {
+            engine.spawn_on(core_index, move || worker::run(orders))?;
+        }
+        Ok(Self(engine))
+    }
+
+    /// The driver in use and, if it is not the preferred one, why.
+    pub(crate) fn driver(&self) -> (&'static str, Option<String>) {
+        let metrics = self.0.metrics();
+        (metrics.driver, metrics.driver_reason)
+    }
+
+    /// Ends them.
+    pub(crate) fn end(self) -> Result<()> {
+        self.0.shutdown();
+        self.0.wait().context("the generator")
+    }
+}
+
+/// All connections of a measurement come from one host, and a send queue holds some messages
+/// even of `size` bytes.
+fn limits(size: usize) -> Limits {
+    let mut limits = Limits::default();
+    limits.connections_per_prefix = limits.connections;
+    limits.send_queue_bytes = limits.send_queue_bytes.max(size * 8);
+    limits
+}
+
+/// At a low rate a connection may be silent for long; that is the plan, not a fault.
+fn patient() -> Timeouts {
+    let mut timeouts = Timeouts::default();
+    timeouts.handshake = Duration::MAX;
+    timeouts.idle = Duration::MAX;
+    timeouts
+}
+
+const fn choice(driver: Driver) -> DriverChoice {
+    match driver {
+        Driver::Auto => DriverChoice::Auto,
+        Driver::Uring => DriverChoice::Uring,
+        Driver::Epoll => DriverChoice::Epoll,
+    }
+}

@@ -1,0 +1,392 @@
+//! One generator: the task that sends on one core and the handlers that take its replies.
+//!
+//! Above: `conduct` spawns one per CPU and waits for its `Event`s. Below: postring's public API;
+//! `pace` says what is due, `recorder` keeps the books.
+//! Absent: output. The task and its handlers run on one thread, so the books are a thread-local;
+//! they are never borrowed across a call into postring.
+//! Bound: `BURST_MAX` messages between two turns of the core.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, OnceLock};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use postring::{Carrier, CloseReason, LengthPrefixed, Message, TrySendError};
+
+use crate::environment;
+use crate::pace::{Due, Gaps, Schedule, Share};
+use crate::pulse::Pulse;
+use crate::recorder::{Bounds, Recorder, Refusal};
+use crate::verdict::EarlyEnd;
+
+/// Messages sent before the core gets a turn to hand them to the kernel.
+const BURST_MAX: usize = 64;
+/// Arrivals drawn ahead in a turn without anything due.
+const DRAWN_PER_TURN: usize = 4;
+/// Connections that are being made at the same time.
+const CONNECTING_MAX: usize = 64;
+/// How far a generator may be behind before the schedule counts as out of reach.
+const BEHIND_MAX_NS: u64 = 3_000_000_000;
+/// Skipped messages from which the schedule counts as out of reach, if they are the most.
+const SKIPPED_MAX: u64 = 1_000_000;
+/// How long the last replies are waited for.
+const DRAIN_NS: u64 = 2_000_000_000;
+/// Arrivals drawn one by one for the ledger when the run ends behind its schedule.
+const REST_DRAWN_MAX: usize = 1_000_000;
+
+/// What a generator is told.
+pub(crate) struct Orders {
+    /// The server.
+    pub(crate) address: String,
+    /// Limits of its books.
+    pub(crate) bounds: Bounds,
+    /// Its part of the schedule; ignored in a closed loop.
+    pub(crate) share: Share,
+    /// Gaps of the schedule; `None`: closed loop.
+    pub(crate) gaps: Option<Gaps>,
+    /// Shared with `conduct`.
+    pub(crate) control: Arc<Control>,
+    /// Where its events go.
+    pub(crate) events: Sender<Event>,
+}
+
+/// What `conduct` and the generators share during a run.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    /// Set by SIGINT and SIGTERM.
+    pub(crate) stop: Arc<AtomicBool>,
+    /// The moment all times count from; set once all generators are ready.
+    pub(crate) start: OnceLock<Instant>,
+    /// Counts for the progress line, one set per generator.
+    pub(crate) live: Vec<Live>,
+}
+
+/// Counts that change while the run goes on; written by one generator only.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    /// Messages handed to the engine.
+    pub(crate) submitted: AtomicU64,
+    /// Replies.
+    pub(crate) received: AtomicU64,
+    /// Messages not sent.
+    pub(crate) skipped: AtomicU64,
+}
+
+/// What a generator says.
+pub(crate) enum Event {
+    /// Its connections are made.
+    Ready,
+    /// They cannot be made.
+    Failed(postring::Error),
+    /// The run is over.
+    Done(Box<Outcome>),
+}
+
+/// What a generator has counted.
+pub(crate) struct Outcome {
+    /// Its books, finished.
+    pub(crate) books: Recorder,
+    /// Its pulse in the measured part.
+    pub(crate) pulse: Pulse,
+    /// End of sending, in nanoseconds since the start.
+    pub(crate) ended_ns: u64,
+    /// Why that was before the end of the plan.
+    pub(crate) early_end: Option<EarlyEnd>,
+}
+
+struct Desk {
+    books: Recorder,
+    start: Option<Instant>,
+    /// Something was sent or received since the last beat.
+    worked: bool,
+}
+
+thread_local! {
+    static DESK: RefCell<Option<Desk>> = const { RefCell::new(None) };
+}
+
+/// Connects, waits for the start, sends until the end, waits for the last replies.
+pub(crate) async fn run(orders: Orders) {
+    let books = Recorder::new(orders.bounds);
+    DESK.set(Some(Desk { books, start: None, worked: false }));
+    let carriers = match connect(&orders).await {
+        Ok(carriers) => carriers,
+        Err(error) => {
+            // Nobody listens any more only if another generator failed first.
+            let _ = orders.events.send(Event::Failed(error));
+            return;
+        }
+    };
+    let _ = orders.events.send(Event::Ready);
+    let Some(start) = started(&orders.control).await else { return };
+    at_desk(|desk| desk.start = Some(start));
+    let mut generator = Generator::new(&orders, &carriers, start);
+    let (ended_ns, early_end) = generator.send_all().await;
+    let pulse = generator.pulse();
+    generator.drain(ended_ns).await;
+    if let Some(mut desk) = DESK.take() {
+        desk.books.finish();
+        let outcome = Outcome { books: desk.books, pulse, ended_ns, early_end };
+        let _ = orders.events.send(Event::Done(Box::new(outcome)));
+    }
+}
+
+/// Works on this thread's books; does nothing after the run.
+fn at_desk<T>(work: impl FnOnce(&mut Desk) -> T) -> Option<T> {
+    DESK.with_borrow_mut(|desk| desk.as_mut().map(work))
+}
+
+impl Desk {
+    fn now_ns(&self) -> u64 {
+        self.start.map_or(0, |start| start.elapsed().as_nanos() as u64)
+    }
+}
+
+async fn connect(orders: &Orders) -> postring::Result<Vec<Carrier<LengthPrefixed>>> {
+    let count = orders.bounds.connections;
+    let mut carriers = Vec::with_capacity(count as usize);
+    for connection in 0..count {
+        let carrier = postring::initiate_with(&orders.address, LengthPrefixed::default());
+        carrier.ready(move |message: Message<'_>| replied(connection, &message))?;
+        carrier.on_closed(move |reason| closed(connection, reason))?;
+        carriers.push(carrier);
+    }
+    for some in carriers.chunks(CONNECTING_MAX) {
+        all(some.iter().map(|carrier| carrier.activate())).await?;
+    }
+    Ok(carriers)
+}
+
+fn replied(connection: u32, message: &Message<'_>) {
+    at_desk(|desk| {
+        let now_ns = desk.now_ns();
+        desk.books.replied(connection, message.bytes(), now_ns);
+        desk.worked = true;
+    });
+}
+
+fn closed(connection: u32, reason: CloseReason) {
+    at_desk(|desk| {
+        let now_ns = desk.now_ns();
+        desk.books.disconnected(connection, now_ns, reason.to_string());
+    });
+}
+
+/// The common start; `None` if the run was called off before.
+async fn started(control: &Control) -> Option<Instant> {
+    loop {
+        if let Some(start) = control.start.get() {
+            return Some(*start);
+        }
+        if control.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        postring::yield_now().await;
+    }
+}
+
+/// Waits for all of `futures` side by side, up to the first error.
+async fn all<F: Future<Output = postring::Result<()>>>(
+    futures: impl Iterator<Item = F>,
+) -> postring::Result<()> {
+    let mut open: Vec<Pin<Box<F>>> = futures.map(Box::pin).collect();
+    poll_fn(move |context| {
+        let mut failed = None;
+        open.retain_mut(|future| match future.as_mut().poll(context) {
+            Poll::Pending => true,
+            Poll::Ready(Ok(())) => false,
+            Poll::Ready(Err(error)) => {
+                failed.get_or_insert(error);
+                false
+            }
+        });
+        match failed {
+            Some(error) => Poll::Ready(Err(error)),
+            None if open.is_empty() => Poll::Ready(Ok(())),
+            None => Poll::Pending,
+        }
+    })
+    .await
+}
+
+struct Generator<'o> {
+    orders: &'o Orders,
+    carriers: &'o [Carrier<LengthPrefixed>],
+    start: Instant,
+    schedule: Option<Schedule>,
+    payload: Vec<u8>,
+    pulse: Pulse,
+    /// Read once, at the start of the measured part.
+    waited_before_ns: Option<Option<u64>>,
+}
+
+impl<'o> Generator<'o> {
+    fn new(orders: &'o Orders, carriers: &'o [Carrier<LengthPrefixed>], start: Instant) -> Self {
+        Self {
+            orders,
+            carriers,
+            start,
+            schedule: orders.gaps.map(|gaps| Schedule::new(gaps, orders.share)),
+            payload: vec![0; orders.bounds.size],
+            pulse: Pulse::default(),
+            waited_before_ns: None,
+        }
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.start.elapsed().as_nanos() as u64
+    }
+
+    /// Sends what is due until the schedule has ended: when sending ended, and why too early.
+    async fn send_all(&mut self) -> (u64, Option<EarlyEnd>) {
+        loop {
+            let now_ns = self.now_ns();
+            let worked = at_desk(|desk| std::mem::take(&mut desk.worked)).unwrap_or(false);
+            self.beat(now_ns, worked);
+            if let Some(why) = self.early_end(now_ns) {
+                self.count_rest(now_ns);
+                return (now_ns, Some(why));
+            }
+            let ended = match self.schedule {
+                Some(_) => self.send_due(now_ns),
+                None => self.send_ready(now_ns),
+            };
+            if ended {
+                return (self.orders.bounds.end_ns, None);
+            }
+            self.publish();
+            postring::yield_now().await;
+        }
+    }
+
+    fn beat(&mut self, now_ns: u64, worked: bool) {
+        if now_ns >= self.orders.bounds.warmup_ns {
+            if self.waited_before_ns.is_none() {
+                self.waited_before_ns = Some(environment::waited_for_cpu_ns());
+            }
+            self.pulse.beat(now_ns, worked);
+            if self.pulse.wants_look() {
+                self.pulse.look(environment::current_cpu());
+            }
+        }
+    }
+
+    /// The pulse of the measured part.
+    fn pulse(&self) -> Pulse {
+        let before_ns = self.waited_before_ns.flatten();
+        let after_ns = environment::waited_for_cpu_ns();
+        let mut pulse = self.pulse;
+        pulse.waited_ns = before_ns.zip(after_ns).map(|(before, after)| after - before);
+        pulse
+    }
+
+    /// Open loop: sends what is due, at most a burst of it. True at the end of the schedule.
+    fn send_due(&mut self, now_ns: u64) -> bool {
+        let mut count = 0;
+        while count < BURST_MAX
+            && let Some(due) = self.schedule.as_mut().and_then(|s| s.take_due(now_ns))
+        {
+            self.send(due);
+            count += 1;
+        }
+        let Some(schedule) = &mut self.schedule else { return true };
+        if count == 0 {
+            schedule.draw_ahead(DRAWN_PER_TURN);
+        }
+        now_ns >= self.orders.bounds.end_ns && schedule.peek().is_none()
+    }
+
+    /// Closed loop: sends on the connections that had a reply. True when the time is over.
+    fn send_ready(&mut self, now_ns: u64) -> bool {
+        if now_ns >= self.orders.bounds.end_ns {
+            return true;
+        }
+        for _ in 0..BURST_MAX {
+            let Some(connection) = at_desk(|desk| desk.books.next_ready()).flatten() else { break };
+            self.send(Due { intended_ns: self.now_ns(), connection });
+        }
+        false
+    }
+
+    fn send(&mut self, due: Due) {
+        let payload = &mut self.payload;
+        if at_desk(|desk| desk.books.admit(due, payload)) != Some(true) {
+            return;
+        }
+        let now_ns = self.now_ns();
+        let sent = self.carriers[due.connection as usize].try_send(&self.payload[..]);
+        at_desk(|desk| {
+            desk.worked = true;
+            match sent {
+                Ok(()) => desk.books.submitted(due, now_ns),
+                Err(TrySendError::Full(_)) => desk.books.refused(due, Refusal::QueueFull),
+                Err(TrySendError::Failed(_)) => desk.books.refused(due, Refusal::Disconnected),
+            }
+        });
+    }
+
+    /// Why sending must end now.
+    fn early_end(&mut self, now_ns: u64) -> Option<EarlyEnd> {
+        if now_ns < self.orders.bounds.end_ns && self.orders.control.stop.load(Ordering::Relaxed) {
+            return Some(EarlyEnd::Signal);
+        }
+        let (skipped, scheduled, alone) = at_desk(|desk| {
+            let (warmup, measured) = (&desk.books.warmup, &desk.books.measured);
+            let skipped = warmup.skipped.total() + measured.skipped.total();
+            (skipped, warmup.scheduled + measured.scheduled, desk.books.all_disconnected())
+        })?;
+        if alone {
+            return Some(EarlyEnd::NoConnection);
+        }
+        let next = self.schedule.as_mut().and_then(Schedule::peek)?;
+        let behind_ns = now_ns.saturating_sub(next.intended_ns);
+        let hopeless = skipped > SKIPPED_MAX && skipped * 2 > scheduled;
+        (behind_ns > BEHIND_MAX_NS || hopeless).then_some(EarlyEnd::OutOfReach)
+    }
+
+    /// Puts what was due by `now_ns` and not looked at into the ledger.
+    fn count_rest(&mut self, now_ns: u64) {
+        let (bounds, Some(schedule)) = (self.orders.bounds, &mut self.schedule) else { return };
+        for _ in 0..REST_DRAWN_MAX {
+            let Some(due) = schedule.take_due(now_ns) else { return };
+            at_desk(|desk| desk.books.never_reached(due.intended_ns, 1));
+        }
+        let in_warmup = schedule.expected_until(now_ns.min(bounds.warmup_ns));
+        let all = schedule.expected_until(now_ns);
+        at_desk(|desk| {
+            desk.books.never_reached(0, in_warmup);
+            desk.books.never_reached(bounds.warmup_ns, all.saturating_sub(in_warmup));
+        });
+    }
+
+    /// Waits for the replies that are still to come.
+    async fn drain(&self, ended_ns: u64) {
+        let until_ns = ended_ns.saturating_add(DRAIN_NS);
+        loop {
+            let open = at_desk(|desk| desk.books.open).unwrap_or(0);
+            if open == 0 || self.now_ns() > until_ns {
+                return;
+            }
+            self.publish();
+            postring::yield_now().await;
+        }
+    }
+
+    fn publish(&self) {
+        let live = &self.orders.control.live[self.orders.share.worker as usize];
+        at_desk(|desk| {
+            let (warmup, measured) = (&desk.books.warmup, &desk.books.measured);
+            live.submitted.store(warmup.submitted + measured.submitted, Ordering::Relaxed);
+            live.received.store(warmup.received + measured.received, Ordering::Relaxed);
+            let skipped = warmup.skipped.total() + measured.skipped.total();
+            live.skipped.store(skipped, Ordering::Relaxed);
+        });
+    }
+}
+
+/// How long `conduct` waits for a generator after the end of its plan.
+pub(crate) const OVERTIME: Duration = Duration::from_nanos(DRAIN_NS + 8_000_000_000);

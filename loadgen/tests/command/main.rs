@@ -1,0 +1,239 @@
+//! The binary as a user meets it: flags, exit codes, reports, faults.
+//!
+//! Machines that run tests are busy, so a run that should be good may end SUSPECT or INVALID
+//! here for lack of CPU; these tests check what must hold on any machine.
+
+mod process;
+mod schema;
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use process::{errors, finish, serve, signal, start};
+use serde_json::Value;
+
+fn run(line: &str) -> Output {
+    finish(start(line))
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("it was not killed")
+}
+
+/// The result of a run with `--json -`, checked against the schema and for a closed ledger.
+fn result(output: &Output) -> Value {
+    let value: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("no JSON: {error}; it said {}", errors(output)));
+    let schema = serde_json::from_str(include_str!("../../schema.json")).expect("it is JSON");
+    let faults = schema::faults(&schema, &value);
+    assert!(faults.is_empty(), "{faults:#?}");
+    for part in ["measured", "warmup"] {
+        let ledger = &value["ledger"][part];
+        let n = |name: &str| ledger[name].as_u64().expect("a count");
+        let skipped = ledger["skipped"].as_object().expect("counts by reason");
+        let skipped: u64 = skipped.values().filter_map(Value::as_u64).sum();
+        assert_eq!(n("scheduled"), n("submitted") + skipped, "{part}");
+        assert_eq!(n("submitted"), n("received") + n("lost") + n("in_flight"), "{part}");
+    }
+    value
+}
+
+fn codes(result: &Value) -> Vec<&str> {
+    let reasons = result["verdict"]["reasons"].as_array().expect("a list");
+    reasons.iter().filter_map(|reason| reason["code"].as_str()).collect()
+}
+
+fn scratch(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{name}", std::process::id()))
+}
+
+#[test]
+fn help_names_every_flag_and_exit_code() {
+    let output = run("run --help");
+    assert_eq!(code(&output), 0);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    for flag in ["--rate", "--depth", "--arrival", "--json", "--no-html", "3  the run is INVALID"] {
+        assert!(text.contains(flag), "{flag}");
+    }
+}
+
+#[test]
+fn what_is_mistyped_ends_with_code_2_and_a_hint() {
+    let hints = [
+        ("run --rat 5k", "--rate"),
+        ("run --rate fast", "50k"),
+        ("run -d 10", "10s"),
+        ("run --size 4k", "4KiB"),
+        ("run --cores 3-1", "0-3"),
+        ("run -c 0", "from 1 to 100000"),
+        ("run --arrival burst", "poisson"),
+        ("runn", "run"),
+    ];
+    for (line, hint) in hints {
+        let output = run(line);
+        assert_eq!(code(&output), 2, "{line}");
+        assert!(errors(&output).contains(hint), "{line}: {}", errors(&output));
+    }
+}
+
+#[test]
+fn what_cannot_be_done_ends_with_code_1_and_one_line() {
+    let closed = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("loopback");
+    let unreachable = format!("run tcp://{closed} -d 1s --no-html");
+    let lines = [
+        (unreachable.as_str(), "refused"),
+        ("run --cores 4000 --no-html", "may not use CPU 4000"),
+        ("run nonsense -d 1s --no-html", "nonsense"),
+        ("run --html /nowhere/report.html", "/nowhere/report.html"),
+        ("run --json /nowhere/result.json --no-html", "/nowhere/result.json"),
+        ("serve tcp://127.0.0.1:99999", "99999"),
+    ];
+    for (line, hint) in lines {
+        let output = run(line);
+        let said = errors(&output);
+        assert_eq!(code(&output), 1, "{line}: {said}");
+        assert!(said.contains(hint), "{line}: {said}");
+        assert_eq!(said.lines().filter(|l| l.starts_with("loadgen: ")).count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn a_run_of_its_own_reports_in_all_forms() {
+    let (json, html) = (scratch("result.json"), scratch("report.html"));
+    let line = format!(
+        "run -r 500 -c 4 -d 2s --warmup 200ms --json {} --html {}",
+        json.display(),
+        html.display()
+    );
+    let output = run(&line);
+    assert!([0, 3].contains(&code(&output)), "{}", errors(&output));
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    for word in ["p99.9", "response time", "samples above", "ledger", "verdict"] {
+        assert!(table.contains(word), "{word} in {table}");
+    }
+    let text = std::fs::read(&json).expect("the JSON was written");
+    let value = result(&Output { stdout: text, ..output });
+    let scheduled = value["ledger"]["measured"]["scheduled"].as_f64().expect("a count");
+    assert!((scheduled - 1_000.0).abs() < 160.0, "five sigma of a Poisson process: {scheduled}");
+    let page = std::fs::read_to_string(&html).expect("the report was written");
+    assert!(page.contains("<svg") && page.contains("prefers-color-scheme: dark"));
+    for outside in ["http://", "https://", "<link", "@import", "<script src"] {
+        assert!(!page.contains(outside), "the page stands alone: {outside}");
+    }
+    let _ = (std::fs::remove_file(json), std::fs::remove_file(html));
+}
+
+#[test]
+fn the_same_seed_schedules_the_same_messages() {
+    let count = || {
+        let output = run("run -r 2k -c 3 -d 500ms --warmup 0s --seed 9 --json - --no-html --quiet");
+        result(&output)["ledger"]["measured"]["scheduled"].as_u64()
+    };
+    assert_eq!(count(), count());
+}
+
+#[test]
+fn a_closed_loop_is_labelled_and_small_payloads_work() {
+    let output = run("run --arrival closed --depth 2 -c 2 -d 500ms --size 5 --json - --no-html");
+    assert!(errors(&output).contains("closed loop, 2 in flight"), "{}", errors(&output));
+    let value = result(&output);
+    assert_eq!(value["manifest"]["open_loop"], false);
+    assert!(value["ledger"]["measured"]["received"].as_u64() > Some(0));
+    assert_eq!(value["generator"]["replies_unmatched"], 0);
+}
+
+#[test]
+fn a_rate_out_of_reach_is_invalid_and_soon_over() {
+    let begun = Instant::now();
+    let output = run("run --rate 100M --json - --no-html --quiet");
+    assert_eq!(code(&output), 3, "{}", errors(&output));
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(errors(&output).contains("out of reach"), "{}", errors(&output));
+    let value = result(&output);
+    assert_eq!(value["verdict"]["level"], "INVALID");
+    assert!(codes(&value).contains(&"out_of_reach"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_generator_that_was_stopped_for_a_second_is_invalid() {
+    let child = start("run -r 1k -d 3s --warmup 0s --json - --no-html --quiet");
+    std::thread::sleep(Duration::from_millis(1_500));
+    signal(&child, "-STOP");
+    std::thread::sleep(Duration::from_secs(1));
+    signal(&child, "-CONT");
+    let output = finish(child);
+    assert_eq!(code(&output), 3, "{}", errors(&output));
+    let value = result(&output);
+    assert!(codes(&value).contains(&"gap"), "{:?}", codes(&value));
+    assert!(value["generator"]["longest_gap_ns"].as_u64() > Some(900_000_000));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_still_reports_and_its_ledger_closes() {
+    let child = start("run -r 1k -d 60s --warmup 100ms --json - --no-html --quiet");
+    std::thread::sleep(Duration::from_secs(2));
+    signal(&child, "-INT");
+    let output = finish(child);
+    assert!([0, 3].contains(&code(&output)), "{}", errors(&output));
+    let value = result(&output);
+    assert!(codes(&value).contains(&"interrupted"), "{:?}", codes(&value));
+    let measured_ns = value["manifest"]["measured_ns"].as_u64().expect("a time");
+    assert!((100_000_000..10_000_000_000).contains(&measured_ns), "{measured_ns}");
+}
+
+/// A server that takes connections and answers with bytes that are no echo, or closes.
+fn odd_server(answer: &'static [u8], connections: usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let address = listener.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        let serve = |stream: std::io::Result<std::net::TcpStream>| {
+            let mut stream = stream.expect("a connection");
+            std::thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                for _ in 0..20 {
+                    // The client may go first.
+                    if stream.read(&mut buffer).is_err() || stream.write_all(answer).is_err() {
+                        return;
+                    }
+                }
+            })
+        };
+        let served: Vec<_> = listener.incoming().take(connections).map(serve).collect();
+        served.into_iter().for_each(|thread| thread.join().expect("it returns"));
+    });
+    format!("tcp://{address}")
+}
+
+#[test]
+fn a_server_that_closes_amid_the_run_is_told() {
+    let address = odd_server(&[], 2);
+    let output = run(&format!("run {address} -c 2 -r 1k -d 5s --warmup 0s --json - --no-html -q"));
+    assert_eq!(code(&output), 3, "{}", errors(&output));
+    assert!(errors(&output).contains("2 of 2 connections ended"), "{}", errors(&output));
+    assert!(codes(&result(&output)).contains(&"disconnected"));
+}
+
+#[test]
+fn a_server_that_does_not_echo_is_told() {
+    let address = odd_server(&[0, 0, 0, 2, 7, 7], 1);
+    let output = run(&format!("run {address} -c 1 -r 100 -d 1s --warmup 0s --json - --no-html -q"));
+    assert_eq!(code(&output), 3, "{}", errors(&output));
+    assert!(codes(&result(&output)).contains(&"unmatched"));
+}
+
+#[cfg(unix)]
+#[test]
+fn the_server_alone_serves_until_it_is_told_to_end() {
+    let (server, address) = serve();
+    let output = run(&format!("run {address} -c 2 -r 500 -d 500ms --json - --no-html -q"));
+    assert!(result(&output)["ledger"]["measured"]["received"].as_u64() > Some(0));
+    signal(&server, "-TERM");
+    let ended = finish(server);
+    assert_eq!(code(&ended), 0, "{}", errors(&ended));
+    assert!(errors(&ended).contains("echo server on tcp://"), "{}", errors(&ended));
+}
