@@ -61,7 +61,7 @@ impl Inherited {
     }
 
     /// All sockets that listen on `address`: several share it, one per core. Two forms of "any
-    /// address" (0.0.0.0 and [::]) with one port are the same. Empty if there are none.
+    /// address" (`0.0.0.0` and `[::]`) with one port are the same. Empty if there are none.
     pub(crate) fn take(&mut self, address: &SocketAddress) -> Vec<Socket> {
         let found = self.0.extract_if(.., |(local, _)| is_same(local, address));
         found.map(|(_, socket)| socket).collect()
