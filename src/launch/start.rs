@@ -27,13 +27,13 @@ mod linux {
     use crate::address::Address;
     use crate::engine::bell::EventBell;
     use crate::engine::driver::{BufferPlan, Driver};
+    use crate::engine::inherited::Inherited;
+    use crate::engine::mailbox::{Lane, Mailbox};
     use crate::engine::metrics::CoreMetrics;
     use crate::engine::operation::SocketAddress;
     use crate::engine::selection::{Selected, select};
     use crate::engine::socket::{ListenOptions, Socket, listen_hint};
     use crate::engine::topology::{self, Plan};
-    use crate::engine::inherited::Inherited;
-    use crate::engine::mailbox::{Lane, Mailbox};
     use crate::error::{Error, Result};
     use crate::limits::{Limits, Timeouts};
     use crate::shard::core::Core;
@@ -195,7 +195,9 @@ mod linux {
         let one = |(at, ready): (usize, &mut Ready)| {
             let itself = at == index;
             let ring = match &ready.ring {
-                Some(ring) if !itself => Some((ring.try_clone().map_err(failed)?, ready.bell.clone())),
+                Some(ring) if !itself => {
+                    Some((ring.try_clone().map_err(failed)?, ready.bell.clone()))
+                }
                 _ => None,
             };
             // The last lane of every core is for the next core to be introduced.
@@ -234,7 +236,8 @@ mod linux {
         let mut mailbox = Mailbox::new(duties.limits.mailbox, Arc::new(bell.clone()));
         let handle = CoreHandle::new(mailbox.postbox(), Arc::new(bell.clone()));
         let lanes = (0..duties.cores).map(|_| mailbox.add_lane(LANE)).collect();
-        let ready = Ready { handle: Arc::clone(&handle), bell, lanes, ring: driver.ring_descriptor() };
+        let ready =
+            Ready { handle: Arc::clone(&handle), bell, lanes, ring: driver.ring_descriptor() };
         // The starter waits for this; it gives up only together with the process.
         let _ = said.send(Ok(ready));
         let Ok(met) = gone.recv() else { return Ok(()) };
