@@ -19,6 +19,8 @@ mod limits;
 pub mod manual;
 mod message;
 mod shard;
+#[cfg(test)]
+mod simulation;
 
 pub use address::Address;
 pub use carrier::listener::{AcceptingCarrier, Listener};
