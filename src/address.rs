@@ -1,8 +1,8 @@
 //! Address: what a user writes to name a stack and a place, such as `tcp://[::]:7000`.
 //!
-//! Above: the verbs parse it from strings. Below: the engine's `SocketAddress`, the only word of
-//! the engine known here. Absent: sockets; name servers, except in `resolve_blocking`, which asks
-//! the system's resolver and may take seconds, so it never runs on a core thread.
+//! Above: the verbs parse it from strings. Below: nothing; the engine takes `SocketAddress`
+//! from here. Absent: sockets; name servers, except in `resolve_blocking`, which asks the
+//! system's resolver and may take seconds, so it never runs on a core thread.
 //! Bounds: host names up to 253 bytes, socket paths up to 107 bytes.
 
 use std::fmt;
@@ -11,8 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::Error;
-use crate::engine::operation::SocketAddress;
+use crate::error::Error;
 
 /// Stacks that addresses may name in a later version.
 const NOT_YET: [&str; 8] = ["post", "tls", "qmux", "quic", "udp", "sctp", "beep", "memory"];
@@ -35,6 +34,14 @@ const WHAT_EXISTS: &str = "this version has tcp://HOST:PORT and unix:///PATH";
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Address(Place);
+
+/// Where the engine binds and connects: an address without names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SocketAddress {
+    Ip(SocketAddr),
+    /// A path, or a zero byte and an abstract name.
+    Unix(PathBuf),
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Place {

@@ -44,11 +44,6 @@ impl<T> Promise<T> {
         self.settle(result);
     }
 
-    /// True if nobody waits for the answer any more.
-    pub(crate) fn is_forgotten(&self) -> bool {
-        Arc::strong_count(&self.0) == 1
-    }
-
     fn settle(&self, result: Result<T>) {
         let mut state = lock(&self.0);
         if let State::Open(waker) = &mut *state {

@@ -21,9 +21,8 @@ use listenfd::ListenFd;
 use rustix::io::FdFlags;
 use rustix::net::{AddressFamily, sockopt};
 
-use super::operation::SocketAddress;
 use super::socket::Socket;
-use crate::address::Address;
+use crate::address::{Address, SocketAddress};
 
 /// Says that sockets without LISTEN_PID are meant for this process.
 const INHERIT: &str = "POSTRING_INHERIT";
@@ -62,7 +61,7 @@ impl Inherited {
     }
 
     /// All sockets that listen on `address`: several share it, one per core. Two forms of "any
-    /// address" (0.0.0.0 and [::]) with one port are the same. Empty if there are none.
+    /// address" (`0.0.0.0` and `[::]`) with one port are the same. Empty if there are none.
     pub(crate) fn take(&mut self, address: &SocketAddress) -> Vec<Socket> {
         let found = self.0.extract_if(.., |(local, _)| is_same(local, address));
         found.map(|(_, socket)| socket).collect()
@@ -72,7 +71,7 @@ impl Inherited {
     pub(crate) fn close_unused(self) {
         for (address, _) in self.0 {
             let address = Address::from(address);
-            tracing::warn!(%address, "inherited socket closed: nothing here listens on its address");
+            tracing::warn!(%address, "inherited socket closed: nobody listens on its address");
         }
     }
 }
@@ -187,15 +186,6 @@ impl Handover {
     pub(crate) fn spawn(self, command: &mut Command) -> io::Result<Child> {
         self.announce(command)?;
         command.spawn()
-    }
-
-    /// Replaces this process by `command` with the sockets. Returns only if that failed.
-    pub(crate) fn exec(self, command: &mut Command) -> io::Error {
-        use std::os::unix::process::CommandExt;
-        match self.announce(command) {
-            Ok(()) => command.exec(),
-            Err(error) => error,
-        }
     }
 
     fn announce(&self, command: &mut Command) -> io::Result<()> {

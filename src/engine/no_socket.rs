@@ -4,7 +4,7 @@
 
 use std::io;
 
-use super::operation::SocketAddress;
+use crate::address::SocketAddress;
 
 /// A socket of the script driver.
 #[derive(Debug)]

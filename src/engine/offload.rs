@@ -16,7 +16,7 @@ use std::time::Duration;
 use std::{mem, thread};
 
 use super::topology;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 const FULL: &str = "too much work is waiting already; try again later";
 const NO_THREAD: &str = "the system gives no thread to do the work";

@@ -4,9 +4,8 @@
 //! Above: `shard` makes Operations and takes Completions. Below: `driver` carries them out.
 //! Absent: file descriptors (a driver owns the sockets, operations name their Token) and pointers.
 
-use std::net::SocketAddr;
-
 use super::socket::Socket;
+use crate::address::SocketAddress;
 use crate::framer::Output;
 
 /// Who an operation is for: a slot of the shard and the generation of its use. A completion with
@@ -15,13 +14,6 @@ use crate::framer::Output;
 pub(crate) struct Token {
     pub(crate) slot: u32,
     pub(crate) generation: u32,
-}
-
-/// Where to connect to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum SocketAddress {
-    Ip(SocketAddr),
-    Unix(std::path::PathBuf),
 }
 
 /// What a driver is asked to do. At most one receive, one send and one connect are under way for
@@ -126,7 +118,21 @@ pub(crate) enum ReceiveEnd {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Errno(pub(crate) i32);
 
+/// Where the numbers of the system are Linux's; others have those of the BSDs.
+const IS_LINUX: bool = cfg!(all(target_os = "linux", not(postring_no_kernel)));
+
 impl Errno {
+    /// A write after the peer has gone (EPIPE).
+    pub(crate) const BROKEN_PIPE: Self = Self(32);
+    /// The operation was cancelled (ECANCELED).
+    pub(crate) const CANCELLED: Self = Self(if IS_LINUX { 125 } else { 89 });
+    /// The peer reset the connection (ECONNRESET).
+    pub(crate) const CONNECTION_RESET: Self = Self(if IS_LINUX { 104 } else { 54 });
+    /// Nothing leads to the host, or its name leads to no address (EHOSTUNREACH).
+    pub(crate) const HOST_UNREACHABLE: Self = Self(if IS_LINUX { 113 } else { 65 });
+    /// No answer in time (ETIMEDOUT).
+    pub(crate) const TIMED_OUT: Self = Self(if IS_LINUX { 110 } else { 60 });
+
     pub(crate) fn to_io(self) -> std::io::Error {
         std::io::Error::from_raw_os_error(self.0)
     }

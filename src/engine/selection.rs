@@ -111,7 +111,7 @@ fn probe() -> std::result::Result<(), &'static String> {
             Err(error) => Err(remedy(&error)),
         }
     });
-    answer.as_ref().map(|()| ())
+    answer.as_ref().copied()
 }
 
 /// What a refusal means and what to do about it.

@@ -17,7 +17,8 @@ use rustix::net::{
     self, AddressFamily, Shutdown, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, sockopt,
 };
 
-use super::operation::{Errno, SocketAddress};
+use super::operation::Errno;
+use crate::address::SocketAddress;
 
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
@@ -143,6 +144,7 @@ impl Socket {
     ///
     /// # Errors
     /// What the system says, `NotConnected` above all.
+    #[cfg(test)]
     pub(crate) fn shutdown_both(&self) -> io::Result<()> {
         Ok(net::shutdown(self.as_fd(), Shutdown::Both)?)
     }

@@ -57,11 +57,6 @@ pub(crate) struct Wheel {
 }
 
 impl Wheel {
-    /// An empty wheel at tick 0.
-    pub(crate) fn new() -> Self {
-        Self::default()
-    }
-
     /// Has `advance` report `key` once at `at_tick`; a tick that has passed means the next call.
     /// The same key may be scheduled several times and is then reported as often.
     pub(crate) fn schedule(&mut self, key: u64, at_tick: u64) {
@@ -102,6 +97,7 @@ impl Wheel {
     }
 
     /// Entries that were not reported yet.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -167,7 +163,7 @@ mod tests {
 
     #[test]
     fn keys_come_in_the_order_of_their_ticks_and_not_before() {
-        let mut wheel = Wheel::new();
+        let mut wheel = Wheel::default();
         for at_tick in [5000, 3, 64, 63, 4096, 100_000] {
             wheel.schedule(at_tick, at_tick);
         }
@@ -183,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_passed_tick_is_due_at_once_and_time_never_goes_back() {
-        let mut wheel = Wheel::new();
+        let mut wheel = Wheel::default();
         assert_eq!(advanced(&mut wheel, 1000), []);
         wheel.schedule(1, 10);
         wheel.schedule(2, 1000);
@@ -195,7 +191,7 @@ mod tests {
 
     #[test]
     fn the_last_ticks_of_all_work() {
-        let mut wheel = Wheel::new();
+        let mut wheel = Wheel::default();
         wheel.schedule(1, u64::MAX);
         wheel.schedule(2, u64::MAX - 1);
         assert_eq!(advanced(&mut wheel, u64::MAX - 1), [2]);
@@ -207,7 +203,7 @@ mod tests {
 
     #[test]
     fn memory_shrinks_after_a_burst() {
-        let mut wheel = Wheel::new();
+        let mut wheel = Wheel::default();
         for key in 0..100_000 {
             wheel.schedule(key, 30_000 + key % 50);
         }
@@ -264,7 +260,7 @@ mod tests {
             start in prop_oneof![Just(0), any::<u64>()],
             steps in prop::collection::vec(step(), 1..300),
         ) {
-            let (mut wheel, mut model, mut now_tick) = (Wheel::new(), Model::default(), start);
+            let (mut wheel, mut model, mut now_tick) = (Wheel::default(), Model::default(), start);
             prop_assert_eq!(advanced(&mut wheel, start), []);
             for (key, step) in (0_u64..).zip(steps) {
                 match step {

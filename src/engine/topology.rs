@@ -181,7 +181,7 @@ pub(crate) fn unpin() {
     affinity::unpin();
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(postring_no_kernel)))]
 mod affinity {
     use std::sync::OnceLock;
 
@@ -216,7 +216,7 @@ mod affinity {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(postring_no_kernel))))]
 mod affinity {
     pub(super) fn allowed() -> Option<Vec<usize>> {
         None

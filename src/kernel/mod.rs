@@ -21,10 +21,7 @@
 //!   wrapper of the kernel's 64-byte structure, valid for every bit pattern.
 //! - **K7, the buffer ring has one producer.** Its entries are page-aligned, mapped while
 //!   registered, written only by the driver's thread, and published by a release store of the tail.
-#![allow(
-    unsafe_code,
-    reason = "the fence: io_uring and buffers shared with the kernel need it, nothing else does"
-)]
+#![allow(unsafe_code, reason = "the fence: rings and buffers shared with the kernel need it")]
 
 mod memory;
 mod ring;

@@ -48,7 +48,6 @@ struct RunningCore {
 
 impl Engine {
     /// Starts to describe an engine.
-    #[must_use]
     pub fn builder() -> EngineBuilder {
         EngineBuilder::default()
     }
@@ -69,11 +68,7 @@ impl Engine {
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         let cores = self.cores.iter().map(|core| core.metrics.snapshot()).collect();
-        let mut metrics = Metrics::default();
-        metrics.driver = self.driver;
-        metrics.driver_reason = self.driver_reason.clone();
-        metrics.cores = cores;
-        metrics
+        Metrics { driver: self.driver, driver_reason: self.driver_reason.clone(), cores }
     }
 
     /// Runs a future on one core; `new` is called there, so the future may hold `Rc`s.

@@ -24,13 +24,12 @@ mod linux {
 
     use super::super::builder::{EngineBuilder, Make, Place};
     use super::super::{Engine, RunningCore};
-    use crate::address::Address;
+    use crate::address::{Address, SocketAddress};
     use crate::engine::bell::EventBell;
     use crate::engine::driver::{BufferPlan, Driver};
     use crate::engine::inherited::Inherited;
     use crate::engine::mailbox::{Lane, Mailbox};
     use crate::engine::metrics::CoreMetrics;
-    use crate::engine::operation::SocketAddress;
     use crate::engine::selection::{Selected, select};
     use crate::engine::socket::{ListenOptions, Socket, listen_hint};
     use crate::engine::topology::{self, Plan};
@@ -234,17 +233,18 @@ mod linux {
             }
         };
         let mut mailbox = Mailbox::new(duties.limits.mailbox, Arc::new(bell.clone()));
-        let handle = CoreHandle::new(mailbox.postbox(), Arc::new(bell.clone()));
+        let metrics = Arc::clone(&duties.metrics);
+        let handle = CoreHandle::new(mailbox.postbox(), Arc::new(bell.clone()), metrics);
         let lanes = (0..duties.cores).map(|_| mailbox.add_lane(LANE)).collect();
-        let ready =
-            Ready { handle: Arc::clone(&handle), bell, lanes, ring: driver.ring_descriptor() };
+        let ring = driver.ring_descriptor();
+        let ready = Ready { handle: Arc::clone(&handle), bell, lanes, ring };
         // The starter waits for this; it gives up only together with the process.
         let _ = said.send(Ok(ready));
         let Ok(met) = gone.recv() else { return Ok(()) };
         let siblings = get_acquainted(&mut driver, met);
         let unit = handle.unit;
         let (limits, timeouts) = (duties.limits, duties.timeouts);
-        let core = Core::new(duties.index, handle, limits, timeouts, duties.metrics);
+        let core = Core::new(handle, limits, timeouts, duties.metrics);
         core.enter();
         #[cfg(feature = "tokio")]
         let _entered = duties.runtime.as_ref().map(tokio::runtime::Handle::enter);

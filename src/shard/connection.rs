@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::protocol::{Protocol, Service};
-use crate::engine::operation::SocketAddress;
+use crate::address::SocketAddress;
 use crate::error::CloseReason;
 use crate::framer::Output;
 
@@ -68,8 +68,6 @@ pub(crate) struct Rare {
     pub(crate) deals_out: bool,
     /// Addresses still to try, best first.
     pub(crate) candidates: Vec<SocketAddress>,
-    /// The address as the application wrote it.
-    pub(crate) address: String,
     /// The identity under which another thread initiated it.
     pub(crate) ticket: u32,
 }
@@ -135,8 +133,6 @@ pub(crate) struct Flags {
     pub(crate) attended: bool,
     /// A `Carrier` owns it.
     pub(crate) owned: bool,
-    /// The engine keeps it although no `Carrier` owns it.
-    pub(crate) kept: bool,
     /// A first message has come.
     pub(crate) greeted: bool,
     /// The protocol was told that it is over.

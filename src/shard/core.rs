@@ -18,6 +18,7 @@ use super::connection::{Connection, Phase};
 use super::executor::Executor;
 use super::mail::CoreHandle;
 use super::protocol::{Call, Protocol, Service};
+use crate::engine::clock;
 use crate::engine::metrics::CoreMetrics;
 use crate::engine::timers::Wheel;
 use crate::error::CloseReason;
@@ -54,8 +55,6 @@ pub(crate) enum CallError {
 /// One core's state that user code may reach.
 pub(crate) struct Core {
     pub(crate) unit: u32,
-    /// Which of the engine's cores it is.
-    pub(crate) index: usize,
     pub(crate) handle: Arc<CoreHandle>,
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
@@ -78,6 +77,7 @@ pub(crate) struct State {
     free: Vec<u32>,
     /// Slots that need something of the driver.
     pub(crate) attention: Vec<u32>,
+    #[allow(clippy::vec_box, reason = "the same box moves on into a slot, then into an operation")]
     spare_outputs: Vec<Box<Output>>,
     pub(crate) wheel: Wheel,
     pub(crate) prefixes: HashMap<u64, u32>,
@@ -103,7 +103,6 @@ thread_local! {
 
 impl Core {
     pub(crate) fn new(
-        index: usize,
         handle: Arc<CoreHandle>,
         limits: Limits,
         timeouts: Timeouts,
@@ -111,7 +110,6 @@ impl Core {
     ) -> Rc<Self> {
         Rc::new(Self {
             unit: handle.unit,
-            index,
             handle,
             executor: Executor::new(limits.tasks),
             limits,
@@ -121,7 +119,7 @@ impl Core {
             draining: Cell::new(false),
             deferred: RefCell::default(),
             sleepers: RefCell::default(),
-            began: Instant::now(),
+            began: clock::now(),
             now_ms: Cell::new(1),
         })
     }
@@ -154,7 +152,7 @@ impl Core {
 
     /// Reads the clock, once per turn.
     pub(crate) fn read_clock(&self) -> Instant {
-        let now = Instant::now();
+        let now = clock::now();
         let elapsed = now.duration_since(self.began).as_millis();
         self.now_ms.set(u32::try_from(elapsed).unwrap_or(u32::MAX).max(1));
         now
@@ -374,7 +372,7 @@ impl Core {
         sleepers.next = (sleepers.next + 1) % SLEEPER_KEYS;
         let key = sleepers.next | SLEEPER_KEYS;
         sleepers.wakers.insert(key, waker);
-        let elapsed = self.began.elapsed().saturating_add(after);
+        let elapsed = clock::now().duration_since(self.began).saturating_add(after);
         // Rounded up: a sleep is never short.
         let at = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX - 1) + 1;
         self.state.borrow_mut().wheel.schedule(key, at);
@@ -409,6 +407,7 @@ impl Core {
     }
 }
 
+#[allow(clippy::vec_box, reason = "as at `State::spare_outputs`")]
 fn keep(spare: &mut Vec<Box<Output>>, output: Box<Output>) {
     if spare.len() < SPARE_OUTPUTS_MAX {
         spare.push(output);

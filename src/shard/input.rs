@@ -135,9 +135,7 @@ impl Shard {
                 return self.receive_ended(token, ReceiveEnd::EndOfInput);
             }
             Ok(got) => got,
-            Err(Errno(libc_ecanceled)) if libc_ecanceled == ECANCELED => {
-                return self.keep_begun(id, buffer, needs);
-            }
+            Err(Errno::CANCELLED) => return self.keep_begun(id, buffer, needs),
             Err(errno) => return self.receive_ended(token, ReceiveEnd::Failed(errno)),
         };
         self.core.metrics.received_bytes.add(got as u64);
@@ -282,11 +280,6 @@ const STALL_MS: u32 = 10;
 
 const NOTHING: Progress = Progress { consumed: 0, verdict: Verdict::Stop };
 
-#[cfg(target_os = "linux")]
-const ECANCELED: i32 = 125;
-#[cfg(not(target_os = "linux"))]
-const ECANCELED: i32 = 89;
-
 /// Decides where bytes go, and puts them there unless they can be used from where they lie.
 fn route(connection: &mut Connection, bytes: &[u8]) -> Route {
     if connection.flags.discarding {
@@ -380,11 +373,9 @@ fn begin_message(core: &super::core::Core, id: Id) {
 
 /// What an error number of a connection means for its owner.
 pub(super) fn reason_of(errno: Errno) -> CloseReason {
-    const ECONNRESET: i32 = if cfg!(target_os = "linux") { 104 } else { 54 };
-    const EPIPE: i32 = 32;
-    match errno.0 {
-        ECONNRESET | EPIPE => CloseReason::Reset,
-        other => CloseReason::Lost(other),
+    match errno {
+        Errno::CONNECTION_RESET | Errno::BROKEN_PIPE => CloseReason::Reset,
+        Errno(other) => CloseReason::Lost(other),
     }
 }
 

@@ -13,7 +13,8 @@ use super::mail::{Mail, Sibling};
 use super::protocol::Service;
 use super::timeouts::ACCEPT_AGAIN;
 use super::{Shard, timeouts};
-use crate::engine::operation::{Errno, Operation, SocketAddress, Token};
+use crate::address::SocketAddress;
+use crate::engine::operation::{Errno, Operation, Token};
 use crate::engine::socket::Socket;
 use crate::error::CloseReason;
 
@@ -352,7 +353,7 @@ impl Shard {
     }
 }
 
-const HOST_UNREACHABLE: i32 = if cfg!(target_os = "linux") { 113 } else { 65 };
+const HOST_UNREACHABLE: i32 = Errno::HOST_UNREACHABLE.0;
 
 /// The part of an address that counts as one peer: IPv4 /32, IPv6 /64.
 fn prefix(peer: Peer) -> Option<u64> {

@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::core::{Core, Id};
+use crate::address::SocketAddress;
 use crate::engine::mailbox::{Bell, Lane, Postbox};
-use crate::engine::operation::SocketAddress;
+use crate::engine::metrics::CoreMetrics;
 use crate::engine::socket::Socket;
 
 /// A letter to a core.
@@ -51,6 +52,7 @@ pub(crate) struct CoreHandle {
     pub(crate) bell: Arc<dyn Bell>,
     /// Connections it has, for those that look for the least loaded core.
     pub(crate) load: AtomicU32,
+    metrics: Arc<CoreMetrics>,
     /// The next ticket of a connection initiated from another thread.
     tickets: AtomicU32,
     ended: AtomicBool,
@@ -59,12 +61,17 @@ pub(crate) struct CoreHandle {
 }
 
 impl CoreHandle {
-    pub(crate) fn new(postbox: Postbox<Mail>, bell: Arc<dyn Bell>) -> Arc<Self> {
+    pub(crate) fn new(
+        postbox: Postbox<Mail>,
+        bell: Arc<dyn Bell>,
+        metrics: Arc<CoreMetrics>,
+    ) -> Arc<Self> {
         static UNITS: AtomicU32 = AtomicU32::new(1);
         Arc::new(Self {
             unit: UNITS.fetch_add(1, Ordering::Relaxed),
             postbox,
             bell,
+            metrics,
             load: AtomicU32::new(0),
             tickets: AtomicU32::new(1),
             ended: AtomicBool::new(false),
@@ -74,7 +81,10 @@ impl CoreHandle {
 
     /// Posts, unless the core has ended or its mailbox is full.
     pub(crate) fn post(&self, mail: Mail) -> Result<(), Mail> {
-        if self.has_ended() { Err(mail) } else { self.postbox.post(mail) }
+        if self.has_ended() {
+            return Err(mail);
+        }
+        self.postbox.post(mail).inspect_err(|_| self.metrics.mailbox_full.add_shared(1))
     }
 
     pub(crate) fn wake(&self) {

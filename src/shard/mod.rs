@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use self::core::{Core, Id};
 use self::mail::{Mail, Sibling};
 use self::waiting::Waiting;
+use crate::engine::clock;
 use crate::engine::driver::{Driver, Patience};
 use crate::engine::mailbox::Mailbox;
 use crate::engine::operation::{Completion, Token};
@@ -37,6 +38,8 @@ pub use self::waiting::Wait;
 
 /// Letters read per turn.
 const LETTERS_PER_TURN: usize = 256;
+/// What "never" comes down to for a shutdown that waits: longer than any process lives.
+const DRAIN_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// While it drains, a core looks for quiet connections this often.
 const DRAIN_STEP: Duration = Duration::from_millis(10);
 /// A connection whose last request was answered this long ago is done.
@@ -213,7 +216,8 @@ impl Shard {
     fn shut_down(&mut self, at_once: bool) {
         let again = self.core.draining.replace(true);
         let drain = if at_once || again { Duration::ZERO } else { self.core.timeouts.drain };
-        self.drain_until = Some(Instant::now() + drain);
+        let now = clock::now();
+        self.drain_until = Some(now.checked_add(drain).unwrap_or(now + DRAIN_MAX));
         let ids = self.slots_in_use();
         for id in &ids {
             // In use a moment ago; closed slots have nothing left to end.

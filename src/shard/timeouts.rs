@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Shard;
 use super::connection::{Connection, Phase};
 use super::core::{Core, Id};
+use crate::engine::operation::{Errno, Operation};
 use crate::error::CloseReason;
 use crate::limits::Timeouts;
 
@@ -61,7 +62,7 @@ fn deadlines(
     .flatten()
 }
 
-const TIMED_OUT: i32 = if cfg!(target_os = "linux") { 110 } else { 60 };
+const TIMED_OUT: i32 = Errno::TIMED_OUT.0;
 
 /// What the wheel's visit leads to.
 enum Visit {
@@ -105,7 +106,7 @@ impl Shard {
         };
         if gives_up {
             let token = self.token(id);
-            self.driver.submit(crate::engine::operation::Operation::StopReceive { token });
+            self.driver.submit(Operation::StopReceive { token });
         }
         match visit {
             Visit::Nothing => {}

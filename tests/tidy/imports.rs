@@ -27,6 +27,7 @@ const LAYERS: [Layer; 12] = [
     Layer {
         name: "kernel",
         imports: Imports::Only(&[
+            "address::SocketAddress",
             "engine::bell",
             "engine::completion",
             "engine::driver::BufferPlan",

@@ -48,7 +48,8 @@ impl EpollDriver {
                 continue;
             }
             if is_shortage(error) {
-                tracing::warn!(%error, rest = ?REST, "accepting rests; raise the limit (ulimit -n)");
+                let remedy = "raise the limit (ulimit -n)";
+                tracing::warn!(%error, rest = ?REST, remedy, "accepting rests");
                 entry.accepting = Accepting::Resting;
                 self.resting.push((Instant::now() + REST, token));
             } else {

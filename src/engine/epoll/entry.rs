@@ -11,7 +11,8 @@ use rustix::buffer::spare_capacity;
 use rustix::io::Errno as SystemErrno;
 use rustix::net::{self, RecvFlags, SendAncillaryBuffer, SendFlags};
 
-use crate::engine::operation::{Completion, Data, Errno, ReceiveEnd, SocketAddress, Token};
+use crate::address::SocketAddress;
+use crate::engine::operation::{Completion, Data, Errno, ReceiveEnd, Token};
 use crate::engine::socket::{Socket, with_system_address};
 use crate::framer::Output;
 

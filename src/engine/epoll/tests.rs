@@ -6,7 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use bytes::Bytes;
 
 use super::*;
-use crate::engine::operation::{Errno, SocketAddress};
+use crate::address::SocketAddress;
+use crate::engine::operation::Errno;
 use crate::engine::socket::ListenOptions;
 use crate::framer::Output;
 

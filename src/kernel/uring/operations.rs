@@ -14,7 +14,8 @@ use super::super::ring;
 use super::{
     InFlight, Kind, SEGMENTS_MAX, SendHeader, UringDriver, WORK_ITEMS_PER_ENTER, user_data,
 };
-use crate::engine::operation::{Completion, Errno, ReceiveEnd, SocketAddress, Token};
+use crate::address::SocketAddress;
+use crate::engine::operation::{Completion, Errno, ReceiveEnd, Token};
 use crate::engine::socket::Socket;
 use crate::framer::Output;
 

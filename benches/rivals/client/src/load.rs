@@ -225,9 +225,9 @@ fn report(
         &mut line,
         match pattern {
             Pattern::Closed { depth } => json!({"mode": "closed", "depth": depth}),
-            Pattern::Open { rate } => {
-                json!({"mode": "open", "rate": rate, "seed": options.seed, "unanswered": unanswered})
-            }
+            Pattern::Open { rate } => json!({
+                "mode": "open", "rate": rate, "seed": options.seed, "unanswered": unanswered
+            }),
             Pattern::Flood { rate, flood } => json!({
                 "mode": "flood",
                 "rate": rate,
