@@ -29,6 +29,8 @@ mod limits;
 pub mod manual;
 mod message;
 mod shard;
+#[cfg(test)]
+mod simulation;
 
 pub use address::Address;
 pub use carrier::listener::{AcceptingCarrier, Listener};

@@ -31,6 +31,10 @@ pub struct Limits {
     pub receive_credit_bytes: usize,
     /// From this length a message is received into a buffer of exactly its size. Default 16 KiB.
     pub exact_receive_bytes: usize,
+    /// From this many bytes in one send to another host the network card reads them where they
+    /// lie; `usize::MAX` switches it off. The kernel says when it had to copy after all, and the
+    /// connection then sends plainly. Default 16 KiB.
+    pub zero_copy_bytes: usize,
     /// Requests from other threads that may wait for one core. Default 4 096.
     pub mailbox: usize,
     /// Connections that wait for `accept`, per Listener; more are refused. Default 4 096.
@@ -54,6 +58,7 @@ impl Default for Limits {
             receive_pool_bytes: 64 << 20,
             receive_credit_bytes: 16 << 10,
             exact_receive_bytes: 16 << 10,
+            zero_copy_bytes: 16 << 10,
             mailbox: 4096,
             accept_queue: 4096,
             backlog: 4096,

@@ -56,7 +56,15 @@ pub(crate) fn logging(command: &Command) {
 
 /// One line about what went wrong.
 pub(crate) fn complain(error: &anyhow::Error) {
-    announce(&format!("{error:#}"));
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        // Many errors already say their cause.
+        if !line.contains(&cause) {
+            line += if line.is_empty() { "" } else { ": " };
+            line += &cause;
+        }
+    }
+    announce(&line);
 }
 
 fn announce(line: &str) {

@@ -6,6 +6,8 @@
 #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
 pub(crate) mod bell;
 pub(crate) mod clock;
+#[cfg(test)]
+mod conformance;
 pub(crate) mod driver;
 #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
 pub(crate) mod epoll;

@@ -37,8 +37,10 @@ pub(crate) enum Operation {
     /// Receives into the spare capacity of `buffer`: until it is full if `whole`, else what is
     /// there. Answered by `ReceivedExact` with the same buffer.
     ReceiveExact { token: Token, buffer: Vec<u8>, whole: bool },
-    /// Sends all of `output` from byte `sent` on; answered by `Sent`, possibly short.
-    Send { token: Token, output: Box<Output>, sent: usize },
+    /// Sends all of `output` from byte `sent` on; answered by `Sent`, possibly short. With
+    /// `zero_copy` the kernel may read the bytes where they lie; the output that comes back then
+    /// has the same length, but its bytes are gone.
+    Send { token: Token, output: Box<Output>, sent: usize, zero_copy: bool },
     /// Sends the end of the stream (FIN); sends that were asked before go first. No answer.
     ShutdownWrite { token: Token },
     /// Cancels what is under way (each still answers), closes the socket, answers `Closed` last.

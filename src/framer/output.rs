@@ -69,6 +69,12 @@ impl Output {
         self.shared.push(Shared { after: self.copied.len(), bytes });
     }
 
+    /// As long as an output whose bytes lie elsewhere.
+    #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+    pub(crate) fn ghost(len: usize) -> Self {
+        Self { len, ..Self::default() }
+    }
+
     /// How many bytes are in it.
     #[inline]
     #[must_use]

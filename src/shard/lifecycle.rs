@@ -60,6 +60,8 @@ impl Shard {
         match self.better_core(deals_out) {
             Some(sibling) => {
                 self.core.metrics.handed_over.add(1);
+                // Counted before it arrives, or a whole burst would go to the same core.
+                self.siblings[sibling].handle.load.fetch_add(1, Ordering::Relaxed);
                 let posted = self.post_to_sibling(sibling, Mail::Adopt { socket, service });
                 // Full or ended: it stays here.
                 if let Err(Mail::Adopt { socket, service }) = posted {

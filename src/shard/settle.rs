@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use super::Shard;
-use super::connection::{Connection, Phase};
+use super::connection::{Connection, Peer, Phase};
 use super::core::{Core, Id};
 use crate::engine::operation::{Errno, Operation, Token};
 use crate::framer::Output;
@@ -119,7 +119,8 @@ impl Shard {
             connection.clocks.send_begun = now;
             connection.outbox.take().expect("a send step has an outbox")
         };
-        self.driver.submit(Operation::Send { token, output, sent: 0 });
+        let zero_copy = output.len() >= self.core.limits.zero_copy_bytes && self.leaves_host(id);
+        self.driver.submit(Operation::Send { token, output, sent: 0, zero_copy });
         super::timeouts::check_after(&self.core, id, self.core.timeouts.unread_send);
     }
 
@@ -150,7 +151,8 @@ impl Shard {
             connection.flags.sending = true;
             connection.clocks.send_begun = now;
             drop(state);
-            return self.driver.submit(Operation::Send { token, output, sent });
+            let rest = Operation::Send { token, output, sent, zero_copy: false };
+            return self.driver.submit(rest);
         }
         self.core.recycle(output);
         if wants_room {
@@ -159,6 +161,12 @@ impl Shard {
             let _ = self.core.call(id, |protocol, call| protocol.writable(call));
         }
         self.core.attend(id);
+    }
+
+    /// True if the peer is on another host, as far as its address says; loopback always copies.
+    fn leaves_host(&self, id: Id) -> bool {
+        let peer = self.core.look(id, |connection| connection.peer);
+        matches!(peer, Ok(Peer::Ip(address)) if !address.ip().to_canonical().is_loopback())
     }
 
     fn end_output_now(&mut self, id: Id) {

@@ -170,7 +170,7 @@ fn draw_mark(out: &mut String, mark: &Mark, scale: &Scale) {
     }
     let _ = write!(out, r#"<circle class="mark" cx="{x:.1}" cy="{y:.1}" r="4"/>"#);
     // Left of the rising curve there is room, except beside the axis.
-    let beside_axis = x < LEFT + 52.0;
+    let beside_axis = x < LEFT + 57.0;
     let (class, x, y) =
         if beside_axis { ("mark right", x + 7.0, y + 19.0) } else { ("mark", x - 8.0, y - 9.0) };
     let text = escape(&mark.text);

@@ -86,7 +86,7 @@ pub(crate) fn cpu(measurement: &Measurement) -> String {
     let generator = format!("generator at work {generator} of its time (it spins for the rest)");
     match measurement.server_busy_share {
         Some(share) => format!("server's CPUs busy {} · {generator}", percent(share)),
-        None => format!("server unknown · {generator}"),
+        None => format!("server's CPUs unknown · {generator}"),
     }
 }
 

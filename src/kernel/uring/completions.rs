@@ -25,6 +25,9 @@ impl UringDriver {
                 self.rung(flags);
                 return None;
             }
+            Kind::ZeroCopy => {
+                return self.zero_copy_answered(user_data as u32, result, flags);
+            }
             Kind::Sibling => {
                 // Only failures are told: then the bell wakes it.
                 if let Some(Some(sibling)) = self.siblings.get(user_data as u32 as usize) {
@@ -55,7 +58,7 @@ impl UringDriver {
                 let result = if result < 0 { Err(Errno(-result)) } else { Ok(()) };
                 Some(Completion::Connected { token, result })
             }
-            Kind::Ignored | Kind::Bell | Kind::Sibling => None,
+            Kind::Ignored | Kind::Bell | Kind::Sibling | Kind::ZeroCopy => None,
         };
         if last && self.slots[slot as usize].closing {
             // This completion first, then whatever it left behind, then the last word.

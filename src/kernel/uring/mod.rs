@@ -6,6 +6,7 @@
 
 mod completions;
 mod operations;
+mod zero_copy;
 
 use std::collections::VecDeque;
 use std::io;
@@ -44,6 +45,7 @@ enum Kind {
     Connect = 5,
     Bell = 6,
     Sibling = 7,
+    ZeroCopy = 8,
 }
 
 impl Kind {
@@ -61,6 +63,7 @@ impl Kind {
             5 => Self::Connect,
             6 => Self::Bell,
             7 => Self::Sibling,
+            8 => Self::ZeroCopy,
             _ => return None,
         })
     }
@@ -83,6 +86,8 @@ struct InFlight {
     closing: bool,
     /// A receive that waits for its turn to be armed, or for buffers.
     waiting: bool,
+    /// Zero-copy sends to this peer were copied by the kernel.
+    copies_anyway: bool,
     credit_left: u32,
     sending: Option<Box<Output>>,
     rare: Option<Box<Rare>>,
@@ -94,6 +99,8 @@ struct Rare {
     exact: Option<Vec<u8>>,
     address: Option<SocketAddrAny>,
     header: Option<Box<SendHeader>>,
+    /// Where its zero-copy send lingers.
+    zero_copy: Option<u32>,
 }
 
 /// The scatter list of a send in several pieces.
@@ -119,6 +126,8 @@ pub(crate) struct UringDriver {
     arming: VecDeque<Token>,
     /// Receives that found no buffer; armed again, first come first served, when some are back.
     starved: VecDeque<Token>,
+    /// Outputs the kernel may still read after their send was answered.
+    lingering: Vec<Option<zero_copy::Lingering>>,
     reaped: Vec<(u64, i32, u32)>,
     next: usize,
     more_waiting: bool,
@@ -157,6 +166,7 @@ impl UringDriver {
             in_flight: 0,
             arming: VecDeque::new(),
             starved: VecDeque::new(),
+            lingering: Vec::new(),
             reaped: Vec::with_capacity(COMPLETIONS_PER_TURN),
             next: 0,
             more_waiting: false,
@@ -215,7 +225,9 @@ impl UringDriver {
             Operation::Receive { token, credit } => self.receive(token, credit),
             Operation::StopReceive { token } => self.stop_receive(token),
             Operation::ReceiveExact { token, buffer, whole } => self.exact(token, buffer, whole),
-            Operation::Send { token, output, sent } => self.send(token, output, sent),
+            Operation::Send { token, output, sent, zero_copy } => {
+                self.send(token, output, sent, zero_copy);
+            }
             Operation::ShutdownWrite { token } => {
                 if let Some(socket) = self.socket(token) {
                     // A peer that is gone already is reported by the receive.
@@ -314,6 +326,7 @@ impl Drop for UringDriver {
         );
         // [K4] leak on purpose: sockets, outputs and buffers stay where the kernel knows them.
         std::mem::forget(std::mem::take(&mut self.slots));
+        std::mem::forget(std::mem::take(&mut self.lingering));
         std::mem::forget(Rc::clone(&self.pool));
     }
 }

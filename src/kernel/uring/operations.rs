@@ -143,13 +143,16 @@ impl UringDriver {
         self.push_for(token, Kind::Exact, entry);
     }
 
-    pub(super) fn send(&mut self, token: Token, output: Box<Output>, sent: usize) {
+    pub(super) fn send(&mut self, token: Token, output: Box<Output>, sent: usize, zero_copy: bool) {
         let Some(fd) = self.fd(token) else {
             let result = Err(Errno(libc::ECANCELED));
             return self.made.push_back(Completion::Sent { token, output, result });
         };
         let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
         let slot = &mut self.slots[token.slot as usize];
+        if zero_copy && !slot.copies_anyway {
+            return self.send_zero_copy(token, output, sent);
+        }
         let output = slot.sending.insert(output);
         let entry = if output.is_contiguous() {
             let bytes = output.segments(sent).next().unwrap_or_default();
@@ -159,7 +162,7 @@ impl UringDriver {
             let rare = slot.rare.get_or_insert_default();
             let header = rare.header.get_or_insert_with(SendHeader::empty);
             header.point_at(output, sent);
-            opcode::SendMsg::new(fd, &raw const header.header).flags(flags as u32).build()
+            opcode::SendMsg::new(fd, header.pointer()).flags(flags as u32).build()
         };
         self.push_for(token, Kind::Send, entry);
     }
@@ -171,6 +174,7 @@ impl UringDriver {
         }
         slot.closing = true;
         let (waiting, kinds) = (std::mem::take(&mut slot.waiting), slot.kinds);
+        let lingering = slot.rare.as_ref().and_then(|rare| rare.zero_copy);
         if reset && let Some(socket) = &slot.socket {
             let now = Some(std::time::Duration::ZERO);
             // Refused only by stacks that have no reset; their end is a plain one.
@@ -179,6 +183,9 @@ impl UringDriver {
         if waiting {
             let end = ReceiveEnd::Stopped;
             self.made.push_back(Completion::ReceiveEnded { token, end });
+        }
+        if let Some(place) = lingering {
+            self.cancel_zero_copy(place);
         }
         for kind in [Kind::Accept, Kind::Receive, Kind::Exact, Kind::Send, Kind::Connect] {
             if kinds & kind.bit() != 0 {
@@ -243,6 +250,11 @@ impl UringDriver {
 }
 
 impl SendHeader {
+    /// Where the kernel finds it, as long as the box is kept (K1).
+    pub(super) fn pointer(&self) -> *const libc::msghdr {
+        &raw const self.header
+    }
+
     pub(super) fn empty() -> Box<Self> {
         // SAFETY: [K6] a message header of zeros is valid: no name, no segments, no control.
         let header = unsafe { std::mem::zeroed() };

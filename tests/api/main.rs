@@ -1,0 +1,11 @@
+//! The public API end to end: engines on real sockets, with plain peers of the standard library.
+//!
+//! Below: the crate's public face alone. Absent: what one part promises by itself; that stands
+//! beside its code. Every test runs on each driver that this machine has, says `SKIP: reason`
+//! where it cannot, and gives up by itself after a stated time.
+#![cfg(target_os = "linux")]
+#![allow(clippy::print_stdout, reason = "a skipped test says why")]
+
+mod echo;
+mod faults;
+mod support;

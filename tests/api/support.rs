@@ -1,0 +1,201 @@
+//! What all tests of the API need: engines on both drivers, foreign peers, children, patience.
+//!
+//! Absent: anything of the crate's inside.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use postring::{DriverChoice, Engine, EngineBuilder, LengthPrefixed, Limits, Timeouts};
+
+/// The longest that anything may take that is to happen at once.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+/// Which test of this binary a child is to run, and in which part.
+const CHILD: &str = "POSTRING_TEST_CHILD";
+
+/// Runs `body` on each driver of this machine, each time for at most `seconds`.
+pub(crate) fn on_both(seconds: u64, body: impl Fn(DriverChoice) + Copy + Send + 'static) {
+    for driver in [DriverChoice::Uring, DriverChoice::Epoll] {
+        if let Err(error) = Engine::builder().driver(driver).unpinned(1).start() {
+            println!("SKIP: {error}");
+            continue;
+        }
+        let started = Instant::now();
+        within(seconds, move || body(driver));
+        println!("{driver:?}: {:?}", started.elapsed());
+    }
+}
+
+/// Runs `body` on a thread of its own; fails after `seconds`.
+pub(crate) fn within(seconds: u64, body: impl FnOnce() + Send + 'static) {
+    let (over, ended) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        body();
+        // Nobody listens any more after the time is over.
+        let _ = over.send(());
+    });
+    match ended.recv_timeout(Duration::from_secs(seconds)) {
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("not over after {seconds} s"),
+        _ => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+    }
+}
+
+/// Waits until `is_so`; fails if it does not become so soon.
+pub(crate) fn until(what: &str, is_so: impl FnMut() -> bool) {
+    assert!(becomes(SOON, is_so), "{what}: not after {SOON:?}");
+}
+
+/// Waits at most `longest` until `is_so`.
+pub(crate) fn becomes(longest: Duration, mut is_so: impl FnMut() -> bool) -> bool {
+    let started = Instant::now();
+    while !is_so() {
+        if started.elapsed() > longest {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    true
+}
+
+pub(crate) fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
+    let mut limits = Limits::default();
+    change(&mut limits);
+    limits
+}
+
+/// Default timeouts but for peers that stay after the end: tests do not wait for them.
+pub(crate) fn timeouts(change: impl FnOnce(&mut Timeouts)) -> Timeouts {
+    let mut timeouts = Timeouts::default();
+    timeouts.linger = Duration::from_millis(300);
+    change(&mut timeouts);
+    timeouts
+}
+
+/// One thread on `driver`.
+pub(crate) fn one(driver: DriverChoice) -> EngineBuilder {
+    threads(driver, 1)
+}
+
+pub(crate) fn threads(driver: DriverChoice, threads: usize) -> EngineBuilder {
+    Engine::builder().driver(driver).unpinned(threads).timeouts(timeouts(|_| ()))
+}
+
+/// Frames of up to 32 MiB.
+pub(crate) fn frames() -> LengthPrefixed {
+    LengthPrefixed::default().len_max(32 << 20)
+}
+
+/// An echo server of one thread.
+pub(crate) fn echo(driver: DriverChoice) -> Engine {
+    echo_of(one(driver))
+}
+
+/// An echo server of what `builder` describes.
+pub(crate) fn echo_of(builder: EngineBuilder) -> Engine {
+    let place = "tcp://127.0.0.1:0";
+    builder.respond_with(place, frames(), |message, reply| reply.send(message)).start().unwrap()
+}
+
+/// Ends the engine in order.
+pub(crate) fn end(engine: Engine) {
+    engine.shutdown();
+    engine.wait().unwrap();
+}
+
+/// `HOST:PORT` of the engine's first address.
+pub(crate) fn place(engine: &Engine) -> String {
+    let address = engine.local_addresses().remove(0);
+    address.strip_prefix("tcp://").unwrap().to_owned()
+}
+
+/// A foreign peer of the engine's first address.
+pub(crate) fn connect(engine: &Engine) -> TcpStream {
+    connect_to(&place(engine))
+}
+
+pub(crate) fn connect_to(place: &str) -> TcpStream {
+    let stream = TcpStream::connect(place).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    stream.set_write_timeout(Some(SOON)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+pub(crate) fn connect_unix(path: &str) -> UnixStream {
+    let stream = UnixStream::connect(path).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    stream.set_write_timeout(Some(SOON)).unwrap();
+    stream
+}
+
+/// A frame with a length of four bytes, big-endian.
+pub(crate) fn frame(payload: &[u8]) -> Vec<u8> {
+    let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes().to_vec();
+    frame.extend_from_slice(payload);
+    frame
+}
+
+pub(crate) fn read_frame(stream: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut header = [0; 4];
+    stream.read_exact(&mut header)?;
+    let mut payload = vec![0; u32::from_be_bytes(header) as usize];
+    stream.read_exact(&mut payload)?;
+    Ok(payload)
+}
+
+/// Sends `payload` as a frame and wants the same back.
+pub(crate) fn wants_back(stream: &mut (impl Read + Write), payload: &[u8]) {
+    stream.write_all(&frame(payload)).unwrap();
+    let answer = read_frame(stream).unwrap();
+    assert!(answer == payload, "{} bytes, not the {} sent", answer.len(), payload.len());
+}
+
+/// True if the peer ends or resets the connection soon, without another byte.
+pub(crate) fn is_ended(stream: &mut impl Read) -> bool {
+    match stream.read(&mut [0; 64]) {
+        Ok(read) => read == 0,
+        Err(error) => is_broken(&error),
+    }
+}
+
+/// True if the other side has broken the connection.
+pub(crate) fn is_broken(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
+
+/// Bytes that show when they are out of order.
+pub(crate) fn pattern(len: usize) -> Vec<u8> {
+    let mut period: Vec<u8> = (0..len.min(8191)).map(|at| (at * 31 >> 3) as u8).collect();
+    while period.len() < len {
+        let more = period.len().min(len - period.len());
+        period.extend_from_within(..more);
+    }
+    period
+}
+
+/// The part that this process plays, if it is a child of `test`.
+pub(crate) fn child_part(test: &str) -> Option<String> {
+    let mine = std::env::var(CHILD).ok()?;
+    mine.strip_prefix(test)?.strip_prefix(' ').map(str::to_owned)
+}
+
+/// `test` again, in a process of its own that plays `part`.
+pub(crate) fn child(test: &str, part: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([test, "--exact", "--nocapture", "--test-threads=1"]);
+    command.env(CHILD, format!("{test} {part}")).env_remove("POSTRING_DRIVER");
+    command
+}
+
+/// Runs `test` in a process of its own that plays `part`; fails with its output if it fails.
+pub(crate) fn run_child(test: &str, part: &str) {
+    let output = child(test, part).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complained = String::from_utf8_lossy(&output.stderr);
+    said.lines().filter(|line| line.contains("SKIP: ")).for_each(|line| println!("{line}"));
+    assert!(output.status.success(), "{test} {part}: {}\n{said}\n{complained}", output.status);
+}
