@@ -100,7 +100,7 @@ impl ScriptDriver {
             Operation::Attach { token, socket } => self.attach(token, endpoint_of(&socket)),
             Operation::Receive { token, credit } => self.receive(token, credit),
             Operation::ReceiveExact { token, buffer, whole } => self.exact(token, buffer, whole),
-            Operation::Send { token, output, sent } => self.send(token, output, sent),
+            Operation::Send { token, output, sent, .. } => self.send(token, output, sent),
             Operation::Accept { token } => match self.slot(token) {
                 Some(slot) => put(&mut slot.accept, false),
                 None => self.late.push_back(Completion::AcceptEnded { token, error: None }),

@@ -6,7 +6,8 @@
 use super::faults::Fault;
 use super::script::ScriptDriver;
 use super::world::{Read, errno, number_of};
-use crate::engine::operation::{Completion, Data, Errno, ReceiveEnd, SocketAddress, Token};
+use crate::address::SocketAddress;
+use crate::engine::operation::{Completion, Data, Errno, ReceiveEnd, Token};
 use crate::engine::socket::Socket;
 use crate::framer::Output;
 

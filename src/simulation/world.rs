@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::engine::operation::{Errno, SocketAddress};
+use crate::address::SocketAddress;
+use crate::engine::operation::Errno;
 use crate::engine::socket::Socket;
 
 /// Linux's numbers of the errors a stream socket meets.

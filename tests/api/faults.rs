@@ -254,9 +254,8 @@ impl Framer for Moody {
 #[test]
 fn a_framer_that_panics_or_lies_ends_its_carrier_alone() {
     on_both(20, |driver| {
-        let builder = one(driver).respond_with("tcp://127.0.0.1:0", Moody, |message, reply| {
-            reply.send(message)
-        });
+        let builder = one(driver)
+            .respond_with("tcp://127.0.0.1:0", Moody, |message, reply| reply.send(message));
         let engine = builder.start().unwrap();
         let mut other = connect(&engine);
         for mood in [b"p", b"0", b"+", b"x", b"P", b"X"] {

@@ -122,7 +122,7 @@ impl<S: Subject> Bench<S> {
 
     pub(super) fn send(&mut self, token: Token, output: Box<Output>) {
         self.sending.insert((token.slot, token.generation), 0);
-        self.submit(Operation::Send { token, output, sent: 0 });
+        self.submit(Operation::Send { token, output, sent: 0, zero_copy: false });
     }
 
     pub(super) fn send_bytes(&mut self, token: Token, bytes: &[u8]) {
@@ -240,7 +240,7 @@ impl<S: Subject> Bench<S> {
                 if sent == output.len() {
                     seen.whole_sends += 1;
                 } else if self.continue_sends && !self.ledger.is_closing(token) {
-                    self.submit(Operation::Send { token, output, sent });
+                    self.submit(Operation::Send { token, output, sent, zero_copy: false });
                 }
             }
         }

@@ -22,8 +22,9 @@ use std::time::Duration;
 
 use self::bench::Bench;
 use super::driver::{BufferPlan, Patience};
-use super::operation::{Completion, Data, Operation, SocketAddress};
+use super::operation::{Completion, Data, Operation};
 use super::socket::Socket;
+use crate::address::SocketAddress;
 
 /// The seam as a trait, so that the laws are written once.
 trait Driving {

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Door, Peer, PeerRead, Subject, driving};
+use crate::address::SocketAddress;
 use crate::engine::driver::BufferPlan;
-use crate::engine::operation::SocketAddress;
 use crate::engine::socket::Socket;
 use crate::simulation::faults::Faults;
 use crate::simulation::script::ScriptDriver;

@@ -117,7 +117,12 @@ fn an_echo_needs_no_change_of_interest_while_credit_is_renewed() {
         assert_eq!(bytes, b"hello");
         assert_eq!(ended(next(&mut driver)), ReceiveEnd::Credit);
         driver.submit(Operation::Receive { token: A, credit: 5 });
-        driver.submit(Operation::Send { token: A, output: output(&[&bytes]), sent: 1 });
+        driver.submit(Operation::Send {
+            token: A,
+            output: output(&[&bytes]),
+            sent: 1,
+            zero_copy: false,
+        });
         expect!(&mut driver, Seen::Other(Completion::Sent { token: A, result: Ok(4), .. }));
         let mut echo = [0; 4];
         peer.read_exact(&mut echo).unwrap();
@@ -231,7 +236,7 @@ fn a_large_output_of_many_pieces_leaves_whole_and_the_end_follows_it() {
     let pieces: Vec<Vec<u8>> = (0..200_u8).map(|n| vec![n; 100_000 + usize::from(n)]).collect();
     let slices: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
     let expected = pieces.concat();
-    driver.submit(Operation::Send { token: A, output: output(&slices), sent: 3 });
+    driver.submit(Operation::Send { token: A, output: output(&slices), sent: 3, zero_copy: false });
     driver.submit(Operation::ShutdownWrite { token: A });
     assert!(is_quiet(&mut driver), "the sockets are full");
     let reader = std::thread::spawn(move || {
@@ -251,7 +256,12 @@ fn a_close_answers_everything_under_way_and_says_closed_last() {
     let mut peer = attached(&mut driver, A);
     let large = vec![1; 20_000_000];
     driver.submit(Operation::Receive { token: A, credit: 100 });
-    driver.submit(Operation::Send { token: A, output: output(&[&large]), sent: 0 });
+    driver.submit(Operation::Send {
+        token: A,
+        output: output(&[&large]),
+        sent: 0,
+        zero_copy: false,
+    });
     driver.submit(Operation::Close { token: A, reset: true });
     // The shard has not heard of the close yet.
     driver.submit(Operation::Receive { token: A, credit: 100 });
@@ -279,11 +289,21 @@ fn an_old_generation_is_answered_but_never_acts() {
     driver.submit(Operation::StopReceive { token: A });
     driver.submit(Operation::ShutdownWrite { token: A });
     driver.submit(Operation::Close { token: A, reset: true });
-    driver.submit(Operation::Send { token: A, output: output(&[b"old"]), sent: 0 });
+    driver.submit(Operation::Send {
+        token: A,
+        output: output(&[b"old"]),
+        sent: 0,
+        zero_copy: false,
+    });
     expect!(&mut driver, Seen::Other(Completion::Sent { token: A, result: Err(_), .. }));
     driver.submit(Operation::Receive { token: A, credit: 1 });
     assert!(matches!(ended(next(&mut driver)), ReceiveEnd::Failed(_)));
-    driver.submit(Operation::Send { token: newer, output: output(&[b"new"]), sent: 0 });
+    driver.submit(Operation::Send {
+        token: newer,
+        output: output(&[b"new"]),
+        sent: 0,
+        zero_copy: false,
+    });
     expect!(&mut driver, Seen::Other(Completion::Sent { result: Ok(3), .. }));
     let mut got = [0; 3];
     peer.read_exact(&mut got).unwrap();
@@ -374,7 +394,12 @@ fn connecting_succeeds_or_says_why_not() {
         driver.submit(Operation::Connect { token, address });
     };
     connect(&mut driver, A, SocketAddress::Ip(address));
-    driver.submit(Operation::Send { token: A, output: output(&[b"early"]), sent: 0 });
+    driver.submit(Operation::Send {
+        token: A,
+        output: output(&[b"early"]),
+        sent: 0,
+        zero_copy: false,
+    });
     expect!(&mut driver, Seen::Other(Completion::Connected { token: A, result: Ok(()) }));
     expect!(&mut driver, Seen::Other(Completion::Sent { result: Ok(5), .. }));
     let mut early = [0; 5];
