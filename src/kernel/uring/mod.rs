@@ -83,9 +83,25 @@ struct InFlight {
     closing: bool,
     /// A receive that waits for its turn to be armed, or for buffers.
     waiting: bool,
+    /// The end of the stream follows the send in flight.
+    ending: bool,
     credit_left: u32,
     sending: Option<Box<Output>>,
     rare: Option<Box<Rare>>,
+}
+
+impl InFlight {
+    /// Sends the end of the stream once no send is in flight.
+    fn end_if_sent(&mut self) {
+        if self.ending
+            && self.kinds & Kind::Send.bit() == 0
+            && let Some(socket) = &self.socket
+        {
+            self.ending = false;
+            // A peer that is gone already is reported by the receive.
+            let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
+        }
+    }
 }
 
 /// What only some connections need.
@@ -217,9 +233,9 @@ impl UringDriver {
             Operation::ReceiveExact { token, buffer, whole } => self.exact(token, buffer, whole),
             Operation::Send { token, output, sent } => self.send(token, output, sent),
             Operation::ShutdownWrite { token } => {
-                if let Some(socket) = self.socket(token) {
-                    // A peer that is gone already is reported by the receive.
-                    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
+                if let Some(slot) = self.slot(token) {
+                    slot.ending = true;
+                    slot.end_if_sent();
                 }
             }
             Operation::Close { token, reset } => self.close(token, reset),
