@@ -22,7 +22,8 @@ pub(crate) struct Token {
 pub(crate) enum Operation {
     /// The driver owns `socket` from now on, until it reports `Closed`.
     Attach { token: Token, socket: Socket },
-    /// Accepts connections until `AcceptEnded`.
+    /// Accepts connections until `AcceptEnded`, which comes without an error only after a stop or a
+    /// close.
     Accept { token: Token },
     /// Ends an accept: what the kernel has queued is still reported, then `AcceptEnded`.
     StopAccept { token: Token },

@@ -185,12 +185,13 @@ impl Pool {
     }
 
     fn buffers(&self) -> usize {
-        self.regions.borrow().len() * REGION_BUFFERS
+        (self.regions.borrow().len() * REGION_BUFFERS).min(self.buffers_max)
     }
 
     fn grow(&self) -> bool {
         let before = self.buffers();
-        if before + REGION_BUFFERS > self.buffers_max {
+        let after = (before + REGION_BUFFERS).min(self.buffers_max);
+        if after == before {
             return false;
         }
         match Region::map(REGION_BUFFERS * self.buffer_len) {
@@ -200,10 +201,10 @@ impl Pool {
                 return false;
             }
         }
-        self.leased.borrow_mut().resize(before + REGION_BUFFERS, false);
-        let added = (before..before + REGION_BUFFERS).rev();
+        self.leased.borrow_mut().resize(after, false);
+        let added = (before..after).rev();
         self.spare.borrow_mut().extend(added.map(|index| index as u16));
-        self.metrics.buffers_total.set((before + REGION_BUFFERS) as u64);
+        self.metrics.buffers_total.set(after as u64);
         true
     }
 }

@@ -35,7 +35,7 @@ pub(super) struct Waiting {
 
 impl Waiting {
     pub(super) fn new(wait: Wait) -> Self {
-        Self { wait, last_event: None, gap_ns: u64::MAX / 16 }
+        Self { wait, last_event: None, gap_ns: GAP_NS_MAX }
     }
 
     /// Takes note of a turn.

@@ -181,7 +181,9 @@ def skip(reason: str) -> None:
 
 def main() -> int:
     """Runs a session; the exit status."""
-    # A terminated runner ends its servers as an interrupted one does.
+    # A terminated runner ends its servers as an interrupted one does, also in the background,
+    # where shells have interrupts ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         session = Session(options())

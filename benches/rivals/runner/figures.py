@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from contestants import Contestant, Failure
-from suites import Case, Metric
+from suites import P999, Case, Metric
 
 BEGIN = "<!-- figures:begin -->"
 END = "<!-- figures:end -->"
@@ -133,12 +133,13 @@ class Figures:
                 best = self.best(case, metric)
                 lines += ["", f"{case.suite}: {case.name}: {metric.label} (best: {best})"]
                 lines += self.rows(case, metric, best, metric is case.metrics[0])
-        lines += ["", "tcp: geometric mean over the cases, to the best rival and to raw_uring"]
-        for contestant in self.contestants:
-            means = self.means(contestant.name)
-            if means:
-                both = f"{means['to_best_rival']:8.3f} {means['to_raw_uring']:8.3f}"
-                lines.append(f"  {contestant.name:18} {both}")
+        means = {contestant.name: self.means(contestant.name) for contestant in self.contestants}
+        if any(means.values()):
+            lines += ["", "tcp: geometric mean over the cases, to the best rival and to raw_uring"]
+        for name, mean in means.items():
+            if mean:
+                both = f"{mean['to_best_rival']:8.3f} {mean['to_raw_uring']:8.3f}"
+                lines.append(f"  {name:18} {both}")
         return "\n".join(lines)
 
     def rows(self, case: Case, metric: Metric, best: str | None, full: bool) -> list[str]:
@@ -196,12 +197,12 @@ class Figures:
         return "\n".join([title, "", *lines])
 
     def table(self, suite: str) -> str:
-        """Any other suite: its numbers as they are."""
-        columns = [
-            (case, metric) for case in self.cases if case.suite == suite for metric in case.metrics
-        ]
-        names = [f"{case.name}: {metric.label}" for case, metric in columns]
-        lines = [header(suite, names)]
+        """Any other suite: its numbers as they are, but for the outermost quantile."""
+        cases = [case for case in self.cases if case.suite == suite]
+        columns = [(case, number) for case in cases for number in case.metrics if number != P999]
+        alone = len(cases) == 1
+        names = [f"{'' if alone else f'{case.name}: '}{number.label}" for case, number in columns]
+        lines = [header(f"{suite}: {cases[0].name}" if alone else suite, names)]
         for contestant in self.contestants:
             medians = [self.median(case, metric, contestant.name) for case, metric in columns]
             if any(median is not None for median in medians):

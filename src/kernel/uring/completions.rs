@@ -122,6 +122,7 @@ impl UringDriver {
     fn sent(&mut self, token: Token, result: i32) -> Option<Completion> {
         let slot = &mut self.slots[token.slot as usize];
         let output = slot.sending.take().expect("a send in flight owns its output");
+        slot.end_if_sent();
         let result = if result < 0 { Err(Errno(-result)) } else { Ok(result as usize) };
         Some(Completion::Sent { token, output, result })
     }
@@ -144,7 +145,10 @@ impl UringDriver {
 
     fn accepted(&mut self, token: Token, result: i32, last: bool) -> Option<Completion> {
         let slot = &self.slots[token.slot as usize];
-        if last {
+        if last && result >= 0 && !slot.stopping && !slot.closing {
+            // A full completion queue ends a multishot accept; nobody asked for an end.
+            self.accept(token);
+        } else if last {
             let error = (result < 0 && !slot.stopping && !slot.closing).then_some(Errno(-result));
             if slot.stopping
                 && let Some(listener) = &slot.socket

@@ -88,9 +88,25 @@ struct InFlight {
     waiting: bool,
     /// Zero-copy sends to this peer were copied by the kernel.
     copies_anyway: bool,
+    /// The end of the stream follows the send in flight.
+    ending: bool,
     credit_left: u32,
     sending: Option<Box<Output>>,
     rare: Option<Box<Rare>>,
+}
+
+impl InFlight {
+    /// Sends the end of the stream once no send is in flight.
+    fn end_if_sent(&mut self) {
+        if self.ending
+            && self.kinds & Kind::Send.bit() == 0
+            && let Some(socket) = &self.socket
+        {
+            self.ending = false;
+            // A peer that is gone already is reported by the receive.
+            let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
+        }
+    }
 }
 
 /// What only some connections need.
@@ -229,9 +245,9 @@ impl UringDriver {
                 self.send(token, output, sent, zero_copy);
             }
             Operation::ShutdownWrite { token } => {
-                if let Some(socket) = self.socket(token) {
-                    // A peer that is gone already is reported by the receive.
-                    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
+                if let Some(slot) = self.slot(token) {
+                    slot.ending = true;
+                    slot.end_if_sent();
                 }
             }
             Operation::Close { token, reset } => self.close(token, reset),

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 
 use io_uring::{opcode, squeue, types};
 use rustix::net::SocketAddrAny;
@@ -39,10 +39,6 @@ impl UringDriver {
     pub(super) fn slot(&mut self, token: Token) -> Option<&mut InFlight> {
         let slot = self.slots.get_mut(token.slot as usize)?;
         (slot.socket.is_some() && slot.generation == token.generation).then_some(slot)
-    }
-
-    pub(super) fn socket(&mut self, token: Token) -> Option<&OwnedFd> {
-        self.slot(token)?.socket.as_ref()
     }
 
     /// The descriptor for an entry, or `None` if the Token is unknown or closing.

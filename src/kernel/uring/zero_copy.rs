@@ -106,6 +106,7 @@ impl UringDriver {
     ) -> Option<Completion> {
         let slot = &mut self.slots[token.slot as usize];
         slot.kinds &= !Kind::Send.bit();
+        slot.end_if_sent();
         let closing = slot.closing;
         if let Some(rare) = &mut slot.rare {
             rare.zero_copy = None;
