@@ -93,24 +93,33 @@ impl Shard {
     pub(crate) fn run(mut self) -> std::io::Result<()> {
         let mut now = self.core.read_clock();
         let result = loop {
-            self.core.executor.run();
-            self.core.run_deferred();
-            self.read_mail();
-            self.look_at_wheel();
-            self.settle_all();
-            if self.is_drained(now) {
-                break Ok(());
+            match self.go_round(now) {
+                Ok(Some(later)) => now = later,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
             }
-            let patience = self.patience(now);
-            if let Err(error) = self.turn(patience) {
-                break Err(error);
-            }
-            now = self.core.read_clock();
-            let had_events = self.complete_all();
-            self.waiting.observe(now, had_events);
         };
         self.end();
         result
+    }
+
+    /// One turn; the time after its wait, or `None` when everything has ended.
+    #[inline]
+    pub(crate) fn go_round(&mut self, now: Instant) -> std::io::Result<Option<Instant>> {
+        self.core.executor.run();
+        self.core.run_deferred();
+        self.read_mail();
+        self.look_at_wheel();
+        self.settle_all();
+        if self.is_drained(now) {
+            return Ok(None);
+        }
+        let patience = self.patience(now);
+        self.turn(patience)?;
+        let now = self.core.read_clock();
+        let had_events = self.complete_all();
+        self.waiting.observe(now, had_events);
+        Ok(Some(now))
     }
 
     fn turn(&mut self, patience: Patience) -> std::io::Result<()> {
