@@ -19,7 +19,7 @@
 //!   counted and named at the end.
 //! - `fuzz-corpus`: Inputs that once broke a parser, or nearly, run again without nightly.
 //! - `benches`: Benchmarks still run: each once, on little work. Their figures are nobody's here.
-//! - `examples`: Every example starts; servers take a connection and end politely, clients get
+//! - `examples`: Every example starts; servers answer a message and end politely, clients get
 //!   their answer. A new example needs a line in the script's table.
 //! - `loadgen`: README's first command for two seconds: a table and a verdict.
 //! - `rivals`: The comparison with other engines still builds and runs, briefly.

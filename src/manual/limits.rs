@@ -20,6 +20,7 @@
 //! | `receive_pool_bytes` | 64 MiB | bytes of receive buffers in all | copied |
 //! | `receive_credit_bytes` | 16 KiB | bytes one connection delivers in a row | its turn ends |
 //! | `exact_receive_bytes` | 16 KiB | length of a Message | a buffer of its own |
+//! | `zero_copy_bytes` | 16 KiB | bytes of one send to another host | sent from where they lie |
 //! | `mailbox` | 4 096 | requests of other threads | sender waits |
 //! | `tasks` | 65 536 | tasks on the core | an error |
 //!
@@ -34,7 +35,8 @@
 //! - **starved**: receives without a buffer are armed again as buffers come back.
 //! - **copied**: Messages are copied instead of leased, and counted.
 //! - **its turn ends**: the others go first. It may overshoot by one buffer.
-//! - **next buffer**, **a buffer of its own**: no bound is hit, only the way changes.
+//! - **next buffer**, **a buffer of its own**, **sent from where they lie**: no bound is hit,
+//!   only the way changes.
 //!
 //! # Timeouts
 //!

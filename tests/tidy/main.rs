@@ -1,9 +1,10 @@
 //! The house rules as tests: a broken rule names the file, the line and what to do.
 //!
-//! Below: `rules` and `imports` hold the rules, `source` reads the tree. Absent: what rustfmt,
-//! rustc and clippy check; `src/manual/style.rs` is the page that says all of it in prose.
+//! Below: `rules`, `imports` and `readme` hold the rules, `source` reads the tree. Absent: what
+//! rustfmt, rustc and clippy check; `src/manual/style.rs` is the page that says all of it in prose.
 
 mod imports;
+mod readme;
 mod rules;
 mod source;
 
@@ -76,6 +77,15 @@ fn linux_is_spelled_one_way() {
 #[test]
 fn nothing_is_half_done() {
     holds(rules::leftovers);
+}
+
+#[test]
+fn the_readme_shows_what_there_is() {
+    let read = |path| std::fs::read_to_string(source::root().join(path));
+    let readme = read("README.md").expect("a tree has a README");
+    let hello = read("examples/hello.rs").expect("README's server is an example");
+    assert_none(&readme::shows_hello(&readme, &hello));
+    assert_none(&readme::links_lead_somewhere(&readme));
 }
 
 #[test]
