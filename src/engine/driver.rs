@@ -110,6 +110,19 @@ impl Driver {
         each!(self, driver => driver.release(data));
     }
 
+    /// True if a send is carried out the moment it is submitted and one receive a turn is all that
+    /// a connection gives: then its replies leave before the next connection is read, while the
+    /// kernel's state of it is still in the cache.
+    #[inline]
+    pub(crate) fn sends_at_once(&self) -> bool {
+        match self {
+            #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+            Self::Epoll(_) => true,
+            #[allow(unreachable_patterns, reason = "the only one on some systems")]
+            _ => false,
+        }
+    }
+
     /// Who leases its buffers, if it has such.
     pub(crate) fn lender(&self) -> Option<Rc<dyn Lender>> {
         match self {

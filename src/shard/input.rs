@@ -57,6 +57,9 @@ impl Shard {
         }
         self.driver.release(data);
         self.watch(id);
+        if self.sends_at_once {
+            self.settle(token.slot);
+        }
     }
 
     /// Hands everything that was kept to the protocol.

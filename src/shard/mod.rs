@@ -56,6 +56,7 @@ pub(crate) struct Shard {
     mailbox: Mailbox<Mail>,
     siblings: Vec<Sibling>,
     waiting: Waiting,
+    sends_at_once: bool,
     due: Vec<u64>,
     throttle: Throttle,
     /// When a shutdown gives up waiting.
@@ -75,8 +76,10 @@ impl Shard {
         wait: Wait,
     ) -> Self {
         lending::use_lender(driver.lender());
+        let sends_at_once = driver.sends_at_once();
         Self {
             core,
+            sends_at_once,
             driver,
             mailbox,
             siblings,

@@ -53,7 +53,7 @@ impl Shard {
         }
     }
 
-    fn settle(&mut self, slot: u32) {
+    pub(super) fn settle(&mut self, slot: u32) {
         let mut tries = 0;
         loop {
             let (id, step) = {
