@@ -50,6 +50,7 @@ impl Executor {
         let (runnable, task) = async_task::spawn_local(finishing(place, future), schedule);
         self.tasks.borrow_mut()[place] = Some(task);
         self.running.set(self.running.get() + 1);
+        core.metrics.tasks_spawned.add(1);
         runnable.schedule();
         true
     }

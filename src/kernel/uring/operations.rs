@@ -215,6 +215,7 @@ impl UringDriver {
         self.pool.collect();
         if self.buffers.posted() < self.plan.posted {
             self.buffers.fill(&self.pool, self.plan.posted);
+            self.metrics.buffers_posted.set(u64::from(self.buffers.posted()));
         }
         if self.arming.is_empty() && self.starved.is_empty() {
             return;
