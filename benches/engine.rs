@@ -46,7 +46,7 @@ fn mailbox(criterion: &mut Criterion) {
     group.finish();
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(postring_no_kernel)))]
 fn pool(criterion: &mut Criterion) {
     let pool = postring::bench::Pool::new(4352).expect("a descriptor is free");
     let mut group = criterion.benchmark_group("pool");
@@ -71,7 +71,7 @@ fn pool(criterion: &mut Criterion) {
     group.finish();
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(postring_no_kernel))))]
 fn pool(_criterion: &mut Criterion) {}
 
 fn turn(criterion: &mut Criterion) {
