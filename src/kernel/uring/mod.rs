@@ -256,10 +256,10 @@ impl UringDriver {
 
     pub(crate) fn turn(&mut self, patience: Patience) -> io::Result<()> {
         debug_assert!(self.next == self.reaped.len(), "completions are taken before the turn");
-        self.arm();
-        let something_made = !self.made.is_empty() || self.more_waiting;
+        let unarmed = self.arm();
+        let goes_on = unarmed || !self.made.is_empty() || self.more_waiting;
         match patience {
-            _ if something_made => self.ring.enter(0, None)?,
+            _ if goes_on => self.ring.enter(0, None)?,
             Patience::None => self.ring.enter(0, None)?,
             Patience::Sleep(longest) => self.ring.enter(1, Some(longest))?,
             Patience::Spin(longest) => self.spin(longest)?,
