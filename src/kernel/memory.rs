@@ -179,9 +179,18 @@ impl Pool {
         }
     }
 
-    /// Says whether a core waits for buffers, so that the next returned lease rings its bell.
+    /// Says whether a core waits for buffers, so that the next returned lease rings its bell. One
+    /// that was returned just before rang none: look at `has_returns` afterwards.
     pub(super) fn set_starved(&self, starved: bool) {
-        self.returns.starved.store(starved, Ordering::SeqCst);
+        // Only this thread stores, so what it reads is what it stored; a store costs a fence.
+        if self.returns.starved.load(Ordering::Relaxed) != starved {
+            self.returns.starved.store(starved, Ordering::SeqCst);
+        }
+    }
+
+    /// True if leases came back that were not collected yet.
+    pub(super) fn has_returns(&self) -> bool {
+        !self.returns.queue.is_empty()
     }
 
     fn buffers(&self) -> usize {

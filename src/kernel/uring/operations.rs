@@ -211,14 +211,18 @@ impl UringDriver {
 impl UringDriver {
     /// Posts spares, then arms as many receives as the posted buffers can bear: each armed receive
     /// and each of the work items of one pass may use up a whole credit.
-    pub(super) fn arm(&mut self) {
+    ///
+    /// True if this has to be done again before a sleep: some receives wait although there are
+    /// buffers, so nothing else would wake the core for their sake.
+    pub(super) fn arm(&mut self) -> bool {
         self.pool.collect();
         if self.buffers.posted() < self.plan.posted {
             self.buffers.fill(&self.pool, self.plan.posted);
             self.metrics.buffers_posted.set(u64::from(self.buffers.posted()));
         }
         if self.arming.is_empty() && self.starved.is_empty() {
-            return;
+            self.pool.set_starved(false);
+            return false;
         }
         let posted = usize::from(self.buffers.posted());
         let per_receive = self.plan.credit.div_ceil(self.plan.buffer_len).max(1);
@@ -230,7 +234,11 @@ impl UringDriver {
             };
             self.arm_one(token);
         }
-        self.pool.set_starved(!self.starved.is_empty());
+        let waiting = !self.starved.is_empty() || !self.arming.is_empty();
+        let starved = waiting && posted == 0;
+        self.pool.set_starved(starved);
+        // A lease that came back before the mark was set rang no bell: looked for once more.
+        waiting && (!starved || self.pool.has_returns())
     }
 
     pub(super) fn arm_one(&mut self, token: Token) {

@@ -1,0 +1,96 @@
+//! What only the io_uring driver does: how it ends, what it sends without a copy, how it wakes.
+
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::engine::operation::ReceiveEnd;
+use crate::engine::socket::Socket;
+
+const TOKEN: Token = Token { slot: 0, generation: 1 };
+/// Far less than the driver waits for the kernel before it leaks.
+const SOON: Duration = Duration::from_secs(5);
+const SHORT: Patience = Patience::Sleep(Duration::from_millis(10));
+
+fn driver() -> Option<UringDriver> {
+    let plan = BufferPlan { buffer_len: 1024, posted: 16, pool_bytes_max: 64 << 10, credit: 1024 };
+    let options = RingOptions { submissions: 8, completions: 64, spins: false };
+    match UringDriver::new(&plan, &options, Arc::default()) {
+        Ok(driver) => Some(driver),
+        Err(reason) => {
+            println!("SKIP: {reason}");
+            None
+        }
+    }
+}
+
+fn attached(driver: &mut UringDriver, token: Token) -> UnixStream {
+    let (near, far) = UnixStream::pair().unwrap();
+    near.set_nonblocking(true).unwrap();
+    driver.submit(Operation::Attach { token, socket: Socket::from(OwnedFd::from(near)) });
+    far
+}
+
+/// Turns until a completion satisfies `found`; received buffers are given back.
+fn until<T>(driver: &mut UringDriver, found: impl Fn(&Completion) -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        while let Some(completion) = driver.next() {
+            let answer = found(&completion);
+            if let Completion::Received { data, .. } = completion {
+                driver.release(data);
+            }
+            if let Some(answer) = answer {
+                return answer;
+            }
+        }
+        assert!(start.elapsed() < SOON, "it never came");
+        driver.turn(SHORT).unwrap();
+    }
+}
+
+#[test]
+fn a_driver_dropped_before_its_operations_left_ends_at_once() {
+    let Some(mut driver) = driver() else { return };
+    let other = Token { slot: 1, generation: 1 };
+    let _far = attached(&mut driver, TOKEN);
+    let _other = attached(&mut driver, other);
+    let buffer = Vec::with_capacity(100);
+    driver.submit(Operation::ReceiveExact { token: TOKEN, buffer, whole: true });
+    driver.submit(Operation::Receive { token: other, credit: 1024 });
+    let start = Instant::now();
+    drop(driver);
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_driver_dropped_amid_receives_ends_at_once() {
+    let Some(mut driver) = driver() else { return };
+    let fars: Vec<_> = (0..40)
+        .map(|slot| {
+            let token = Token { slot, generation: 1 };
+            let far = attached(&mut driver, token);
+            driver.submit(Operation::Receive { token, credit: 1024 });
+            far
+        })
+        .collect();
+    driver.turn(Patience::None).unwrap();
+    let start = Instant::now();
+    drop(driver);
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    drop(fars);
+}
+
+#[test]
+fn a_sibling_is_woken_even_if_the_waking_core_ends_at_once() {
+    let (Some(mut waker), Some(mut sleeper)) = (driver(), driver()) else { return };
+    sleeper.turn(Patience::None).unwrap();
+    waker.know_sibling(0, sleeper.ring_descriptor().unwrap(), sleeper.bell());
+    assert!(waker.ring_sibling(0));
+    drop(waker);
+    let start = Instant::now();
+    sleeper.turn(Patience::Sleep(Duration::from_secs(20))).unwrap();
+    assert!(start.elapsed() < SOON, "the wake was lost");
+    while sleeper.next().is_some() {}
+}
