@@ -16,7 +16,7 @@
 )]
 
 mod address;
-#[cfg(feature = "__bench")]
+#[cfg(any(test, feature = "__bench"))]
 #[doc(hidden)]
 pub mod bench;
 mod carrier;
