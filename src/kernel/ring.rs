@@ -253,6 +253,8 @@ pub(super) fn receive_entry(fd: types::Fd, total: Option<u32>) -> squeue::Entry 
 /// `optlen` shares the place of `file_index`: byte 44 of the entry.
 const OPTLEN_WORD: usize = 11;
 const _: () = assert!(size_of::<squeue::Entry>() == 64);
+/// What `enter` hands over as the kernel's extended argument.
+const _: () = assert!(size_of::<types::SubmitArgs<'_, '_>>() == 24);
 
 /// The ring of posted buffers. Short on purpose: it is visited in order, so its size is the hot
 /// set (`manual::decisions`, D2).

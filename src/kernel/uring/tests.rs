@@ -1,6 +1,6 @@
 //! What only the io_uring driver does: how it ends, what it sends without a copy, how it wakes.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -151,4 +151,55 @@ fn an_output_sent_without_a_copy_lingers_until_the_kernel_lets_go() {
     }
     assert!(driver.lingering.iter().all(Option::is_none));
     assert_eq!(driver.lingering.len(), driver.lingering_free.len());
+}
+
+/// Receives one buffer of `byte` and leases it, if the pool lends it.
+fn leased(driver: &mut UringDriver, far: &mut UnixStream, byte: u8) -> Option<bytes::Bytes> {
+    let lender = driver.lender();
+    far.write_all(&[byte; 1000]).unwrap();
+    let start = Instant::now();
+    loop {
+        let mut lease = None;
+        let mut received = 0;
+        while let Some(completion) = driver.next() {
+            match completion {
+                Completion::Received { data, .. } => {
+                    received += data.len;
+                    assert_eq!(driver.bytes(&data), &[byte; 1000]);
+                    lease = lender.lease(data.buffer, data.len);
+                    driver.release(data);
+                }
+                Completion::ReceiveEnded { token, .. } => {
+                    driver.submit(Operation::Receive { token, credit: 1024 });
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        if received == 1000 {
+            return lease;
+        }
+        assert!(start.elapsed() < SOON, "it never came");
+        driver.turn(SHORT).unwrap();
+    }
+}
+
+#[test]
+fn leases_keep_their_bytes_until_they_end_anywhere_and_none_is_lost() {
+    let Some(mut driver) = driver() else { return };
+    let mut far = attached(&mut driver, TOKEN);
+    driver.submit(Operation::Receive { token: TOKEN, credit: 1024 });
+    for _ in 0..3 {
+        let mut held = Vec::new();
+        for byte in 0..200_u8 {
+            held.extend(leased(&mut driver, &mut far, byte).map(|lease| (byte, lease)));
+        }
+        // 64 buffers, 16 of them in reserve, 16 with the kernel.
+        assert!((24..=48).contains(&held.len()), "{} leases", held.len());
+        let ended = std::thread::spawn(move || {
+            for (byte, lease) in held {
+                assert!(lease == [byte; 1000][..], "lease {byte}");
+            }
+        });
+        ended.join().unwrap();
+    }
 }
