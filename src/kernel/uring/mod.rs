@@ -146,6 +146,8 @@ pub(crate) struct UringDriver {
     starved: VecDeque<Token>,
     /// Outputs the kernel may still read after their send was answered.
     lingering: Vec<Option<zero_copy::Lingering>>,
+    /// Unused places among them.
+    lingering_free: Vec<u32>,
     reaped: Vec<(u64, i32, u32)>,
     next: usize,
     more_waiting: bool,
@@ -185,6 +187,7 @@ impl UringDriver {
             arming: VecDeque::new(),
             starved: VecDeque::new(),
             lingering: Vec::new(),
+            lingering_free: Vec::new(),
             reaped: Vec::with_capacity(COMPLETIONS_PER_TURN),
             next: 0,
             more_waiting: false,

@@ -1,11 +1,11 @@
 //! What only the io_uring driver does: how it ends, what it sends without a copy, how it wakes.
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::engine::operation::ReceiveEnd;
 use crate::engine::socket::Socket;
 
 const TOKEN: Token = Token { slot: 0, generation: 1 };
@@ -93,4 +93,113 @@ fn a_sibling_is_woken_even_if_the_waking_core_ends_at_once() {
     sleeper.turn(Patience::Sleep(Duration::from_secs(20))).unwrap();
     assert!(start.elapsed() < SOON, "the wake was lost");
     while sleeper.next().is_some() {}
+}
+
+/// Sends without a copy, twice, and compares what the peer reads.
+fn sends_whole(driver: &mut UringDriver, mut far: impl Read + Send + 'static) {
+    let bytes: Vec<u8> = (0..300_000_u32).map(|at| at as u8).collect();
+    for pieces in [1, 3] {
+        let mut output = Box::new(Output::default());
+        for piece in bytes.chunks(bytes.len().div_ceil(pieces)) {
+            if pieces == 1 {
+                output.put(piece);
+            } else {
+                output.put_bytes(piece.to_vec().into());
+            }
+        }
+        let mut read = vec![0; bytes.len()];
+        let reader = std::thread::spawn(move || {
+            far.read_exact(&mut read).unwrap();
+            (far, read)
+        });
+        driver.submit(Operation::Send { token: TOKEN, output, sent: 0, zero_copy: true });
+        let sent = until(driver, |completion| match completion {
+            Completion::Sent { result, .. } => Some(*result),
+            _ => None,
+        });
+        assert_eq!(sent, Ok(bytes.len()));
+        let (back, read) = reader.join().unwrap();
+        far = back;
+        assert!(read == bytes, "in {pieces} pieces");
+    }
+}
+
+#[test]
+fn a_socket_that_cannot_send_without_a_copy_sends_with_one() {
+    let Some(mut driver) = driver() else { return };
+    let far = attached(&mut driver, TOKEN);
+    sends_whole(&mut driver, far);
+    assert!(driver.slots[0].copies_anyway, "and is not tried again");
+    assert!(driver.lingering.iter().all(Option::is_none));
+}
+
+#[test]
+fn an_output_sent_without_a_copy_lingers_until_the_kernel_lets_go() {
+    let Some(mut driver) = driver() else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let near = listener.accept().unwrap().0;
+    near.set_nonblocking(true).unwrap();
+    let socket = Socket::from(OwnedFd::from(near));
+    driver.submit(Operation::Attach { token: TOKEN, socket });
+    sends_whole(&mut driver, far);
+    let start = Instant::now();
+    while driver.in_flight > 0 {
+        assert!(start.elapsed() < SOON, "the kernel lets go of what was read");
+        while driver.next().is_some() {}
+        driver.turn(SHORT).unwrap();
+    }
+    assert!(driver.lingering.iter().all(Option::is_none));
+    assert_eq!(driver.lingering.len(), driver.lingering_free.len());
+}
+
+/// Receives one buffer of `byte` and leases it, if the pool lends it.
+fn leased(driver: &mut UringDriver, far: &mut UnixStream, byte: u8) -> Option<bytes::Bytes> {
+    let lender = driver.lender();
+    far.write_all(&[byte; 1000]).unwrap();
+    let start = Instant::now();
+    loop {
+        let mut lease = None;
+        let mut received = 0;
+        while let Some(completion) = driver.next() {
+            match completion {
+                Completion::Received { data, .. } => {
+                    received += data.len;
+                    assert_eq!(driver.bytes(&data), &[byte; 1000]);
+                    lease = lender.lease(data.buffer, data.len);
+                    driver.release(data);
+                }
+                Completion::ReceiveEnded { token, .. } => {
+                    driver.submit(Operation::Receive { token, credit: 1024 });
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        if received == 1000 {
+            return lease;
+        }
+        assert!(start.elapsed() < SOON, "it never came");
+        driver.turn(SHORT).unwrap();
+    }
+}
+
+#[test]
+fn leases_keep_their_bytes_until_they_end_anywhere_and_none_is_lost() {
+    let Some(mut driver) = driver() else { return };
+    let mut far = attached(&mut driver, TOKEN);
+    driver.submit(Operation::Receive { token: TOKEN, credit: 1024 });
+    for _ in 0..3 {
+        let mut held = Vec::new();
+        for byte in 0..200_u8 {
+            held.extend(leased(&mut driver, &mut far, byte).map(|lease| (byte, lease)));
+        }
+        // 64 buffers, 16 of them in reserve, 16 with the kernel.
+        assert!((24..=48).contains(&held.len()), "{} leases", held.len());
+        let ended = std::thread::spawn(move || {
+            for (byte, lease) in held {
+                assert!(lease == [byte; 1000][..], "lease {byte}");
+            }
+        });
+        ended.join().unwrap();
+    }
 }
