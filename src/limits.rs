@@ -107,7 +107,7 @@ impl Limits {
     }
 }
 
-/// When an engine gives up waiting. `Duration::MAX` switches one off.
+/// When an engine gives up waiting. `Duration::MAX` switches one off, as do 24 days and more.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Timeouts {
