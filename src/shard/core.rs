@@ -141,7 +141,8 @@ impl Core {
     }
 
     pub(crate) fn leave() {
-        CORE.set(None);
+        // Dropped after the borrow of the place: what it holds may ask for its core.
+        drop(CORE.replace(None));
     }
 
     /// Milliseconds since the core began, as of this turn: the wheel's tick.
