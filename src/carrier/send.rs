@@ -167,10 +167,10 @@ fn parks<F: Framer>(core: &Rc<Core>, id: Id) -> bool {
 fn park<F: Framer>(core: &Rc<Core>, id: Id, message: F::Out<'static>, accepting: Accepting) {
     let mut parcel = Some((accepting, Parcel(message)));
     let parked = core.call(id, |protocol, _| {
-        if let Ok(endpoint) = endpoint_of::<F>(protocol) {
-            if let Some((accepting, parcel)) = parcel.take() {
-                endpoint.rare().park(accepting, parcel);
-            }
+        if let Ok(endpoint) = endpoint_of::<F>(protocol)
+            && let Some((accepting, parcel)) = parcel.take()
+        {
+            endpoint.rare().park(accepting, parcel);
         }
     });
     match (parked, parcel) {
@@ -376,5 +376,42 @@ impl<F: Framer> Endpoint<F> {
     /// True if no send of another thread waits for room.
     pub(super) fn has_no_parcels(&self) -> bool {
         self.rare_ref().is_none_or(|rare| rare.parcels.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::carrier::endpoint::Rare;
+    use crate::framer::Unframed;
+    use crate::message::Message;
+
+    struct Asleep;
+    impl std::task::Wake for Asleep {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    #[test]
+    fn a_send_that_its_core_drops_is_answered() {
+        let (promise, answer) = promise();
+        let accepting = Accepting::new(Some(promise));
+        // The future keeps the flag, as long as it waits.
+        let _state = Arc::clone(&accepting.state);
+        drop(accepting);
+        assert!(matches!(crate::carrier::wait::wait(answer), Err(Error::EngineEnded)));
+    }
+
+    #[test]
+    fn sends_that_were_given_up_cost_no_memory() {
+        let mut rare = Rare::<Unframed>::default();
+        let waker = Waker::from(Arc::new(Asleep));
+        for _ in 0..10_000 {
+            let accepting = Accepting::new(None);
+            assert!(step(&accepting.state, WITHDRAWN));
+            rare.park(accepting, Parcel(Message::from("given up")));
+            rare.wait_for_room(Some(&waker));
+        }
+        assert!(rare.parcels.len() <= 16, "{} parcels", rare.parcels.len());
+        assert_eq!(rare.room.len(), 1);
     }
 }

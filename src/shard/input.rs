@@ -423,6 +423,7 @@ impl Shard {
     pub(super) fn ask_for_bytes(&mut self, id: Id) {
         let token = self.token(id);
         let credit = self.core.limits.receive_credit_bytes;
+        let mut expects = false;
         let operation = {
             let mut state = self.core.state.borrow_mut();
             let connection = &mut state.slots[id.slot as usize];
@@ -436,6 +437,7 @@ impl Shard {
             } else if large > 0 && connection.pending.is_empty() && !connection.flags.discarding {
                 connection.flags.gathering = true;
                 connection.gather = Some(Box::default());
+                expects = true;
                 let buffer = Vec::with_capacity(large.min(EXACT_STEP));
                 Operation::ReceiveExact { token, buffer, whole: false }
             } else {
@@ -444,6 +446,9 @@ impl Shard {
             }
         };
         self.driver.submit(operation);
+        if expects {
+            super::timeouts::expect(&self.core, id);
+        }
     }
 }
 

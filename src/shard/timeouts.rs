@@ -25,6 +25,11 @@ pub(super) fn check_after(core: &Core, id: Id, timeout: Duration) {
     }
 }
 
+/// A buffer waits for a large message that nobody has begun: it is looked at soon.
+pub(super) fn expect(core: &Core, id: Id) {
+    check_after(core, id, Duration::from_millis(u64::from(EXPECTATION_MS)));
+}
+
 /// `timeout` after `from`, or `None` for never: 24 days and more, of which 32 bits that begin
 /// again could not say whether they are over.
 fn after(from: u32, timeout: Duration) -> Option<u32> {
