@@ -31,6 +31,9 @@ pub struct Limits {
     pub receive_credit_bytes: usize,
     /// From this length a message is received into a buffer of exactly its size. Default 16 KiB.
     pub exact_receive_bytes: usize,
+    /// Most bytes kept of a message whose framer does not say how long it will be
+    /// ([`Framer::needs`](crate::Framer::needs)); more end the Carrier. Default 16 MiB.
+    pub unmeasured_message_bytes: usize,
     /// From this many bytes in one send to another host the network card reads them where they
     /// lie; `usize::MAX` switches it off. The kernel says when it had to copy after all, and the
     /// connection then sends plainly. Default 16 KiB.
@@ -58,6 +61,7 @@ impl Default for Limits {
             receive_pool_bytes: 64 << 20,
             receive_credit_bytes: 16 << 10,
             exact_receive_bytes: 16 << 10,
+            unmeasured_message_bytes: 16 << 20,
             zero_copy_bytes: 16 << 10,
             mailbox: 4096,
             accept_queue: 4096,
@@ -96,6 +100,8 @@ impl Limits {
                 self.receive_credit_bytes >= self.receive_buffer_bytes,
                 "receive_credit_bytes must be at least one receive buffer",
             ),
+            (self.exact_receive_bytes >= 1, "exact_receive_bytes must be at least 1"),
+            (self.unmeasured_message_bytes >= 1, "unmeasured_message_bytes must be at least 1"),
             (self.mailbox >= 16, "mailbox must be at least 16"),
             (self.accept_queue >= 1, "accept_queue must be at least 1"),
             (self.tasks >= 1, "tasks must be at least 1"),
@@ -107,7 +113,7 @@ impl Limits {
     }
 }
 
-/// When an engine gives up waiting. `Duration::MAX` switches one off.
+/// When an engine gives up waiting. `Duration::MAX` switches one off, as do 24 days and more.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Timeouts {

@@ -7,7 +7,6 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Waker;
 
 use super::inbox::Inbox;
@@ -46,7 +45,7 @@ pub(super) struct Rare<F: Framer> {
     /// Sends on this core that wait for room.
     pub(super) room: VecDeque<Waker>,
     /// Sends of other threads that wait for room, with their messages.
-    pub(super) parcels: VecDeque<(Arc<Accepting>, Parcel<F>)>,
+    pub(super) parcels: VecDeque<(Accepting, Parcel<F>)>,
 }
 
 impl<F: Framer> Default for Rare<F> {
@@ -59,6 +58,27 @@ impl<F: Framer> Default for Rare<F> {
             room: VecDeque::new(),
             parcels: VecDeque::new(),
         }
+    }
+}
+
+impl<F: Framer> Rare<F> {
+    /// Has `waker` woken when there is room; a task that asks again waits once.
+    pub(super) fn wait_for_room(&mut self, waker: Option<&Waker>) {
+        if let Some(waker) = waker
+            && !self.room.iter().any(|known| known.will_wake(waker))
+        {
+            self.room.push_back(waker.clone());
+        }
+    }
+
+    /// Keeps a send of another thread until there is room. Now and then those are thrown out
+    /// whose future was dropped, so that a race of a send against a timer costs no memory.
+    pub(super) fn park(&mut self, accepting: Accepting, parcel: Parcel<F>) {
+        let len = self.parcels.len();
+        if len >= 16 && len.is_power_of_two() {
+            self.parcels.retain(|(accepting, _)| !accepting.is_withdrawn());
+        }
+        self.parcels.push_back((accepting, parcel));
     }
 }
 

@@ -170,3 +170,12 @@ impl<F: Framer> Inbox<F> {
         self.handler = None;
     }
 }
+
+impl<F: Framer> Drop for Inbox<F> {
+    fn drop(&mut self) {
+        // Only a core that broke down drops an inbox before its end was told.
+        for slot in self.elsewhere.drain(..) {
+            slot.end(crate::error::Error::EngineEnded);
+        }
+    }
+}

@@ -225,10 +225,15 @@ impl<F: Framer> Carrier<F> {
     pub fn keep(self) -> CarrierRef<F> {
         let carrier = self.carrier;
         std::mem::forget(self);
-        let kept = carrier.tell(disown);
-        if let Err(error) = kept {
-            tracing::debug!(%error, "a carrier could not be left to its engine");
+        if let Some(core) = Core::current_is(carrier.id.unit) {
+            // Maybe inside a call into this very connection: after it.
+            core.defer(move |core| disown(core, carrier.id));
+            return carrier;
         }
+        mail::post_patiently(
+            carrier.id.unit,
+            Mail::Errand(Box::new(move |core: &Rc<Core>| disown(core, carrier.id))),
+        );
         carrier
     }
 }

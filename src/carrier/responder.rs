@@ -147,6 +147,12 @@ where
     H: AsyncFn(F::Got, CarrierRef<F>) -> R + 'static,
 {
     fn respond(&self, message: F::In<'_>, reply: Reply<'_, F>) -> Responded {
+        if !reply.call.core.executor.has_room() {
+            tracing::debug!("an async handler was not called: Limits::tasks run on this core");
+            reply.call.core.metrics.refused_limit.add(1);
+            reply.call.core.end_output(reply.call.id, CloseReason::Limit);
+            return Responded::Stop;
+        }
         let handler = Rc::clone(&self.handler);
         let (core, id) = (Rc::clone(reply.call.core), reply.call.id);
         let (message, carrier) = (message.detach(), reply.carrier());

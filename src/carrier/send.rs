@@ -8,8 +8,8 @@ use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::endpoint::Endpoint;
@@ -31,10 +31,11 @@ enum Refused<M> {
 /// An owned Message between threads.
 pub(super) struct Parcel<F: Framer>(pub(super) F::Out<'static>);
 
-/// Whether a send of another thread was accepted, and its answer.
+/// The core's side of a send of another thread: whether it was accepted, and its answer. Dropped
+/// unanswered it answers that the engine has ended.
 pub(super) struct Accepting {
-    state: AtomicU8,
-    promise: Mutex<Option<Promise<()>>>,
+    state: Arc<AtomicU8>,
+    promise: Option<Promise<()>>,
 }
 
 const OFFERED: u8 = 0;
@@ -42,28 +43,33 @@ const CLAIMED: u8 = 1;
 const WITHDRAWN: u8 = 2;
 
 impl Accepting {
-    fn new(promise: Option<Promise<()>>) -> Arc<Self> {
-        Arc::new(Self { state: AtomicU8::new(OFFERED), promise: Mutex::new(promise) })
-    }
-
-    fn step(&self, to: u8) -> bool {
-        let order = Ordering::SeqCst;
-        self.state.compare_exchange(OFFERED, to, order, order).is_ok()
+    fn new(promise: Option<Promise<()>>) -> Self {
+        Self { state: Arc::new(AtomicU8::new(OFFERED)), promise }
     }
 
     /// The core takes the message; false if its future was dropped before.
     pub(super) fn claim(&self) -> bool {
-        self.step(CLAIMED)
+        step(&self.state, CLAIMED)
     }
 
-    pub(super) fn answer(&self, result: Result<()>) {
-        let promise = self.promise.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match (promise, result) {
+    /// True if its future was dropped before the core took the message.
+    pub(super) fn is_withdrawn(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == WITHDRAWN
+    }
+
+    pub(super) fn answer(self, result: Result<()>) {
+        match (self.promise, result) {
             (Some(promise), result) => promise.answer(result),
             (None, Err(error)) => tracing::debug!(%error, "a message could not be sent"),
             (None, Ok(())) => {}
         }
     }
+}
+
+/// Moves an offered send to `to`; false if it was moved before.
+fn step(state: &AtomicU8, to: u8) -> bool {
+    let order = Ordering::SeqCst;
+    state.compare_exchange(OFFERED, to, order, order).is_ok()
 }
 
 /// Frames a Message into the outbox, on its core.
@@ -74,7 +80,12 @@ fn push_here<'m, F: Framer>(
     waker: Option<&Waker>,
 ) -> Result<(), Refused<F::Out<'m>>> {
     let looked = core.look(id, |connection| {
-        let ended = connection.flags.end_wanted || connection.phase == Phase::Closed;
+        let flags = &connection.flags;
+        // An async handler under way may still answer, unless this side closed on purpose.
+        let busy = connection.protocol.as_ref().is_some_and(|protocol| protocol.is_busy());
+        let answers = busy && connection.reason != Some(CloseReason::Local);
+        let ended = flags.output_ended || (flags.end_wanted && !answers);
+        let ended = ended || connection.phase == Phase::Closed;
         (connection.phase, ended.then(|| connection.reason.unwrap_or(CloseReason::Local)))
     });
     let phase = match looked {
@@ -91,7 +102,7 @@ fn push_here<'m, F: Framer>(
             return Err(Error::Address { address: address.clone(), why: why.clone() });
         }
         if call.is_full() {
-            endpoint.rare().room.extend(waker.cloned());
+            endpoint.rare().wait_for_room(waker);
             return Ok(false);
         }
         let message = message.take().expect("a call happens at most once");
@@ -126,7 +137,7 @@ fn send_or_park<F: Framer>(
     core: &Rc<Core>,
     id: Id,
     message: F::Out<'static>,
-    accepting: Arc<Accepting>,
+    accepting: Accepting,
 ) {
     if parks::<F>(core, id) {
         return park::<F>(core, id, message, accepting);
@@ -153,11 +164,13 @@ fn parks<F: Framer>(core: &Rc<Core>, id: Id) -> bool {
     matches!(waiting, Ok(Some(true)))
 }
 
-fn park<F: Framer>(core: &Rc<Core>, id: Id, message: F::Out<'static>, accepting: Arc<Accepting>) {
+fn park<F: Framer>(core: &Rc<Core>, id: Id, message: F::Out<'static>, accepting: Accepting) {
     let mut parcel = Some((accepting, Parcel(message)));
     let parked = core.call(id, |protocol, _| {
-        if let Ok(endpoint) = endpoint_of::<F>(protocol) {
-            endpoint.rare().parcels.extend(parcel.take());
+        if let Ok(endpoint) = endpoint_of::<F>(protocol)
+            && let Some((accepting, parcel)) = parcel.take()
+        {
+            endpoint.rare().park(accepting, parcel);
         }
     });
     match (parked, parcel) {
@@ -183,7 +196,7 @@ fn park<F: Framer>(core: &Rc<Core>, id: Id, message: F::Out<'static>, accepting:
 struct SendErrand<F: Framer> {
     id: Id,
     message: F::Out<'static>,
-    accepting: Arc<Accepting>,
+    accepting: Accepting,
 }
 
 impl<F: Framer> Errand for SendErrand<F> {
@@ -201,7 +214,7 @@ fn post<F: Framer>(
     handle: &CoreHandle,
     id: Id,
     message: F::Out<'static>,
-    accepting: Arc<Accepting>,
+    accepting: Accepting,
 ) -> Result<(), Refused<F::Out<'static>>> {
     let errand = SendErrand::<F> { id, message, accepting };
     let Err(mail) = handle.post(Mail::Errand(Box::new(errand))) else { return Ok(()) };
@@ -274,7 +287,8 @@ enum Step<'m, F: Framer> {
     Offered(Option<F::Out<'m>>),
     /// It could not be posted yet.
     Held(Option<F::Out<'static>>),
-    Posted(Answer<()>, Arc<Accepting>),
+    /// The core has it; the flag withdraws it.
+    Posted(Answer<()>, Arc<AtomicU8>),
 }
 
 // Nothing in it is pinned: messages are moved out, never polled in place.
@@ -296,9 +310,10 @@ impl<F: Framer> Sending<'_, F> {
         };
         let (promise, answer) = promise();
         let accepting = Accepting::new(Some(promise));
-        match post::<F>(&handle, id, message, Arc::clone(&accepting)) {
+        let state = Arc::clone(&accepting.state);
+        match post::<F>(&handle, id, message, accepting) {
             Ok(()) => {
-                self.step = Step::Posted(answer, accepting);
+                self.step = Step::Posted(answer, state);
                 self.poll_posted(context)
             }
             Err(Refused::Failed(error)) => Poll::Ready(Err(error)),
@@ -351,8 +366,8 @@ impl<F: Framer> Future for Sending<'_, F> {
 
 impl<F: Framer> Drop for Sending<'_, F> {
     fn drop(&mut self) {
-        if let Step::Posted(_, accepting) = &self.step {
-            accepting.step(WITHDRAWN);
+        if let Step::Posted(_, state) = &self.step {
+            step(state, WITHDRAWN);
         }
     }
 }
@@ -361,5 +376,42 @@ impl<F: Framer> Endpoint<F> {
     /// True if no send of another thread waits for room.
     pub(super) fn has_no_parcels(&self) -> bool {
         self.rare_ref().is_none_or(|rare| rare.parcels.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::carrier::endpoint::Rare;
+    use crate::framer::Unframed;
+    use crate::message::Message;
+
+    struct Asleep;
+    impl std::task::Wake for Asleep {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    #[test]
+    fn a_send_that_its_core_drops_is_answered() {
+        let (promise, answer) = promise();
+        let accepting = Accepting::new(Some(promise));
+        // The future keeps the flag, as long as it waits.
+        let _state = Arc::clone(&accepting.state);
+        drop(accepting);
+        assert!(matches!(crate::carrier::wait::wait(answer), Err(Error::EngineEnded)));
+    }
+
+    #[test]
+    fn sends_that_were_given_up_cost_no_memory() {
+        let mut rare = Rare::<Unframed>::default();
+        let waker = Waker::from(Arc::new(Asleep));
+        for _ in 0..10_000 {
+            let accepting = Accepting::new(None);
+            assert!(step(&accepting.state, WITHDRAWN));
+            rare.park(accepting, Parcel(Message::from("given up")));
+            rare.wait_for_room(Some(&waker));
+        }
+        assert!(rare.parcels.len() <= 16, "{} parcels", rare.parcels.len());
+        assert_eq!(rare.room.len(), 1);
     }
 }

@@ -35,3 +35,21 @@ pub(crate) fn wait<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
         }
     }
 }
+
+impl<T> crate::engine::offload::Offload<T> {
+    /// Waits on this thread.
+    ///
+    /// # Errors
+    /// Those of the future; [`Error::WaitOnCore`] on a core thread.
+    pub fn wait(self) -> Result<T> {
+        wait(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn offloaded_work_can_be_waited_for() {
+        assert_eq!(crate::offload(|| 6 * 7).wait().unwrap(), 42);
+    }
+}

@@ -21,6 +21,14 @@ pub(super) fn watch(engine: &Engine) -> Result<()> {
     let watching = move || {
         let mut at_once = false;
         for signal in signals.forever() {
+            if cores.iter().all(|core| core.has_ended()) {
+                // The engine is over, the process is not: the signal means again what it always
+                // meant.
+                if let Err(error) = signal_hook::low_level::emulate_default_handler(signal) {
+                    tracing::warn!(signal, %error, "a signal could not be handled");
+                }
+                continue;
+            }
             tracing::info!(signal, at_once, "shutting down");
             for core in &cores {
                 post_patiently(core.unit, Mail::Shutdown { at_once });

@@ -172,12 +172,16 @@ mod linux {
             met.push(ready);
             cores.push(RunningCore { handle, cpu: begun.cpu, metrics: begun.metrics, thread });
         }
+        // All or none: a core that has begun would not hear of a failure of the next one.
+        let introduced: Result<Vec<_>> =
+            (0..waiting.len()).map(|index| introduce(index, &mut met)).collect();
+        let introduced = introduced?;
         for core in &cores {
             mail::register(&core.handle);
         }
-        for (index, go) in waiting.into_iter().enumerate() {
+        for (go, siblings) in waiting.into_iter().zip(introduced) {
             // A core that ended meanwhile says why when it is joined.
-            let _ = go.send(introduce(index, &mut met)?);
+            let _ = go.send(siblings);
         }
         Ok(Engine {
             cores,

@@ -50,7 +50,7 @@ pub(crate) struct Connection {
     /// Length of the last large message; 0 after small ones.
     pub(crate) large: u32,
     /// Bytes of the output under way that have left.
-    pub(crate) sent: u32,
+    pub(crate) sent: usize,
     /// Why it ends, once that is decided.
     pub(crate) reason: Option<CloseReason>,
     pub(crate) peer: Peer,

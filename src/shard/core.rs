@@ -65,7 +65,7 @@ pub(crate) struct Core {
     deferred: RefCell<VecDeque<Deferred>>,
     sleepers: RefCell<Sleepers>,
     began: Instant,
-    now_ms: Cell<u32>,
+    now_tick: Cell<u64>,
 }
 
 type Deferred = Box<dyn FnOnce(&Rc<Core>)>;
@@ -120,7 +120,7 @@ impl Core {
             deferred: RefCell::default(),
             sleepers: RefCell::default(),
             began: clock::now(),
-            now_ms: Cell::new(1),
+            now_tick: Cell::new(1),
         })
     }
 
@@ -141,21 +141,35 @@ impl Core {
     }
 
     pub(crate) fn leave() {
-        CORE.set(None);
+        // Dropped after the borrow of the place: what it holds may ask for its core.
+        drop(CORE.replace(None));
     }
 
-    /// Milliseconds since the core began, as of this turn; never 0.
+    /// Milliseconds since the core began, as of this turn: the wheel's tick.
+    #[inline]
+    pub(crate) fn now_tick(&self) -> u64 {
+        self.now_tick.get()
+    }
+
+    /// The same in the 32 bits that a slot keeps; never 0. It begins again every 49 days, so
+    /// times are compared with `timeouts::has_come` only.
     #[inline]
     pub(crate) fn now_ms(&self) -> u32 {
-        self.now_ms.get()
+        (self.now_tick.get() as u32).max(1)
     }
 
     /// Reads the clock, once per turn.
     pub(crate) fn read_clock(&self) -> Instant {
         let now = clock::now();
         let elapsed = now.duration_since(self.began).as_millis();
-        self.now_ms.set(u32::try_from(elapsed).unwrap_or(u32::MAX).max(1));
+        self.now_tick.set(u64::try_from(elapsed).unwrap_or(u64::MAX).max(1));
         now
+    }
+
+    /// Moves the clock, for tests of what takes weeks.
+    #[cfg(test)]
+    pub(crate) fn set_tick(&self, tick: u64) {
+        self.now_tick.set(tick);
     }
 
     pub(crate) fn id(&self, slot: u32, generation: u32) -> Id {
@@ -357,12 +371,13 @@ impl Core {
 
     /// Has the wheel look at the slot no later than `at_ms`.
     pub(crate) fn check_by(&self, slot: u32, at_ms: u32) {
+        let left_ms = super::timeouts::left_ms(at_ms, self.now_ms());
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         let clocks = &mut state.slots[slot as usize].clocks;
-        if clocks.check == 0 || at_ms < clocks.check {
+        if clocks.check == 0 || !super::timeouts::has_come(clocks.check, at_ms) {
             clocks.check = at_ms;
-            state.wheel.schedule(u64::from(slot), u64::from(at_ms));
+            state.wheel.schedule(u64::from(slot), self.now_tick() + u64::from(left_ms));
         }
     }
 

@@ -39,7 +39,7 @@ impl Executor {
 
     /// Starts `future` with the next turn; false if too many tasks run already.
     pub(crate) fn spawn(&self, core: &Core, future: impl Future<Output = ()> + 'static) -> bool {
-        if self.running.get() >= self.tasks_max {
+        if !self.has_room() {
             return false;
         }
         let place = self.free.borrow_mut().pop().unwrap_or_else(|| {
@@ -66,6 +66,11 @@ impl Executor {
             runnable.run();
         }
         now > 0
+    }
+
+    /// True if one more task may be spawned.
+    pub(crate) fn has_room(&self) -> bool {
+        self.running.get() < self.tasks_max
     }
 
     pub(crate) fn has_runnable(&self) -> bool {

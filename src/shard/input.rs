@@ -66,17 +66,18 @@ impl Shard {
     pub(super) fn feed_pending(&mut self, id: Id) {
         let taken = self.core.change(id, |connection| {
             connection.flags.paused = false;
-            std::mem::take(&mut connection.pending)
+            // After a stop or a failure nobody wants what came behind.
+            (std::mem::take(&mut connection.pending), connection.flags.discarding)
         });
-        let Ok(mut pending) = taken else { return };
-        if pending.is_empty() {
+        let Ok((mut pending, discarding)) = taken else { return };
+        if pending.is_empty() || discarding {
             return;
         }
         let progress = self.core.call(id, |protocol, call| protocol.input(call, &pending));
         let consumed = progress.as_ref().map_or(pending.len(), |progress| progress.consumed);
         let rest = Progress { consumed: 0, ..progress.unwrap_or(NOTHING) };
         pending.drain(..consumed);
-        let progress = progress.map(|_| rest);
+        let progress = progress.map(|_| bounded(&self.core, rest, pending.len()));
         self.keep_rest(id, progress, pending);
     }
 
@@ -122,6 +123,11 @@ impl Shard {
         result: Result<usize, Errno>,
     ) {
         let id = self.id(token);
+        self.take_exact(id, token, buffer, result);
+        self.watch(id);
+    }
+
+    fn take_exact(&mut self, id: Id, token: Token, buffer: Vec<u8>, result: Result<usize, Errno>) {
         let now = self.core.now_ms();
         let (gather, discarding) = {
             let mut state = self.core.state.borrow_mut();
@@ -186,7 +192,8 @@ impl Shard {
         // Ended meanwhile: then nobody needs the beginning.
         let _ = self.core.change(id, |connection| {
             if needs >= exact_min {
-                buffer.reserve_exact(needs.saturating_sub(buffer.len()));
+                let capacity = exact_capacity(buffer.len(), needs);
+                buffer.reserve_exact(capacity.saturating_sub(buffer.len()));
                 connection.gather = Some(Box::new(Gather { buffer, needs }));
             } else {
                 connection.pending = buffer;
@@ -278,6 +285,9 @@ impl Shard {
     }
 }
 
+/// The buffer of a large message begins with at most this many bytes and doubles as they come.
+const EXACT_STEP: usize = 1 << 20;
+
 /// From this long a call is a stall.
 const STALL_MS: u32 = 10;
 
@@ -311,6 +321,16 @@ fn route(connection: &mut Connection, bytes: &[u8]) -> Route {
     Route::Kept
 }
 
+/// An unmeasured message that became longer than its limit is the peer's failure.
+fn bounded(core: &super::core::Core, progress: Progress, rest: usize) -> Progress {
+    let unmeasured = matches!(progress.verdict, Verdict::More { needs: None });
+    if !unmeasured || rest <= core.limits.unmeasured_message_bytes {
+        return progress;
+    }
+    tracing::debug!(rest, "a message is longer than Limits::unmeasured_message_bytes");
+    Progress { verdict: Verdict::Fail(CloseReason::Framing), ..progress }
+}
+
 /// Does what the protocol said, and keeps the rest of `bytes`.
 fn after_input(
     core: &std::rc::Rc<super::core::Core>,
@@ -320,6 +340,7 @@ fn after_input(
 ) {
     let Ok(progress) = progress else { return };
     let rest = bytes.get(progress.consumed..).unwrap_or_default();
+    let progress = bounded(core, progress, rest.len());
     let exact_min = core.limits.exact_receive_bytes;
     match progress.verdict {
         Verdict::More { .. } if rest.is_empty() => {
@@ -329,19 +350,23 @@ fn after_input(
         Verdict::More { needs } => {
             // In use: it was just called.
             let _ = core.change(id, |connection| match needs {
-                Some(needs) if needs >= exact_min && connection.pending.is_empty() => {
-                    let mut buffer = Vec::with_capacity(needs);
+                Some(needs)
+                    if needs >= exact_min
+                        && needs > rest.len()
+                        && connection.pending.is_empty() =>
+                {
+                    let mut buffer = Vec::with_capacity(exact_capacity(rest.len(), needs));
                     buffer.extend_from_slice(rest);
                     connection.gather = Some(Box::new(Gather { buffer, needs }));
                 }
-                _ => connection.pending.extend_from_slice(rest),
+                _ => keep_first(&mut connection.pending, rest),
             });
             begin_message(core, id);
         }
         Verdict::Paused => {
             let _ = core.change(id, |connection| {
                 connection.flags.paused = true;
-                connection.pending.extend_from_slice(rest);
+                keep_first(&mut connection.pending, rest);
             });
         }
         Verdict::Stop => {
@@ -356,6 +381,17 @@ fn after_input(
             core.end_output(id, reason);
         }
     }
+}
+
+/// Keeps `rest` before what came behind it.
+fn keep_first(pending: &mut Vec<u8>, rest: &[u8]) {
+    pending.splice(..0, rest.iter().copied());
+}
+
+/// How large the buffer of a message of `needs` bytes is to be when `len` bytes of it have come: a
+/// peer that only claims a length costs no memory.
+fn exact_capacity(len: usize, needs: usize) -> usize {
+    needs.min(EXACT_STEP.max(len.saturating_mul(2)))
 }
 
 /// The clock of an unfinished message starts, if it does not run yet.
@@ -387,18 +423,22 @@ impl Shard {
     pub(super) fn ask_for_bytes(&mut self, id: Id) {
         let token = self.token(id);
         let credit = self.core.limits.receive_credit_bytes;
+        let mut expects = false;
         let operation = {
             let mut state = self.core.state.borrow_mut();
             let connection = &mut state.slots[id.slot as usize];
             let large = connection.large as usize;
             if let Some(gather) = &mut connection.gather {
                 connection.flags.gathering = true;
-                let buffer = std::mem::take(&mut gather.buffer);
+                let mut buffer = std::mem::take(&mut gather.buffer);
+                let capacity = exact_capacity(buffer.len(), gather.needs);
+                buffer.reserve_exact(capacity.saturating_sub(buffer.len()));
                 Operation::ReceiveExact { token, buffer, whole: true }
             } else if large > 0 && connection.pending.is_empty() && !connection.flags.discarding {
                 connection.flags.gathering = true;
                 connection.gather = Some(Box::default());
-                let buffer = Vec::with_capacity(large);
+                expects = true;
+                let buffer = Vec::with_capacity(large.min(EXACT_STEP));
                 Operation::ReceiveExact { token, buffer, whole: false }
             } else {
                 connection.flags.receiving = true;
@@ -406,5 +446,30 @@ impl Shard {
             }
         };
         self.driver.submit(operation);
+        if expects {
+            super::timeouts::expect(&self.core, id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rest_stands_before_what_came_behind_it() {
+        let mut pending = b"behind".to_vec();
+        keep_first(&mut pending, b"first ");
+        assert_eq!(pending, b"first behind");
+        keep_first(&mut pending, b"");
+        assert_eq!(pending, b"first behind");
+    }
+
+    #[test]
+    fn a_claimed_length_costs_no_memory_before_its_bytes_come() {
+        assert_eq!(exact_capacity(8, 65_540), 65_540);
+        assert_eq!(exact_capacity(8, usize::MAX), EXACT_STEP);
+        assert_eq!(exact_capacity(EXACT_STEP, usize::MAX), 2 * EXACT_STEP);
+        assert_eq!(exact_capacity(EXACT_STEP, EXACT_STEP + 1), EXACT_STEP + 1);
     }
 }

@@ -154,6 +154,8 @@ impl Shard {
                 let _ = core.change(id, |connection| {
                     connection.reason = Some(reason);
                     connection.phase = Phase::Closing;
+                    // No Carrier was made.
+                    connection.flags.owned = false;
                 });
                 self.driver.submit(Operation::Close { token, reset: false });
             }
@@ -291,8 +293,13 @@ impl Shard {
             connection.attached = false;
             let failed = matches!(connection.reason, Some(CloseReason::NotConnected(_)));
             let more = connection.rare.as_ref().is_some_and(|rare| !rare.candidates.is_empty());
-            let retry = failed && more && !connection.flags.end_wanted;
-            if retry { connection.reason.take() } else { None }
+            // An orderly close waits for a connection to flush what was queued; an abort does not.
+            let retry = failed && more && !connection.flags.output_ended;
+            if !retry {
+                return None;
+            }
+            connection.phase = Phase::Resolving;
+            connection.reason.take()
         });
         if let Ok(Some(CloseReason::NotConnected(errno))) = next {
             return self.connect_next(id, errno);
@@ -306,9 +313,9 @@ impl Shard {
         let found = core.look(id, |connection| {
             let reason = connection.reason.unwrap_or(CloseReason::Finished);
             let flags = &connection.flags;
-            (reason, connection.peer, flags.counted, flags.owned, connection.service().is_some())
+            (reason, connection.peer, flags.counted, connection.service().is_some())
         });
-        let Ok((reason, peer, counted, owned, listened)) = found else { return };
+        let Ok((reason, peer, counted, listened)) = found else { return };
         if counted {
             self.uncount_prefix(peer);
             // Uncounted once.
@@ -318,7 +325,8 @@ impl Shard {
             core.metrics.closed.add(1);
         }
         self.tell_closed(id, reason);
-        if owned {
+        // Asked only now: its owner may have left it to the engine when it was told.
+        if core.look(id, |connection| connection.flags.owned) == Ok(true) {
             let _ = core.change(id, |connection| {
                 connection.phase = Phase::Closed;
                 connection.reason = Some(reason);
@@ -382,6 +390,10 @@ impl super::core::Core {
         });
         if begun != Ok(true) {
             return;
+        }
+        if self.state.borrow().connections > self.limits.connections {
+            self.metrics.refused_limit.add(1);
+            return self.fail(id, CloseReason::Limit);
         }
         timeouts::check_after(self, id, self.timeouts.connect);
         let handle = Arc::clone(&self.handle);

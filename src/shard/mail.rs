@@ -111,7 +111,8 @@ impl CoreHandle {
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::SeqCst)
+        // A core whose thread panicked did not say so, but its mailbox is closed.
+        self.ended.load(Ordering::SeqCst) || self.postbox.is_closed()
     }
 
     pub(crate) fn set_ended(&self) {

@@ -186,9 +186,9 @@ impl Shard {
     }
 
     fn look_at_wheel(&mut self) {
-        let now = self.core.now_ms();
+        let now = self.core.now_tick();
         let mut due = std::mem::take(&mut self.due);
-        self.core.state.borrow_mut().wheel.advance(u64::from(now), &mut due);
+        self.core.state.borrow_mut().wheel.advance(now, &mut due);
         for key in due.drain(..) {
             if let Some(slot) = self.core.due(key) {
                 self.check_timeouts(slot);
@@ -205,7 +205,7 @@ impl Shard {
         }
         let next = core.state.borrow().wheel.next_tick();
         let longest = next.map_or(SLEEP_MAX, |tick| {
-            let left = tick.saturating_sub(u64::from(core.now_ms()));
+            let left = tick.saturating_sub(core.now_tick());
             Duration::from_millis(left).min(SLEEP_MAX)
         });
         let draining = self.drain_until.is_some();
@@ -249,8 +249,8 @@ impl Shard {
         for id in self.slots_in_use() {
             let quiet = self.core.look(id, |connection| {
                 let still = if connection.flags.greeted { QUIET_MS } else { UNHEARD_MS };
-                let since = connection.clocks.last_activity.max(connection.clocks.opened);
-                !connection.flags.end_wanted && now.saturating_sub(since) >= still
+                let since = connection.clocks.last_activity;
+                !connection.flags.end_wanted && now.wrapping_sub(since) >= still
             });
             if at_once || quiet == Ok(true) {
                 self.drain_connection(id);
@@ -268,7 +268,7 @@ impl Shard {
 
     fn is_drained(&mut self, now: Instant) -> bool {
         let Some(until) = self.drain_until else { return false };
-        if self.core.now_ms().saturating_sub(self.drained_at) >= DRAIN_STEP.as_millis() as u32 {
+        if self.core.now_ms().wrapping_sub(self.drained_at) >= DRAIN_STEP.as_millis() as u32 {
             self.drain_quiet(false);
             self.settle_all();
         }

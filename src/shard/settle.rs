@@ -76,7 +76,12 @@ impl Shard {
                 Step::EndOutput => self.end_output_now(id),
                 Step::Close => return self.close(id),
                 Step::Discard => {
-                    self.core.state.borrow_mut().slots[slot as usize].flags.discarding = true;
+                    let mut state = self.core.state.borrow_mut();
+                    let connection = &mut state.slots[slot as usize];
+                    connection.flags.discarding = true;
+                    // Nobody resumes it any more, and what still comes must be read.
+                    connection.flags.paused = false;
+                    connection.pending = Vec::new();
                 }
                 Step::Receive => self.ask_for_bytes(id),
                 Step::StopReceive => self.submit_flagged(
@@ -133,10 +138,10 @@ impl Shard {
             connection.flags.sending = false;
             connection.clocks.send_begun = 0;
             connection.clocks.last_activity = now;
-            connection.sent = connection.sent.saturating_add(*result.as_ref().unwrap_or(&0) as u32);
+            connection.sent = connection.sent.saturating_add(*result.as_ref().unwrap_or(&0));
             let low = connection.queued() < self.core.limits.send_queue_bytes / 2;
             let broken = connection.reason.is_some() && connection.flags.output_ended;
-            (connection.sent as usize, broken, low && connection.flags.wants_room)
+            (connection.sent, broken, low && connection.flags.wants_room)
         };
         match result {
             Err(errno) => {

@@ -25,10 +25,27 @@ pub(super) fn check_after(core: &Core, id: Id, timeout: Duration) {
     }
 }
 
-/// `timeout` after `from`, or `None` for never.
+/// A buffer waits for a large message that nobody has begun: it is looked at soon.
+pub(super) fn expect(core: &Core, id: Id) {
+    check_after(core, id, Duration::from_millis(u64::from(EXPECTATION_MS)));
+}
+
+/// `timeout` after `from`, or `None` for never: 24 days and more, of which 32 bits that begin
+/// again could not say whether they are over.
 fn after(from: u32, timeout: Duration) -> Option<u32> {
-    let timeout = u32::try_from(timeout.as_millis()).ok()?;
-    Some(from.saturating_add(timeout).saturating_add(1))
+    let timeout = i32::try_from(timeout.as_millis()).ok()?.cast_unsigned();
+    // Never 0, which is "not".
+    Some(from.wrapping_add(timeout).wrapping_add(1).max(1))
+}
+
+/// Milliseconds from `now` to `at`; 0 if it has come.
+pub(super) fn left_ms(at: u32, now: u32) -> u32 {
+    u32::try_from(at.wrapping_sub(now).cast_signed()).unwrap_or(0)
+}
+
+/// True if `at` is now or lies before it, on a clock that begins again.
+pub(super) fn has_come(at: u32, now: u32) -> bool {
+    left_ms(at, now) == 0
 }
 
 /// The deadlines of an open connection, each with what passing it means.
@@ -81,19 +98,20 @@ impl Shard {
             let Some(connection) = state.slots.get_mut(slot as usize) else { return };
             let id = self.core.id(slot, connection.generation);
             // An earlier visit has taken this one over.
-            if connection.clocks.check == 0 || connection.clocks.check > now {
+            if connection.clocks.check == 0 || !has_come(connection.clocks.check, now) {
                 return;
             }
             connection.clocks.check = 0;
             let flags = &connection.flags;
             let expecting = flags.gathering && !flags.stopping && !flags.discarding;
             let only = connection.gather.as_ref().is_some_and(|gather| gather.needs == 0);
-            let still = connection.clocks.last_activity.saturating_add(EXPECTATION_MS);
-            let gives_up = expecting && only && still <= now;
+            let still = connection.clocks.last_activity.wrapping_add(EXPECTATION_MS);
+            let gives_up = expecting && only && has_come(still, now);
             let mut visit = self.visit(connection, now);
             if expecting && only && !gives_up {
                 visit = match visit {
-                    Visit::Again(at) => Visit::Again(at.min(still)),
+                    Visit::Again(at) if has_come(at, still) => Visit::Again(at),
+                    Visit::Again(_) => Visit::Again(still),
                     Visit::Nothing => Visit::Again(still),
                     other => other,
                 };
@@ -128,9 +146,9 @@ impl Shard {
             _ => {}
         }
         let deadlines = deadlines(connection, &self.core.timeouts);
-        match deadlines.min_by_key(|(at, _)| *at) {
+        match deadlines.min_by_key(|(at, _)| left_ms(*at, now)) {
             None => Visit::Nothing,
-            Some((at, reason)) if at <= now => Visit::Expired(reason),
+            Some((at, reason)) if has_come(at, now) => Visit::Expired(reason),
             Some((at, _)) => Visit::Again(at),
         }
     }
@@ -152,5 +170,75 @@ impl Shard {
             // The peer does not read: only a reset gets rid of what is queued for it.
             let _ = self.core.change(id, |connection| connection.flags.reset = true);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::mailbox::{Bell, Mailbox};
+    use crate::limits::Limits;
+    use crate::shard::mail::CoreHandle;
+
+    struct Silent;
+    impl Bell for Silent {
+        fn ring(&self) {}
+    }
+
+    fn core() -> std::rc::Rc<Core> {
+        let mailbox = Mailbox::new(16, std::sync::Arc::new(Silent));
+        let handle = CoreHandle::new(
+            mailbox.postbox(),
+            std::sync::Arc::new(Silent),
+            std::sync::Arc::default(),
+        );
+        Core::new(handle, Limits::default(), Timeouts::default(), std::sync::Arc::default())
+    }
+
+    /// 49 days after its start the clock of a slot begins again.
+    #[test]
+    fn a_timeout_lasts_as_long_when_the_clock_begins_again() {
+        for began in [1_u32, 1 << 31, u32::MAX - 30_000, u32::MAX - 1, u32::MAX] {
+            let connection = Connection {
+                phase: Phase::Open,
+                clocks: crate::shard::connection::Clocks {
+                    opened: began,
+                    last_activity: began,
+                    message_begun: began,
+                    ..Default::default()
+                },
+                ..Connection::default()
+            };
+            let timeouts = Timeouts::default();
+            let first = deadlines(&connection, &timeouts)
+                .map(|(at, reason)| (left_ms(at, began), reason))
+                .min_by_key(|(left, _)| *left);
+            let (left, reason) = first.unwrap();
+            assert!((30_000..30_003).contains(&left), "{left} ms from {began}");
+            assert_eq!(reason, CloseReason::MessageTimeout);
+        }
+    }
+
+    #[test]
+    fn the_wheel_goes_on_when_the_clock_of_the_slots_begins_again() {
+        let core = core();
+        let id = core.allocate(Phase::Open);
+        for tick in [1, u64::from(u32::MAX) - 500, (1 << 32) + 10_000, 1 << 40] {
+            core.set_tick(tick);
+            let mut due = Vec::new();
+            core.state.borrow_mut().wheel.advance(tick, &mut due);
+            core.change(id, |connection| connection.clocks.check = 0).unwrap();
+            check_after(&core, id, Duration::from_secs(1));
+            check_after(&core, id, Duration::from_secs(2));
+            let next = core.state.borrow().wheel.next_tick().unwrap();
+            assert!((1001..1003).contains(&(next - tick)), "{next} from {tick}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_of_many_days_is_never() {
+        assert_eq!(after(1, Duration::MAX), None);
+        assert_eq!(after(1, Duration::from_secs(30 * 86_400)), None);
+        assert!(after(1, Duration::from_secs(20 * 86_400)).is_some());
     }
 }

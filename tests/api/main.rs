@@ -7,5 +7,6 @@
 #![allow(clippy::print_stdout, reason = "a skipped test says why")]
 
 mod echo;
+mod edges;
 mod faults;
 mod support;
