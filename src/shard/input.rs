@@ -71,9 +71,12 @@ impl Shard {
         }
         let progress = self.core.call(id, |protocol, call| protocol.input(call, &pending));
         let consumed = progress.as_ref().map_or(pending.len(), |progress| progress.consumed);
-        let rest = Progress { consumed: 0, ..progress.unwrap_or(NOTHING) };
         pending.drain(..consumed);
-        let progress = progress.map(|_| rest);
+        if consumed > 0 {
+            // What is left is another message, with a clock of its own.
+            let _ = self.core.change(id, |connection| connection.clocks.message_begun = 0);
+        }
+        let progress = progress.map(|progress| Progress { consumed: 0, ..progress });
         self.keep_rest(id, progress, pending);
     }
 
@@ -87,7 +90,10 @@ impl Shard {
         if large {
             return after_input(&self.core, id, progress, &rest);
         }
-        after_input(&self.core, id, progress, &[]);
+        let begun = matches!(progress, Ok(Progress { verdict: Verdict::More { .. }, .. }));
+        if !begun || rest.is_empty() {
+            after_input(&self.core, id, progress, &[]);
+        }
         if rest.is_empty() {
             return;
         }
@@ -97,7 +103,9 @@ impl Shard {
                 connection.pending = rest;
             }
         });
-        begin_message(&self.core, id);
+        if begun {
+            begin_message(&self.core, id);
+        }
     }
 
     /// A large message is whole in `buffer`.
@@ -280,8 +288,6 @@ impl Shard {
 /// From this long a call is a stall.
 const STALL_MS: u32 = 10;
 
-const NOTHING: Progress = Progress { consumed: 0, verdict: Verdict::Stop };
-
 #[cfg(target_os = "linux")]
 const ECANCELED: i32 = 125;
 #[cfg(not(target_os = "linux"))]
@@ -332,18 +338,25 @@ fn after_input(
         }
         Verdict::More { needs } => {
             // In use: it was just called.
-            let _ = core.change(id, |connection| match needs {
-                Some(needs) if needs >= exact_min && connection.pending.is_empty() => {
-                    let mut buffer = Vec::with_capacity(needs);
-                    buffer.extend_from_slice(rest);
-                    connection.gather = Some(Box::new(Gather { buffer, needs }));
+            let _ = core.change(id, |connection| {
+                if progress.consumed > 0 {
+                    connection.clocks.message_begun = 0;
                 }
-                _ => connection.pending.extend_from_slice(rest),
+                match needs {
+                    Some(needs) if needs >= exact_min && connection.pending.is_empty() => {
+                        let mut buffer = Vec::with_capacity(needs);
+                        buffer.extend_from_slice(rest);
+                        connection.gather = Some(Box::new(Gather { buffer, needs }));
+                    }
+                    _ => connection.pending.extend_from_slice(rest),
+                }
             });
             begin_message(core, id);
         }
         Verdict::Paused => {
             let _ = core.change(id, |connection| {
+                // The peer has done its part of what waits now.
+                connection.clocks.message_begun = 0;
                 connection.flags.paused = true;
                 connection.pending.extend_from_slice(rest);
             });
