@@ -74,7 +74,13 @@ fn push_here<'m, F: Framer>(
     waker: Option<&Waker>,
 ) -> Result<(), Refused<F::Out<'m>>> {
     let looked = core.look(id, |connection| {
-        let ended = connection.flags.end_wanted || connection.phase == Phase::Closed;
+        let flags = &connection.flags;
+        // An async handler under way may answer a peer that has ended its own direction.
+        let answers = connection.protocol.as_ref().is_some_and(|protocol| protocol.is_busy())
+            && !matches!(connection.reason, Some(CloseReason::Local | CloseReason::Stopped));
+        let ended = connection.phase == Phase::Closed
+            || flags.output_ended
+            || (flags.end_wanted && !answers);
         (connection.phase, ended.then(|| connection.reason.unwrap_or(CloseReason::Local)))
     });
     let phase = match looked {
@@ -162,7 +168,7 @@ fn park<F: Framer>(core: &Rc<Core>, id: Id, message: F::Out<'static>, accepting:
     });
     match (parked, parcel) {
         (Ok(()), None) => {
-            core.handle.set_full(core.resolve(id), true);
+            super::set_full(core, id, true);
             // In use: it was just called.
             let _ = core.change(id, |connection| connection.flags.wants_room = true);
         }

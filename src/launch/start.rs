@@ -17,6 +17,8 @@ pub(super) use linux::start;
 #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
 mod linux {
     use std::io;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::rc::Rc;
     use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
     use std::sync::{Arc, Mutex};
     use std::thread::JoinHandle;
@@ -35,6 +37,7 @@ mod linux {
     use crate::limits::{Limits, Timeouts};
     use crate::shard::core::Core;
     use crate::shard::mail::{self, CoreHandle};
+    use crate::shard::protocol::Service;
     use crate::shard::{Listening, Shard, Wait};
 
     /// What one core thread is given.
@@ -92,7 +95,7 @@ mod linux {
         }
         let mut engine = assemble(threads, waiting, &selected)?;
         engine.addresses = sockets.addresses;
-        engine.listeners = copies;
+        engine.listeners = Arc::new(Mutex::new(copies));
         if builder.signals {
             super::super::signals::watch(&engine)?;
         }
@@ -160,7 +163,8 @@ mod linux {
             addresses: Vec::new(),
             driver: selected.name(),
             driver_reason: selected.reason.clone(),
-            listeners: Vec::new(),
+            ending: std::sync::atomic::AtomicBool::new(false),
+            listeners: Arc::default(),
         })
     }
 
@@ -191,18 +195,27 @@ mod linux {
         };
         let mailbox = Mailbox::new(duties.limits.mailbox, Arc::new(bell));
         let handle = CoreHandle::new(mailbox.postbox());
-        // The starter waits for this; it gives up only together with the process.
-        let _ = said.send(Ok(Arc::clone(&handle)));
-        let Ok(siblings) = gone.recv() else { return Ok(()) };
-        let unit = handle.unit;
         let (limits, timeouts) = (duties.limits, duties.timeouts);
-        let core = Core::new(duties.index, handle, limits, timeouts, duties.metrics);
+        let core = Core::new(duties.index, Arc::clone(&handle), limits, timeouts, duties.metrics);
         core.enter();
         #[cfg(feature = "tokio")]
         let _entered = duties.runtime.as_ref().map(tokio::runtime::Handle::enter);
+        let services = services(duties.makes);
+        let failed = services.is_err();
+        let (ready, services) = match services {
+            Ok(services) => (Ok(Arc::clone(&handle)), services),
+            Err(error) => (Err(error), Vec::new()),
+        };
+        // The starter waits for this; it gives up only together with the process.
+        let _ = said.send(ready);
+        let Ok(siblings) = gone.recv() else { return Ok(()) };
+        if failed {
+            return Ok(());
+        }
+        let unit = handle.unit;
         let mut shard = Shard::new(core, driver, mailbox, siblings, duties.wait);
-        for make in duties.makes {
-            shard.add_service(make());
+        for service in services {
+            shard.add_service(service);
         }
         for listening in duties.listening {
             shard.listen(listening);
@@ -210,6 +223,15 @@ mod linux {
         let result = shard.run();
         mail::unregister(unit);
         result
+    }
+
+    /// Calls the factories; a panic in one of them is the engine's failure to start.
+    fn services(makes: Vec<Make>) -> Result<Vec<Rc<dyn Service>>> {
+        let made = AssertUnwindSafe(|| makes.into_iter().map(|make| make()).collect());
+        catch_unwind(made).map_err(|panic| {
+            let panic = crate::shard::panic_text(&*panic);
+            Error::Configuration(format!("a factory of handlers panicked: {panic}"))
+        })
     }
 
     /// The listening sockets of all places, dealt to the cores.

@@ -135,6 +135,9 @@ impl Shard {
                 let _ = core.change(id, |connection| connection.protocol = Some(protocol));
                 timeouts::check_after(&core, id, core.timeouts.handshake.min(core.timeouts.idle));
                 service.accepted(&core, id);
+                if self.draining.begun {
+                    self.draining.fresh.push(id);
+                }
             }
             Err(reason) => {
                 // No protocol: nothing to flush, nobody to tell.
@@ -329,15 +332,85 @@ impl Shard {
         }
     }
 
+    /// Listens no more, and ends when the last connection and the last task have ended.
+    pub(super) fn retire(&mut self) {
+        self.retiring = true;
+        for id in self.slots_in_use() {
+            // In use a moment ago.
+            let _ = self.core.change(id, |connection| {
+                connection.flags.end_wanted |= connection.service().is_some();
+            });
+        }
+    }
+
+    /// True if it was retired and nothing is left.
+    pub(super) fn is_deserted(&self) -> bool {
+        let state = self.core.state.borrow();
+        self.retiring
+            && state.connections == 0
+            && state.listeners == 0
+            && self.core.executor.running() == 0
+    }
+
+    /// One turn of a shutdown. Connections end some turns after it began, so that what the kernel
+    /// had received by then is received and answered first; those that had no message yet have a
+    /// moment more for it.
+    pub(super) fn drain(&mut self) {
+        if self.draining.turns_left > 0 {
+            self.draining.turns_left -= 1;
+            // Keeps the core awake; a full mailbox does so too.
+            let _ = self.core.handle.post(Mail::Errand(Box::new(|_: &Rc<super::core::Core>| ())));
+            return;
+        }
+        if !std::mem::replace(&mut self.draining.begun, true) {
+            self.slots_in_use().into_iter().for_each(|id| self.drain_connection(id));
+        }
+        let fresh = std::mem::take(&mut self.draining.fresh);
+        fresh.into_iter().for_each(|id| self.drain_connection(id));
+    }
+
     /// What a connection does when the engine drains: finish what was received, flush, end.
-    pub(super) fn drain_connection(&mut self, id: Id) {
-        let phase = self.core.look(id, |connection| connection.phase);
-        match phase {
-            Ok(Phase::Open) => self.core.end_output(id, CloseReason::Shutdown),
-            Ok(Phase::Inactive | Phase::Resolving | Phase::Connecting) => {
+    fn drain_connection(&mut self, id: Id) {
+        let waits = self.core.now_ms() < self.draining.fresh_until_ms;
+        let found = self.core.look(id, |connection| {
+            let flags = &connection.flags;
+            let responds = connection.protocol.as_ref().is_some_and(|p| p.ends_with_input());
+            let fresh = flags.accepted && !flags.greeted && responds && !flags.end_wanted;
+            (connection.phase, fresh)
+        });
+        match found {
+            Ok((Phase::Open, true)) if waits => self.draining.fresh.push(id),
+            Ok((Phase::Open, _)) => self.core.end_output(id, CloseReason::Shutdown),
+            Ok((Phase::Inactive | Phase::Resolving | Phase::Connecting, _)) => {
                 self.core.fail(id, CloseReason::Shutdown);
             }
             _ => {}
+        }
+    }
+}
+
+/// How far a shutdown has come.
+#[derive(Default)]
+pub(super) struct Draining {
+    /// Turns before the connections are told.
+    turns_left: u8,
+    /// They were told.
+    begun: bool,
+    /// Accepted connections without a message, which may have one under way.
+    fresh: Vec<Id>,
+    fresh_until_ms: u32,
+}
+
+impl Draining {
+    /// Two turns: one completes what the kernel has, one more what a re-armed receive brings.
+    const TURNS: u8 = 2;
+    /// What a peer that has just connected may take to send its first message.
+    const FRESH_MS: u32 = 1000;
+
+    pub(super) fn begin(&mut self, now_ms: u32) {
+        if self.fresh_until_ms == 0 {
+            self.turns_left = Self::TURNS;
+            self.fresh_until_ms = now_ms.saturating_add(Self::FRESH_MS);
         }
     }
 }

@@ -52,6 +52,9 @@ pub(crate) struct Shard {
     throttle: Throttle,
     /// When a shutdown gives up waiting.
     drain_until: Option<Instant>,
+    draining: lifecycle::Draining,
+    /// It ends with its last connection.
+    retiring: bool,
     /// The coarse clock before the call that is now running, for the stall detector.
     watched: u32,
 }
@@ -74,6 +77,8 @@ impl Shard {
             due: Vec::new(),
             throttle: Throttle::default(),
             drain_until: None,
+            draining: lifecycle::Draining::default(),
+            retiring: false,
             watched: 0,
         }
     }
@@ -150,12 +155,13 @@ impl Shard {
         for _ in 0..LETTERS_PER_TURN {
             let Some(mail) = self.mailbox.pop() else { return };
             match mail {
-                Mail::Errand(errand) => errand.run(&self.core),
+                Mail::Errand(errand) => self.core.guard(|| errand.run(&self.core)),
                 Mail::Adopt { socket, service } => self.adopt(socket, service),
                 Mail::Resolved { slot, generation, result } => {
                     let id = self.core.id(slot, generation);
                     self.resolved(id, result);
                 }
+                Mail::Retire => self.retire(),
                 Mail::Shutdown { at_once } => self.shut_down(at_once),
             }
             self.core.run_deferred();
@@ -212,8 +218,8 @@ impl Shard {
                     connection.flags.end_wanted = true;
                 }
             });
-            self.drain_connection(*id);
         }
+        self.draining.begin(self.core.now_ms());
     }
 
     fn slots_in_use(&self) -> Vec<Id> {
@@ -224,7 +230,7 @@ impl Shard {
     }
 
     fn is_drained(&mut self, now: Instant) -> bool {
-        let Some(until) = self.drain_until else { return false };
+        let Some(until) = self.drain_until else { return self.is_deserted() };
         let idle = {
             let state = self.core.state.borrow();
             let sockets = state.slots.iter().filter(|slot| slot.attached).count();
@@ -233,6 +239,7 @@ impl Shard {
         if idle {
             return true;
         }
+        self.drain();
         if now >= until {
             let left = self.slots_in_use();
             tracing::warn!(connections = left.len(), "drain time is over; aborting what is left");

@@ -33,7 +33,8 @@ fn many_messages_at_once_come_back_in_order() {
         let engine = echo(driver);
         let mut peer = connect(&engine);
         let mut sending = peer.try_clone().unwrap();
-        let lens = || (0..20_000_usize).map(|at| (at * 7919) % if at % 500 == 0 { 70_000 } else { 700 });
+        let lens =
+            || (0..20_000_usize).map(|at| (at * 7919) % if at % 500 == 0 { 70_000 } else { 700 });
         let sender = std::thread::spawn(move || {
             let mut bytes = Vec::new();
             for (at, len) in lens().enumerate() {

@@ -6,6 +6,10 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::print_stdout, reason = "a skipped test says why")]
 
+mod carriers;
 mod echo;
 mod faults;
+mod limits;
+mod listeners;
+mod shutdown;
 mod support;
