@@ -77,6 +77,10 @@ impl Executor {
         !self.runnable.borrow().is_empty() || !self.woken.is_empty()
     }
 
+    pub(crate) fn running(&self) -> usize {
+        self.running.get()
+    }
+
     /// Ends every task; their futures are dropped here, on their own thread.
     pub(crate) fn end(&self) {
         let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
