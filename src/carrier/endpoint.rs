@@ -151,7 +151,7 @@ impl<F: Framer> Endpoint<F> {
             }
         }
         if self.has_no_parcels() {
-            super::set_full(call.core, call.id, false);
+            super::here::set_full(call.core, call.id, false);
         }
     }
 
@@ -290,19 +290,19 @@ impl<F: Framer> Protocol for Endpoint<F> {
             _ => None,
         };
         for promise in rare.activating.drain(..) {
-            promise.answer(Err(super::error_of(reason, connecting.as_deref())));
+            promise.answer(Err(super::here::error_of(reason, connecting.as_deref())));
         }
-        super::set_full(core, id, false);
+        super::here::set_full(core, id, false);
         for (accepting, _) in rare.parcels.drain(..) {
             if accepting.claim() {
-                accepting.answer(Err(super::error_of(reason, connecting.as_deref())));
+                accepting.answer(Err(super::here::error_of(reason, connecting.as_deref())));
             }
         }
         for waker in rare.room.drain(..) {
             waker.wake();
         }
         for promise in rare.closing.drain(..) {
-            promise.answer(super::closed_in_order(reason));
+            promise.answer(super::here::closed_in_order(reason));
         }
         for handler in rare.on_closed.drain(..) {
             handler(reason);

@@ -9,8 +9,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::CarrierRef;
+use super::endpoint::Endpoint;
+use super::here::endpoint_of;
 use super::slot::Slot;
-use super::{CarrierRef, Endpoint, endpoint_of};
 use crate::error::{Error, Result};
 use crate::framer::Framer;
 use crate::shard::core::{CallError, Core, Id};

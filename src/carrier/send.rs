@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, Waker};
 
+use super::CarrierRef;
 use super::endpoint::Endpoint;
+use super::here::{activate_here, endpoint_of, set_full};
 use super::promise::{Answer, Promise, promise};
-use super::{CarrierRef, endpoint_of};
 use crate::error::{CloseReason, Error, Result, TrySendError};
 use crate::framer::Framer;
 use crate::message::Detach;
@@ -111,7 +112,7 @@ fn push_here<'m, F: Framer>(
     match (pushed, message) {
         (Ok(Ok(true)), _) => {
             if phase == Phase::Inactive {
-                super::activate_here::<F>(core, id, None);
+                activate_here::<F>(core, id, None);
             }
             Ok(())
         }
@@ -175,7 +176,7 @@ fn park<F: Framer>(core: &Rc<Core>, id: Id, message: F::Out<'static>, accepting:
     });
     match (parked, parcel) {
         (Ok(()), None) => {
-            super::set_full(core, id, true);
+            set_full(core, id, true);
             // In use: it was just called.
             let _ = core.change(id, |connection| connection.flags.wants_room = true);
         }

@@ -93,7 +93,7 @@ impl Drop for Lease {
 /// The buffers of one driver. Spares are a stack: the last one used is the next one posted.
 pub(super) struct Pool {
     buffer_len: usize,
-    buffers_max: usize,
+    buffers_max: Cell<usize>,
     /// Below this many spare or growable buffers a lease becomes a copy.
     reserve: usize,
     regions: RefCell<Vec<Arc<Region>>>,
@@ -117,7 +117,7 @@ impl Pool {
             Returns { queue: ArrayQueue::new(buffers_max), starved: AtomicBool::new(false), bell };
         Rc::new(Self {
             buffer_len,
-            buffers_max,
+            buffers_max: Cell::new(buffers_max),
             reserve,
             regions: RefCell::default(),
             spare: RefCell::default(),
@@ -194,12 +194,12 @@ impl Pool {
     }
 
     fn buffers(&self) -> usize {
-        (self.regions.borrow().len() * REGION_BUFFERS).min(self.buffers_max)
+        (self.regions.borrow().len() * REGION_BUFFERS).min(self.buffers_max.get())
     }
 
     fn grow(&self) -> bool {
         let before = self.buffers();
-        let after = (before + REGION_BUFFERS).min(self.buffers_max);
+        let after = (before + REGION_BUFFERS).min(self.buffers_max.get());
         if after == before {
             return false;
         }
@@ -207,6 +207,8 @@ impl Pool {
             Ok(region) => self.regions.borrow_mut().push(Arc::new(region)),
             Err(error) => {
                 tracing::warn!(%error, "no memory for more receive buffers");
+                // What cannot be had must not be counted on.
+                self.buffers_max.set(before);
                 return false;
             }
         }
@@ -220,7 +222,7 @@ impl Pool {
 
 impl Lender for Pool {
     fn lease(&self, index: u32, len: usize) -> Option<Bytes> {
-        let growable = self.buffers_max - self.buffers();
+        let growable = self.buffers_max.get() - self.buffers();
         if self.spare.borrow().len() + growable < self.reserve {
             self.metrics.forced_copies.add(1);
             return None;

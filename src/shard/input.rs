@@ -458,6 +458,10 @@ impl Shard {
                 Operation::ReceiveExact { token, buffer, whole: false }
             } else {
                 connection.flags.receiving = true;
+                // A newcomer gets one buffer's worth, so that many of them can be armed at once.
+                let newcomer = connection.flags.accepted && !connection.flags.greeted;
+                let buffer = self.core.limits.receive_buffer_bytes;
+                let credit = if newcomer { credit.min(buffer) } else { credit };
                 Operation::Receive { token, credit }
             }
         };

@@ -240,13 +240,16 @@ impl UringDriver {
             return false;
         }
         let posted = usize::from(self.buffers.posted());
-        let per_receive = self.plan.credit.div_ceil(self.plan.buffer_len).max(1);
-        let bearable = (posted / per_receive).saturating_sub(WORK_ITEMS_PER_ENTER).max(4);
-        let bearable = if posted == 0 { 0 } else { bearable };
-        for _ in 0..bearable {
-            let Some(token) = self.starved.pop_front().or_else(|| self.arming.pop_front()) else {
-                break;
-            };
+        let buffer_len = self.plan.buffer_len;
+        let buffers_of = |credit: usize| credit.div_ceil(buffer_len).max(1);
+        let others = WORK_ITEMS_PER_ENTER * buffers_of(self.plan.credit);
+        // Four at least, or few buffers would never serve many receives.
+        let mut bearable = posted.saturating_sub(others).max(posted.min(4));
+        while bearable > 0
+            && let Some(token) = self.starved.pop_front().or_else(|| self.arming.pop_front())
+        {
+            let credit = self.slots[token.slot as usize].credit_left as usize;
+            bearable = bearable.saturating_sub(buffers_of(credit));
             self.arm_one(token);
         }
         let waiting = !self.starved.is_empty() || !self.arming.is_empty();
