@@ -52,6 +52,10 @@ pub(crate) fn lend_buffer(bytes: &[u8], index: Option<u32>) {
 
 /// From now on `bytes` is an owned block: payloads inside it are shared by reference count.
 pub(crate) fn lend_shared(bytes: &Bytes) {
+    if bytes.is_empty() {
+        // `take_back` would not see it, and the next buffer lent would be taken for it.
+        return;
+    }
     LENT.set(Lent { address: bytes.as_ptr().addr(), len: bytes.len(), index: None });
     SHARED.set(Some(bytes.clone()));
 }
@@ -139,6 +143,18 @@ mod tests {
         let foreign = vec![1u8; 8000];
         assert_ne!(own(&foreign).as_ptr(), foreign.as_ptr(), "another allocation");
         assert!(!take_back());
+        use_lender(None);
+    }
+
+    #[test]
+    fn an_empty_block_leaves_nothing_behind() {
+        let block = Bytes::from(vec![5; 10_000]);
+        use_lender(Some(Rc::new(Fixed(block.clone(), Cell::new(0)))));
+        lend_shared(&Bytes::new());
+        assert!(!take_back());
+        lend_buffer(&block, Some(7));
+        assert_eq!(own(&block[..8000]).as_ptr(), block.as_ptr());
+        assert!(take_back());
         use_lender(None);
     }
 

@@ -16,6 +16,9 @@
 )]
 
 mod address;
+#[cfg(any(test, feature = "__bench"))]
+#[doc(hidden)]
+pub mod bench;
 mod carrier;
 mod engine;
 mod error;
@@ -29,7 +32,8 @@ mod limits;
 pub mod manual;
 mod message;
 mod shard;
-#[cfg(test)]
+#[cfg(any(test, feature = "__bench"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "benchmarks use a part of it"))]
 mod simulation;
 
 pub use address::Address;

@@ -151,7 +151,7 @@ impl<F: Framer> Endpoint<F> {
             }
         }
         if self.has_no_parcels() {
-            call.core.handle.set_full(call.id, false);
+            super::set_full(call.core, call.id, false);
         }
     }
 
@@ -292,7 +292,7 @@ impl<F: Framer> Protocol for Endpoint<F> {
         for promise in rare.activating.drain(..) {
             promise.answer(Err(super::error_of(reason, connecting.as_deref())));
         }
-        core.handle.set_full(id, false);
+        super::set_full(core, id, false);
         for (accepting, _) in rare.parcels.drain(..) {
             if accepting.claim() {
                 accepting.answer(Err(super::error_of(reason, connecting.as_deref())));

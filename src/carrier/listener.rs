@@ -42,6 +42,11 @@ impl<F: Framer> Queue<F> {
 
     fn push(&self, carrier: Carrier<F>) {
         let mut state = self.lock();
+        if state.ended {
+            // Nobody will take it: dropping it closes it, outside the lock.
+            drop(state);
+            return drop(carrier);
+        }
         state.carriers.push_back(carrier);
         let wakers = std::mem::take(&mut state.wakers);
         drop(state);
@@ -65,7 +70,8 @@ impl<F: Framer> Queue<F> {
 
 /// Listens on a Local and accepts Carriers, on all cores of its engine (draft §2.1).
 ///
-/// Dropping it ends its engine's listening; accepted Carriers live on.
+/// Dropping it ends its engine's listening; accepted Carriers live on, and with the last of them
+/// the engine ends.
 pub struct Listener<F: Framer = Unframed> {
     queue: Arc<Queue<F>>,
     engine: Option<crate::launch::Engine>,
@@ -104,6 +110,17 @@ impl<F: Framer> Listener<F> {
     #[must_use]
     pub fn engine(&self) -> Option<&crate::launch::Engine> {
         self.engine.as_ref()
+    }
+}
+
+impl<F: Framer> Drop for Listener<F> {
+    fn drop(&mut self) {
+        self.queue.end();
+        let never_taken = std::mem::take(&mut self.queue.lock().carriers);
+        drop(never_taken);
+        if let Some(engine) = &self.engine {
+            engine.retire();
+        }
     }
 }
 

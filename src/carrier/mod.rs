@@ -140,8 +140,8 @@ impl<F: Framer> CarrierRef<F> {
         self.ask(|core, id, promise| activate_here::<F>(core, id, Some(promise)))
     }
 
-    /// Ends this side: queued Messages are flushed, receives that are scheduled finish, then the
-    /// connection closes. Ready when both sides have ended (or the linger time is over).
+    /// Ends this side: queued Messages are flushed, scheduled receives finish, then the connection
+    /// closes. Ready when both sides have ended (or the linger time is over).
     pub fn close(&self) -> Asked<()> {
         self.ask(|core, id, promise| close_here::<F>(core, id, Some(promise)))
     }
@@ -295,8 +295,7 @@ fn activate_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Option<Promise<()>
     let opening = match phase {
         Phase::Inactive | Phase::Resolving | Phase::Connecting => true,
         Phase::Open => {
-            promise.into_iter().for_each(|promise| promise.answer(Ok(())));
-            return;
+            return promise.into_iter().for_each(|promise| promise.answer(Ok(())));
         }
         _ => false,
     };
@@ -305,45 +304,56 @@ fn activate_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Option<Promise<()>
         promise.into_iter().for_each(|promise| promise.answer(Err(error_of(reason, None))));
         return;
     }
+    let mut promise = promise;
     let address = core.call(id, |protocol, _| {
-        let endpoint = endpoint_of::<F>(protocol).ok()?;
+        let endpoint = endpoint_of::<F>(protocol)?;
         let address = endpoint.address().cloned();
-        match &address {
-            Some(Ok(_)) => endpoint.rare().activating.extend(promise),
-            Some(Err((address, why))) => {
-                let error = Error::Address { address: address.clone(), why: why.clone() };
-                promise.into_iter().for_each(|promise| promise.answer(Err(error_again(&error))));
+        match address {
+            Some(Ok(address)) => {
+                endpoint.rare().activating.extend(promise.take());
+                Ok(Some(address))
             }
-            None => {}
+            Some(Err((address, why))) => Err(Error::Address { address, why }),
+            None => Ok(None),
         }
-        address
     });
-    if let Ok(Some(Ok(address))) = address {
-        core.begin_connect(id, &address);
+    let again = move |core: &Rc<Core>, promise| activate_here::<F>(core, id, promise);
+    let refused = match address {
+        Ok(Ok(Some(address))) => return core.begin_connect(id, &address),
+        Err(CallError::InCall) => return core.defer(move |core| again(core, promise)),
+        Ok(Ok(None)) => Ok(()),
+        Ok(Err(error)) => Err(error),
+        Err(CallError::Gone(reason)) => Err(error_of(reason, None)),
+    };
+    if let Some(promise) = promise {
+        promise.answer(refused);
     }
 }
 
-fn error_again(error: &Error) -> Error {
-    match error {
-        Error::Address { address, why } => {
-            Error::Address { address: address.clone(), why: why.clone() }
-        }
-        other => Error::Configuration(other.to_string()),
+/// Tells other threads whether the Carrier's queue is full, under both of its names.
+fn set_full(core: &Core, id: Id, is_full: bool) {
+    let id = core.resolve(id);
+    core.handle.set_full(id, is_full);
+    let ticket = core.look(id, |connection| connection.rare.as_ref().map_or(0, |rare| rare.ticket));
+    if let Ok(ticket @ 1..) = ticket {
+        core.handle.set_full(Id { slot: TICKET_SLOT, generation: ticket, ..id }, is_full);
     }
 }
 
 fn close_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Option<Promise<()>>) {
-    let called = core.call(id, |protocol, _| {
-        if let (Ok(endpoint), Some(promise)) = (endpoint_of::<F>(protocol), promise) {
-            endpoint.rare().closing.push(promise);
-        }
-        // A dropped promise answers that the engine has ended: only with a wrong framer.
+    let mut promise = promise;
+    let again = move |core: &Rc<Core>, promise| close_here::<F>(core, id, promise);
+    let called = core.call(id, |protocol, _| match (endpoint_of::<F>(protocol), promise.take()) {
+        (Ok(endpoint), Some(promise)) => endpoint.rare().closing.push(promise),
+        (Err(error), Some(promise)) => promise.answer(Err(error)),
+        (_, None) => {}
     });
     match called {
         Ok(()) => {}
-        // Ended already: the promise was dropped with the closure, unless there was none.
-        Err(CallError::Gone(_)) => return,
-        Err(CallError::InCall) => {}
+        Err(CallError::Gone(reason)) => {
+            return promise.into_iter().for_each(|promise| promise.answer(closed_in_order(reason)));
+        }
+        Err(CallError::InCall) => return core.defer(move |core| again(core, promise)),
     }
     let phase = core.look(id, |connection| (connection.phase, connection.reason));
     match phase {

@@ -241,7 +241,6 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) -> Result<()> {
         ));
     };
     if core.executor.spawn(&core, future) {
-        core.metrics.tasks_spawned.add(1);
         Ok(())
     } else {
         Err(Error::Configuration("Limits::tasks tasks run on this core already".into()))

@@ -175,7 +175,7 @@ fn park<F: Framer>(core: &Rc<Core>, id: Id, message: F::Out<'static>, accepting:
     });
     match (parked, parcel) {
         (Ok(()), None) => {
-            core.handle.set_full(core.resolve(id), true);
+            super::set_full(core, id, true);
             // In use: it was just called.
             let _ = core.change(id, |connection| connection.flags.wants_room = true);
         }

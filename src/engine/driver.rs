@@ -54,7 +54,7 @@ pub(crate) enum Driver {
     Uring(Box<crate::kernel::UringDriver>),
     #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
     Epoll(Box<super::epoll::EpollDriver>),
-    #[cfg(test)]
+    #[cfg(any(test, feature = "__bench"))]
     Script(Box<crate::simulation::script::ScriptDriver>),
     /// Systems without any of them; nobody can make one.
     #[cfg(not(all(target_os = "linux", not(postring_no_kernel))))]
@@ -70,7 +70,7 @@ macro_rules! each {
             Driver::Uring($it) => $action,
             #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
             Driver::Epoll($it) => $action,
-            #[cfg(test)]
+            #[cfg(any(test, feature = "__bench"))]
             Driver::Script($it) => $action,
             #[cfg(not(all(target_os = "linux", not(postring_no_kernel))))]
             Driver::Absent(never) => match *never {},

@@ -163,7 +163,7 @@ core_metrics! {
     accept_errors: Counter,
     /// Times the kernel's completion queue overflowed.
     overflows: Counter,
-    /// Tasks started for asynchronous handlers.
+    /// Tasks started: asynchronous handlers, and what was spawned.
     tasks_spawned: Counter,
 }
 

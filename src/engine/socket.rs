@@ -46,7 +46,7 @@ pub(crate) enum Socket {
     /// A socket of the kernel.
     Kernel(OwnedFd),
     /// A socket of the script driver: only a number.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "__bench"))]
     Script(u32),
 }
 
@@ -91,7 +91,7 @@ impl Socket {
     pub(crate) fn into_descriptor(self) -> Option<OwnedFd> {
         match self {
             Self::Kernel(descriptor) => Some(descriptor),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "__bench"))]
             Self::Script(_) => None,
         }
     }
@@ -100,7 +100,7 @@ impl Socket {
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Kernel(descriptor) => descriptor.as_fd(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "__bench"))]
             Self::Script(number) => panic!("script socket {number} has no descriptor"),
         }
     }
@@ -118,6 +118,10 @@ impl Socket {
     /// # Errors
     /// `NotConnected` if it is not, else what the system says.
     pub(crate) fn peer_address(&self) -> io::Result<SocketAddress> {
+        #[cfg(any(test, feature = "__bench"))]
+        if let Self::Script(_) = self {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
         let address = net::getpeername(self.as_fd())?;
         // Only a peer without a name has none: a unix socket that never bound.
         address.map_or_else(|| Ok(SocketAddress::Unix(PathBuf::new())), from_system)

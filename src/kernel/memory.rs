@@ -179,9 +179,18 @@ impl Pool {
         }
     }
 
-    /// Says whether a core waits for buffers, so that the next returned lease rings its bell.
+    /// Says whether a core waits for buffers, so that the next returned lease rings its bell. One
+    /// that was returned just before rang none: look at `has_returns` afterwards.
     pub(super) fn set_starved(&self, starved: bool) {
-        self.returns.starved.store(starved, Ordering::SeqCst);
+        // Only this thread stores, so what it reads is what it stored; a store costs a fence.
+        if self.returns.starved.load(Ordering::Relaxed) != starved {
+            self.returns.starved.store(starved, Ordering::SeqCst);
+        }
+    }
+
+    /// True if leases came back that were not collected yet.
+    pub(super) fn has_returns(&self) -> bool {
+        !self.returns.queue.is_empty()
     }
 
     fn buffers(&self) -> usize {
@@ -218,6 +227,12 @@ impl Lender for Pool {
         }
         assert!(len <= self.buffer_len, "a lease is at most one buffer");
         let slot = index as usize;
+        // A second lease would give the buffer back twice, and the kernel would get it while the
+        // other is still read.
+        if self.leased.borrow()[slot] {
+            self.metrics.forced_copies.add(1);
+            return None;
+        }
         let region = Arc::clone(&self.regions.borrow()[slot / REGION_BUFFERS]);
         self.leased.borrow_mut()[slot] = true;
         self.leased_count.set(self.leased_count.get() + 1);
@@ -229,5 +244,31 @@ impl Lender for Pool {
             index: index as u16,
             returns: Arc::clone(&self.returns),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_leased_once_and_comes_back_once() {
+        let bell = EventBell::new().unwrap();
+        let pool = Pool::new(512, 64 * 512, 4, bell.clone(), Arc::default());
+        let index = pool.take().unwrap();
+        let lease = pool.lease(index.into(), 10).expect("buffers are plenty");
+        assert!(pool.lease(index.into(), 10).is_none(), "it is leased already");
+        pool.give(index);
+        pool.set_starved(true);
+        assert!(!pool.has_returns());
+        drop(lease);
+        assert!(pool.has_returns());
+        assert!(bell.answer(), "a starved core hears of it");
+        let mut taken = Vec::new();
+        while let Some(index) = pool.take() {
+            taken.push(index);
+        }
+        taken.sort_unstable();
+        assert_eq!(taken, (0..64).collect::<Vec<_>>(), "each buffer once");
     }
 }

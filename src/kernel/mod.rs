@@ -23,6 +23,8 @@
 //!   registered, written only by the driver's thread, and published by a release store of the tail.
 #![allow(unsafe_code, reason = "the fence: rings and buffers shared with the kernel need it")]
 
+#[cfg(any(test, feature = "__bench"))]
+pub(crate) mod bench;
 mod memory;
 mod ring;
 mod uring;

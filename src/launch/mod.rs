@@ -11,6 +11,7 @@ mod start;
 mod verbs;
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -25,7 +26,7 @@ use crate::engine::metrics::{CoreMetrics, Metrics};
 use crate::error::{Error, Result};
 use crate::framer::Framer;
 use crate::shard::core::Core;
-use crate::shard::mail::{CoreHandle, Mail};
+use crate::shard::mail::{self, CoreHandle, Mail};
 
 /// A running engine: one thread per core, each with its own driver, connections and tasks.
 ///
@@ -35,9 +36,16 @@ pub struct Engine {
     addresses: Vec<String>,
     driver: &'static str,
     driver_reason: Option<String>,
+    /// Its end was asked for.
+    ending: AtomicBool,
     #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
-    listeners: Vec<crate::engine::socket::Socket>,
+    listeners: Copies,
 }
+
+/// Copies of the listening sockets, for a successor. They go as soon as the end begins: a socket
+/// that somebody holds still takes connections, which nobody would ever accept.
+#[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+type Copies = Arc<Mutex<Vec<crate::engine::socket::Socket>>>;
 
 struct RunningCore {
     handle: Arc<CoreHandle>,
@@ -99,7 +107,6 @@ impl Engine {
 
     /// A Carrier on this engine's least loaded core; opens nothing yet.
     pub fn initiate_with<F: Framer>(&self, address: &str, framer: F) -> Carrier<F> {
-        use std::sync::atomic::Ordering;
         let load = |core: &&RunningCore| core.handle.load.load(Ordering::Relaxed);
         let least = self.cores.iter().min_by_key(load).expect("an engine has at least one core");
         carrier::initiate_there(&least.handle, address, framer)
@@ -109,9 +116,26 @@ impl Engine {
     /// is flushed, connections end; after [`Timeouts::drain`](crate::Timeouts) the rest is
     /// aborted. Called again, it aborts at once.
     pub fn shutdown(&self) {
+        self.ending.store(true, Ordering::SeqCst);
+        self.drop_copies();
         for core in &self.cores {
-            crate::shard::mail::post_patiently(core.handle.unit, Mail::Shutdown { at_once: false });
+            mail::post_patiently(core.handle.unit, Mail::Shutdown { at_once: false });
         }
+    }
+
+    /// No more accepts; it ends with its last connection.
+    pub(crate) fn retire(&self) {
+        if !self.ending.swap(true, Ordering::SeqCst) {
+            self.drop_copies();
+            for core in &self.cores {
+                mail::post_patiently(core.handle.unit, Mail::Retire);
+            }
+        }
+    }
+
+    fn drop_copies(&self) {
+        #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Waits until all cores have ended.
@@ -153,12 +177,17 @@ impl Engine {
     /// successor is ready.
     ///
     /// # Errors
-    /// [`Error::Engine`] with what the system said.
+    /// [`Error::Engine`] with what the system said; [`Error::EngineEnded`] after a shutdown has
+    /// begun, when there is nothing left to inherit.
     pub fn start_successor(
         &self,
         command: &mut std::process::Command,
     ) -> Result<std::process::Child> {
-        let handover = crate::engine::inherited::Handover::prepare(&self.listeners);
+        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.ending.load(Ordering::SeqCst) {
+            return Err(Error::EngineEnded);
+        }
+        let handover = crate::engine::inherited::Handover::prepare(&listeners);
         handover
             .and_then(|handover| handover.spawn(command))
             .map_err(|source| Error::Engine { what: "starting a successor".into(), source })
@@ -177,6 +206,9 @@ impl std::fmt::Debug for Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.shutdown();
+        // Asked twice it would be aborted.
+        if !self.ending.load(Ordering::SeqCst) {
+            self.shutdown();
+        }
     }
 }

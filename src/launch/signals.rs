@@ -3,7 +3,7 @@
 //! Above: engines that own their process. Below: signal-hook's iterator on a thread of its own.
 //! Absent: other signals.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -18,6 +18,7 @@ pub(super) fn watch(engine: &Engine) -> Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
     let cores: Vec<Arc<CoreHandle>> =
         engine.cores.iter().map(|core| Arc::clone(&core.handle)).collect();
+    let copies = Arc::clone(&engine.listeners);
     let watching = move || {
         let mut at_once = false;
         for signal in signals.forever() {
@@ -30,6 +31,7 @@ pub(super) fn watch(engine: &Engine) -> Result<()> {
                 continue;
             }
             tracing::info!(signal, at_once, "shutting down");
+            copies.lock().unwrap_or_else(PoisonError::into_inner).clear();
             for core in &cores {
                 post_patiently(core.unit, Mail::Shutdown { at_once });
             }

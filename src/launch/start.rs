@@ -18,6 +18,8 @@ pub(super) use linux::start;
 mod linux {
     use std::io;
     use std::os::fd::OwnedFd;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::rc::Rc;
     use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
     use std::sync::{Arc, Mutex};
     use std::thread::JoinHandle;
@@ -37,6 +39,7 @@ mod linux {
     use crate::limits::{Limits, Timeouts};
     use crate::shard::core::Core;
     use crate::shard::mail::{self, CoreHandle, Mail, Sibling};
+    use crate::shard::protocol::Service;
     use crate::shard::{Listening, Shard, Wait};
 
     /// What one core thread is given.
@@ -114,7 +117,7 @@ mod linux {
         }
         let mut engine = assemble(threads, waiting, &selected)?;
         engine.addresses = sockets.addresses;
-        engine.listeners = copies;
+        engine.listeners = Arc::new(Mutex::new(copies));
         if builder.signals {
             super::super::signals::watch(&engine)?;
         }
@@ -188,7 +191,8 @@ mod linux {
             addresses: Vec::new(),
             driver: selected.name(),
             driver_reason: selected.reason.clone(),
-            listeners: Vec::new(),
+            ending: std::sync::atomic::AtomicBool::new(false),
+            listeners: Arc::default(),
         })
     }
 
@@ -239,22 +243,31 @@ mod linux {
         let mut mailbox = Mailbox::new(duties.limits.mailbox, Arc::new(bell.clone()));
         let metrics = Arc::clone(&duties.metrics);
         let handle = CoreHandle::new(mailbox.postbox(), Arc::new(bell.clone()), metrics);
+        let (limits, timeouts) = (duties.limits, duties.timeouts);
+        let core = Core::new(Arc::clone(&handle), limits, timeouts, duties.metrics);
+        core.enter();
+        #[cfg(feature = "tokio")]
+        let _entered = duties.runtime.as_ref().map(tokio::runtime::Handle::enter);
+        let services = services(duties.makes);
+        let services = match services {
+            Ok(services) => services,
+            Err(error) => {
+                // The starter waits for this; it gives up only together with the process.
+                let _ = said.send(Err(error));
+                return Ok(());
+            }
+        };
         let lanes = (0..duties.cores).map(|_| mailbox.add_lane(LANE)).collect();
         let ring = driver.ring_descriptor();
         let ready = Ready { handle: Arc::clone(&handle), bell, lanes, ring };
-        // The starter waits for this; it gives up only together with the process.
+        // The starter waits for this as well.
         let _ = said.send(Ok(ready));
         let Ok(met) = gone.recv() else { return Ok(()) };
         let siblings = get_acquainted(&mut driver, met);
         let unit = handle.unit;
-        let (limits, timeouts) = (duties.limits, duties.timeouts);
-        let core = Core::new(handle, limits, timeouts, duties.metrics);
-        core.enter();
-        #[cfg(feature = "tokio")]
-        let _entered = duties.runtime.as_ref().map(tokio::runtime::Handle::enter);
         let mut shard = Shard::new(core, driver, mailbox, siblings, duties.wait);
-        for make in duties.makes {
-            shard.add_service(make());
+        for service in services {
+            shard.add_service(service);
         }
         for listening in duties.listening {
             shard.listen(listening);
@@ -272,6 +285,15 @@ mod linux {
             met.sibling
         });
         known.collect()
+    }
+
+    /// Calls the factories; a panic in one of them is the engine's failure to start.
+    fn services(makes: Vec<Make>) -> Result<Vec<Rc<dyn Service>>> {
+        let made = AssertUnwindSafe(|| makes.into_iter().map(|make| make()).collect());
+        catch_unwind(made).map_err(|panic| {
+            let panic = crate::shard::panic_text(&*panic);
+            Error::Configuration(format!("a factory of handlers panicked: {panic}"))
+        })
     }
 
     /// The listening sockets of all places, dealt to the cores.

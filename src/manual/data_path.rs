@@ -42,8 +42,9 @@
 //!   is under way, new bytes gather for the next one. *Owner of the bytes: the Output.*
 //! - **engine**: The Output moves into the operation and stays with the driver until its
 //!   completion, whatever the application does meanwhile. *Owner of the bytes: the driver.*
-//! - **kernel**: Takes what it can; a short send goes on from where it stopped. *Owner of the
-//!   bytes: the driver until the completion.*
+//! - **kernel**: Takes what it can; a short send goes on from where it stopped. What goes to
+//!   another host and is at least `zero_copy_bytes` long, the network card reads from where it
+//!   lies. *Owner of the bytes: the driver until the completion.*
 //!
 //! # A turn
 //!

@@ -19,8 +19,9 @@
 //! starves: forty flooding sockets with 64 posted buffers of 4 KiB and no credit ran dry
 //! 15 979 times; with a credit of one buffer each, or of two with 128 posted, never. Arming 200
 //! receives in one system call ran dry 55 036 times, since arming itself receives at once. One
-//! socket posts up to 33 completions in a call. Hence the bound, checked at the start:
-//! posted ≥ (20 + receives armed per call) × ⌈credit ÷ buffer⌉, with armed receives capped.
+//! socket posts up to 33 completions in a call. Hence the bound, which the
+//! driver keeps by capping the receives it arms per call (never below four):
+//! posted ≥ (20 + receives armed per call) × ⌈credit ÷ buffer⌉.
 //!
 //! # D3: payloads from 2 KiB are leased, smaller ones copied
 //!

@@ -63,6 +63,20 @@
 //! | a lease instead of a copy | from 2 KiB | the way changes ([D3](super::decisions)) |
 //! | sent from where it lies | from 8 KiB | the way changes ([D4](super::decisions)) |
 //!
+//! # Bounds that cannot be set
+//!
+//! | what | bound | at the bound |
+//! |---|---|---|
+//! | completions of one turn | 256 | the next turn has the rest |
+//! | requests of other threads read per turn | 256 | the next turn has the rest |
+//! | requests between two cores | 1 024 | a connection stays on the core that accepted it |
+//! | sends to a Carrier from inside a call into it | 4 096 | `try_send` says Full |
+//! | segments of one send | 64 | the next send has the rest |
+//! | outputs kept for the next sends, per core | 1 024 of 16 KiB at most | freed |
+//! | `offload`: threads; waiting jobs | 4 per CPU; 1 024 | [`Error::Offload`](crate::Error) |
+//! | a handler, before it is called a stall | 10 ms | counted and named in the log |
+//! | log lines that peers can provoke, per core | 5 a second | dropped |
+//!
 //! # What they add up to
 //!
 //! The most user memory of one core, all bounds reached at once:
@@ -74,6 +88,7 @@
 //! + connections  x  receive_queue_messages  x  one Message, copied or leased from the pool
 //! + mailbox      x  one request
 //! + tasks        x  one task
+//! + spare outputs                                             16 MiB
 //! ```
 //!
 //! A server that must stay small lowers `connections`, `send_queue_bytes` and the framer's limit

@@ -220,6 +220,16 @@ impl Core {
         }
     }
 
+    /// Runs user code that belongs to no connection: a panic is counted and logged, the core lives
+    /// on.
+    pub(crate) fn guard(&self, act: impl FnOnce()) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(act)) {
+            self.metrics.panics.add(1);
+            let panic = super::panic_text(&*panic);
+            tracing::error!(panic, "user code outside a carrier panicked; its core lives on");
+        }
+    }
+
     fn put_back(&self, id: Id, protocol: Box<dyn Protocol>, outbox: Box<Output>) {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
@@ -237,7 +247,7 @@ impl Core {
     /// Gives an output back for the next send.
     pub(crate) fn recycle(&self, mut output: Box<Output>) {
         // Shared payloads are user memory: their drop may run user code, so outside the borrow.
-        output.reset(SPARE_OUTPUT_BYTES_MAX);
+        self.guard(|| output.reset(SPARE_OUTPUT_BYTES_MAX));
         keep(&mut self.state.borrow_mut().spare_outputs, output);
     }
 
@@ -255,7 +265,7 @@ impl Core {
         loop {
             let next = self.deferred.borrow_mut().pop_front();
             let Some(action) = next else { return };
-            action(self);
+            self.guard(|| action(self));
         }
     }
 
@@ -416,7 +426,7 @@ impl Core {
         }
         let waker = self.sleepers.borrow_mut().wakers.remove(&key);
         if let Some(waker) = waker {
-            waker.wake();
+            self.guard(|| waker.wake());
         }
         None
     }

@@ -50,6 +50,7 @@ impl Executor {
         let (runnable, task) = async_task::spawn_local(finishing(place, future), schedule);
         self.tasks.borrow_mut()[place] = Some(task);
         self.running.set(self.running.get() + 1);
+        core.metrics.tasks_spawned.add(1);
         runnable.schedule();
         true
     }
@@ -74,6 +75,10 @@ impl Executor {
 
     pub(crate) fn has_runnable(&self) -> bool {
         !self.runnable.borrow().is_empty() || !self.woken.is_empty()
+    }
+
+    pub(crate) fn running(&self) -> usize {
+        self.running.get()
     }
 
     /// Ends every task; their futures are dropped here, on their own thread.

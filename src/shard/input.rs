@@ -75,9 +75,14 @@ impl Shard {
         }
         let progress = self.core.call(id, |protocol, call| protocol.input(call, &pending));
         let consumed = progress.as_ref().map_or(pending.len(), |progress| progress.consumed);
-        let rest = Progress { consumed: 0, ..progress.unwrap_or(NOTHING) };
         pending.drain(..consumed);
-        let progress = progress.map(|_| bounded(&self.core, rest, pending.len()));
+        if consumed > 0 {
+            // What is left is another message, with a clock of its own.
+            let _ = self.core.change(id, |connection| connection.clocks.message_begun = 0);
+        }
+        let progress = progress.map(|progress| {
+            bounded(&self.core, Progress { consumed: 0, ..progress }, pending.len())
+        });
         self.keep_rest(id, progress, pending);
     }
 
@@ -91,7 +96,10 @@ impl Shard {
         if large {
             return after_input(&self.core, id, progress, &rest);
         }
-        after_input(&self.core, id, progress, &[]);
+        let begun = matches!(progress, Ok(Progress { verdict: Verdict::More { .. }, .. }));
+        if !begun || rest.is_empty() {
+            after_input(&self.core, id, progress, &[]);
+        }
         if rest.is_empty() {
             return;
         }
@@ -101,7 +109,9 @@ impl Shard {
                 connection.pending = rest;
             }
         });
-        begin_message(&self.core, id);
+        if begun {
+            begin_message(&self.core, id);
+        }
     }
 
     /// A large message is whole in `buffer`.
@@ -291,8 +301,6 @@ const EXACT_STEP: usize = 1 << 20;
 /// From this long a call is a stall.
 const STALL_MS: u32 = 10;
 
-const NOTHING: Progress = Progress { consumed: 0, verdict: Verdict::Stop };
-
 /// Decides where bytes go, and puts them there unless they can be used from where they lie.
 fn route(connection: &mut Connection, bytes: &[u8]) -> Route {
     if connection.flags.discarding {
@@ -349,22 +357,30 @@ fn after_input(
         }
         Verdict::More { needs } => {
             // In use: it was just called.
-            let _ = core.change(id, |connection| match needs {
-                Some(needs)
-                    if needs >= exact_min
-                        && needs > rest.len()
-                        && connection.pending.is_empty() =>
-                {
-                    let mut buffer = Vec::with_capacity(exact_capacity(rest.len(), needs));
-                    buffer.extend_from_slice(rest);
-                    connection.gather = Some(Box::new(Gather { buffer, needs }));
+            let _ = core.change(id, |connection| {
+                if progress.consumed > 0 {
+                    // What is left is another message, with a clock of its own.
+                    connection.clocks.message_begun = 0;
                 }
-                _ => keep_first(&mut connection.pending, rest),
+                match needs {
+                    Some(needs)
+                        if needs >= exact_min
+                            && needs > rest.len()
+                            && connection.pending.is_empty() =>
+                    {
+                        let mut buffer = Vec::with_capacity(exact_capacity(rest.len(), needs));
+                        buffer.extend_from_slice(rest);
+                        connection.gather = Some(Box::new(Gather { buffer, needs }));
+                    }
+                    _ => keep_first(&mut connection.pending, rest),
+                }
             });
             begin_message(core, id);
         }
         Verdict::Paused => {
             let _ = core.change(id, |connection| {
+                // The peer has done its part of what waits now.
+                connection.clocks.message_begun = 0;
                 connection.flags.paused = true;
                 keep_first(&mut connection.pending, rest);
             });

@@ -350,10 +350,29 @@ impl Shard {
         }
     }
 
+    /// Listens no more, and ends when the last connection and the last task have ended.
+    pub(super) fn retire(&mut self) {
+        self.retiring = true;
+        for id in self.slots_in_use() {
+            // In use a moment ago.
+            let _ = self.core.change(id, |connection| {
+                connection.flags.end_wanted |= connection.service().is_some();
+            });
+        }
+    }
+
+    /// True if it was retired and nothing is left.
+    pub(super) fn is_deserted(&self) -> bool {
+        let state = self.core.state.borrow();
+        self.retiring
+            && state.connections == 0
+            && state.listeners == 0
+            && self.core.executor.running() == 0
+    }
+
     /// What a connection does when the engine drains: finish what was received, flush, end.
     pub(super) fn drain_connection(&mut self, id: Id) {
-        let phase = self.core.look(id, |connection| connection.phase);
-        match phase {
+        match self.core.look(id, |connection| connection.phase) {
             Ok(Phase::Open) => self.core.end_output(id, CloseReason::Shutdown),
             Ok(Phase::Inactive | Phase::Resolving | Phase::Connecting) => {
                 self.core.fail(id, CloseReason::Shutdown);

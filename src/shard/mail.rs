@@ -23,6 +23,8 @@ pub(crate) enum Mail {
     Adopt { socket: Socket, service: usize },
     /// Names were resolved for the connection with this ticket.
     Resolved { slot: u32, generation: u32, result: Result<Vec<SocketAddress>, i32> },
+    /// Listen no more, and end with the last connection.
+    Retire,
     /// End: in order, or at once.
     Shutdown { at_once: bool },
 }

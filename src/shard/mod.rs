@@ -63,6 +63,8 @@ pub(crate) struct Shard {
     drain_until: Option<Instant>,
     /// When it last looked for quiet connections, in the core's milliseconds.
     drained_at: u32,
+    /// It ends with its last connection.
+    retiring: bool,
     /// The coarse clock before the call that is now running, for the stall detector.
     watched: u32,
 }
@@ -88,6 +90,7 @@ impl Shard {
             throttle: Throttle::default(),
             drain_until: None,
             drained_at: 0,
+            retiring: false,
             watched: 0,
         }
     }
@@ -96,24 +99,33 @@ impl Shard {
     pub(crate) fn run(mut self) -> std::io::Result<()> {
         let mut now = self.core.read_clock();
         let result = loop {
-            self.core.executor.run();
-            self.core.run_deferred();
-            self.read_mail();
-            self.look_at_wheel();
-            self.settle_all();
-            if self.is_drained(now) {
-                break Ok(());
+            match self.go_round(now) {
+                Ok(Some(later)) => now = later,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
             }
-            let patience = self.patience(now);
-            if let Err(error) = self.turn(patience) {
-                break Err(error);
-            }
-            now = self.core.read_clock();
-            let had_events = self.complete_all();
-            self.waiting.observe(now, had_events);
         };
         self.end();
         result
+    }
+
+    /// One turn; the time after its wait, or `None` when everything has ended.
+    #[inline]
+    pub(crate) fn go_round(&mut self, now: Instant) -> std::io::Result<Option<Instant>> {
+        self.core.executor.run();
+        self.core.run_deferred();
+        self.read_mail();
+        self.look_at_wheel();
+        self.settle_all();
+        if self.is_drained(now) {
+            return Ok(None);
+        }
+        let patience = self.patience(now);
+        self.turn(patience)?;
+        let now = self.core.read_clock();
+        let had_events = self.complete_all();
+        self.waiting.observe(now, had_events);
+        Ok(Some(now))
     }
 
     fn turn(&mut self, patience: Patience) -> std::io::Result<()> {
@@ -164,12 +176,13 @@ impl Shard {
         for _ in 0..LETTERS_PER_TURN {
             let Some(mail) = self.mailbox.pop() else { return };
             match mail {
-                Mail::Errand(errand) => errand.run(&self.core),
+                Mail::Errand(errand) => self.core.guard(|| errand.run(&self.core)),
                 Mail::Adopt { socket, service } => self.adopt(socket, service),
                 Mail::Resolved { slot, generation, result } => {
                     let id = self.core.id(slot, generation);
                     self.resolved(id, result);
                 }
+                Mail::Retire => self.retire(),
                 Mail::Shutdown { at_once } => self.shut_down(at_once),
             }
             self.core.run_deferred();
@@ -258,7 +271,7 @@ impl Shard {
     }
 
     fn is_drained(&mut self, now: Instant) -> bool {
-        let Some(until) = self.drain_until else { return false };
+        let Some(until) = self.drain_until else { return self.is_deserted() };
         if self.core.now_ms().wrapping_sub(self.drained_at) >= DRAIN_STEP.as_millis() as u32 {
             self.drain_quiet(false);
             self.settle_all();

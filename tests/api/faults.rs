@@ -26,7 +26,7 @@ fn count(engine: &Engine) -> CoreSnapshot {
 
 #[test]
 fn a_frame_longer_than_the_limit_ends_the_carrier() {
-    on_both(20, |driver| {
+    on_both(30, |driver| {
         beside_another(driver, one(driver), |engine| {
             let mut peer = connect(engine);
             wants_back(&mut peer, b"fine");
@@ -39,7 +39,7 @@ fn a_frame_longer_than_the_limit_ends_the_carrier() {
 
 #[test]
 fn what_came_before_a_broken_frame_is_answered() {
-    on_both(20, |driver| {
+    on_both(30, |driver| {
         beside_another(driver, one(driver), |engine| {
             let mut peer = connect(engine);
             let mut bytes = frame(b"whole");
@@ -54,7 +54,7 @@ fn what_came_before_a_broken_frame_is_answered() {
 
 #[test]
 fn a_truncated_frame_is_a_framing_error() {
-    on_both(20, |driver| {
+    on_both(30, |driver| {
         beside_another(driver, one(driver), |engine| {
             for missing in [1, 3, 30_000] {
                 let before = count(engine).frame_errors;
@@ -76,15 +76,17 @@ fn a_truncated_frame_is_a_framing_error() {
 
 #[test]
 fn a_reset_in_a_frame_ends_only_that_carrier() {
-    on_both(20, |driver| {
+    on_both(30, |driver| {
         beside_another(driver, one(driver), |engine| {
             for len in [100, 100_000] {
                 let mut peer = connect(engine);
                 wants_back(&mut peer, b"fine");
-                let resets = count(engine).resets;
+                // A receive of the whole of a large message reports the reset as an end.
+                let broken = || count(engine).resets + count(engine).frame_errors;
+                let before = broken();
                 peer.write_all(&frame(&pattern(len))[..len / 2]).unwrap();
                 reset(peer);
-                until("it is counted", || count(engine).resets == resets + 1);
+                until("it is counted", || broken() == before + 1);
             }
         });
     });
@@ -120,7 +122,7 @@ fn a_peer_that_never_reads_is_held_up_and_then_given_up() {
 
 #[test]
 fn a_peer_that_never_sends_is_given_up() {
-    on_both(20, |driver| {
+    on_both(30, |driver| {
         let quick = timeouts(|timeouts| timeouts.handshake = Duration::from_millis(200));
         beside_another(driver, one(driver).timeouts(quick), |engine| {
             let started = Instant::now();
@@ -136,7 +138,7 @@ fn a_peer_that_never_sends_is_given_up() {
 
 #[test]
 fn a_message_that_trickles_in_is_given_up() {
-    on_both(20, |driver| {
+    on_both(30, |driver| {
         let quick = timeouts(|timeouts| timeouts.message = Duration::from_millis(400));
         beside_another(driver, one(driver).timeouts(quick), |engine| {
             for len in [100, 100_000] {
@@ -159,7 +161,7 @@ fn a_message_that_trickles_in_is_given_up() {
 /// The clock of a message begins with its own first byte, not with an earlier message's.
 #[test]
 fn a_steady_stream_is_not_taken_for_one_slow_message() {
-    on_both(20, |driver| {
+    on_both(30, |driver| {
         let quick = timeouts(|timeouts| timeouts.message = Duration::from_millis(500));
         beside_another(driver, one(driver).timeouts(quick), |engine| {
             let mut peer = connect(engine);
@@ -180,7 +182,7 @@ fn a_steady_stream_is_not_taken_for_one_slow_message() {
 
 #[test]
 fn an_idle_connection_is_given_up_and_a_busy_one_is_not() {
-    on_both(20, |driver| {
+    on_both(30, |driver| {
         let quick = timeouts(|timeouts| timeouts.idle = Duration::from_millis(500));
         let engine = echo_of(one(driver).timeouts(quick));
         let (mut idle, mut busy) = (connect(&engine), connect(&engine));
@@ -197,7 +199,7 @@ fn an_idle_connection_is_given_up_and_a_busy_one_is_not() {
 
 #[test]
 fn a_panicking_handler_ends_its_carrier_alone() {
-    on_both(20, |driver| {
+    on_both(30, |driver| {
         let builder = one(driver).respond_with("tcp://127.0.0.1:0", frames(), |message, reply| {
             assert!(message.bytes() != b"panic", "as the test wants it");
             reply.send(message)
@@ -253,7 +255,7 @@ impl Framer for Moody {
 
 #[test]
 fn a_framer_that_panics_or_lies_ends_its_carrier_alone() {
-    on_both(20, |driver| {
+    on_both(30, |driver| {
         let builder = one(driver)
             .respond_with("tcp://127.0.0.1:0", Moody, |message, reply| reply.send(message));
         let engine = builder.start().unwrap();
@@ -309,7 +311,7 @@ impl Framer for Unclonable {
 
 #[test]
 fn a_framer_that_panics_as_it_is_cloned_ends_its_carrier_alone() {
-    on_both(20, |driver| {
+    on_both(30, |driver| {
         let framer = Unclonable(std::sync::Arc::default());
         let builder = one(driver)
             .respond_with("tcp://127.0.0.1:0", framer, |message, reply| reply.send(message));
@@ -327,7 +329,7 @@ fn a_framer_that_panics_as_it_is_cloned_ends_its_carrier_alone() {
 
 #[test]
 fn a_panicking_factory_of_an_engine_is_an_error_at_its_start() {
-    on_both(20, |driver| {
+    on_both(30, |driver| {
         let started = threads(driver, 2)
             .respond_per_core("tcp://127.0.0.1:0", frames(), || {
                 assert!(std::thread::current().name() != Some("postring-1"), "a bad factory");
@@ -341,7 +343,7 @@ fn a_panicking_factory_of_an_engine_is_an_error_at_its_start() {
 
 #[test]
 fn a_panicking_future_or_its_maker_leaves_the_core_alive() {
-    on_both(20, |driver| {
+    on_both(30, |driver| {
         let engine = echo(driver);
         engine.spawn_on(0, || async { panic!("a future that panics") }).unwrap();
         let maker = || -> std::future::Ready<()> { panic!("a maker that panics") };
@@ -354,7 +356,7 @@ fn a_panicking_future_or_its_maker_leaves_the_core_alive() {
 
 #[test]
 fn a_blocking_handler_is_counted() {
-    on_both(20, |driver| {
+    on_both(30, |driver| {
         let builder = one(driver).respond_with("tcp://127.0.0.1:0", frames(), |message, reply| {
             if message.bytes() == b"block" {
                 std::thread::sleep(Duration::from_millis(60));

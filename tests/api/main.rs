@@ -6,7 +6,14 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::print_stdout, reason = "a skipped test says why")]
 
+mod cancel;
+mod carriers;
 mod echo;
 mod edges;
 mod faults;
+mod from_tokio;
+mod limits;
+mod listeners;
+mod seccomp;
+mod shutdown;
 mod support;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use postring::{DriverChoice, Engine, EngineBuilder, LengthPrefixed, Limits, Timeouts};
 
 /// The longest that anything may take that is to happen at once.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(10);
 /// Which test of this binary a child is to run, and in which part.
 const CHILD: &str = "POSTRING_TEST_CHILD";
 

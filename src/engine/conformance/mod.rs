@@ -224,6 +224,7 @@ macro_rules! suite {
                     a_bell_rung_before_the_turn_is_heard,
                     a_bell_is_heard_once,
                     data_ends_a_sleeping_turn,
+                    data_for_any_of_many_receives_ends_a_sleep,
                 } with ROOMY;
                 faults {
                     few_buffers_serve_many_receives,

@@ -114,3 +114,19 @@ pub(super) fn data_ends_a_sleeping_turn<S: Subject>(bench: &mut Bench<S>) {
         }
     }
 }
+
+/// However many receives were asked at once: none of them waits out another's sleep.
+pub(super) fn data_for_any_of_many_receives_ends_a_sleep<S: Subject>(bench: &mut Bench<S>) {
+    let mut pairs: Vec<_> = (0..40).map(|_| bench.pair()).collect();
+    for (token, _) in &pairs {
+        bench.receive(*token, 4096);
+    }
+    let (token, peer) = pairs.last_mut().expect("there are some");
+    assert_eq!(peer.write(b"x"), 1);
+    let start = bench.subject.waited();
+    while bench.seen(*token).bytes.is_empty() {
+        bench.keep_receiving(*token, 4096);
+        bench.turn(Patience::Sleep(LONG));
+        assert!(bench.subject.waited() - start < SOON, "a receive waited for others");
+    }
+}

@@ -91,14 +91,14 @@ impl UringDriver {
                     self.starved.push_back(token);
                     return None;
                 }
-                libc::EINVAL if self.total_cap => {
+                libc::EINVAL if self.total_cap && !slot.stopping && !slot.closing => {
                     tracing::info!("this kernel cannot cap a receive in total; counting instead");
                     self.total_cap = false;
                     slot.waiting = true;
                     self.arming.push_back(token);
                     return None;
                 }
-                libc::ECANCELED | libc::ENOBUFS if slot.stopping || slot.closing => {
+                libc::ECANCELED | libc::ENOBUFS | libc::EINVAL if slot.stopping || slot.closing => {
                     ReceiveEnd::Stopped
                 }
                 libc::ECANCELED => ReceiveEnd::Credit,

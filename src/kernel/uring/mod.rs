@@ -6,6 +6,8 @@
 
 mod completions;
 mod operations;
+#[cfg(test)]
+mod tests;
 mod zero_copy;
 
 use std::collections::VecDeque;
@@ -144,6 +146,8 @@ pub(crate) struct UringDriver {
     starved: VecDeque<Token>,
     /// Outputs the kernel may still read after their send was answered.
     lingering: Vec<Option<zero_copy::Lingering>>,
+    /// Unused places among them.
+    lingering_free: Vec<u32>,
     reaped: Vec<(u64, i32, u32)>,
     next: usize,
     more_waiting: bool,
@@ -183,6 +187,7 @@ impl UringDriver {
             arming: VecDeque::new(),
             starved: VecDeque::new(),
             lingering: Vec::new(),
+            lingering_free: Vec::new(),
             reaped: Vec::with_capacity(COMPLETIONS_PER_TURN),
             next: 0,
             more_waiting: false,
@@ -256,10 +261,10 @@ impl UringDriver {
 
     pub(crate) fn turn(&mut self, patience: Patience) -> io::Result<()> {
         debug_assert!(self.next == self.reaped.len(), "completions are taken before the turn");
-        self.arm();
-        let something_made = !self.made.is_empty() || self.more_waiting;
+        let unarmed = self.arm();
+        let goes_on = unarmed || !self.made.is_empty() || self.more_waiting;
         match patience {
-            _ if something_made => self.ring.enter(0, None)?,
+            _ if goes_on => self.ring.enter(0, None)?,
             Patience::None => self.ring.enter(0, None)?,
             Patience::Sleep(longest) => self.ring.enter(1, Some(longest))?,
             Patience::Spin(longest) => self.spin(longest)?,
@@ -323,13 +328,22 @@ impl UringDriver {
 
 impl Drop for UringDriver {
     fn drop(&mut self) {
-        if self.in_flight > 0 {
-            self.ring.cancel_all();
-        }
-        for _ in 0..1000 {
+        for round in 0..1000 {
             while self.next().is_some() {}
+            // A receive that is armed from now on would be one more to cancel.
+            self.arming.clear();
+            self.starved.clear();
+            // What is queued goes to the kernel first: siblings hear of their wakes, and only
+            // what the kernel has can be cancelled.
+            if self.ring.queued() > 0 && self.ring.enter(0, None).is_err() {
+                break;
+            }
             if self.in_flight == 0 {
                 return;
+            }
+            // Again from time to time: a completion may have begun something anew.
+            if round % 100 == 0 {
+                self.ring.cancel_all();
             }
             let patience = Patience::Sleep(std::time::Duration::from_millis(10));
             if self.turn(patience).is_err() {

@@ -30,10 +30,16 @@ impl UringDriver {
 
     pub(super) fn push_for(&mut self, token: Token, kind: Kind, entry: squeue::Entry) {
         let slot = &mut self.slots[token.slot as usize];
-        debug_assert!(slot.kinds & kind.bit() == 0, "one operation of a kind per token");
         slot.kinds |= kind.bit();
         self.in_flight += 1;
         self.push(&entry.user_data(user_data(kind, token)));
+    }
+
+    /// A second operation of a kind would replace memory that the kernel uses (K1), so this holds
+    /// in release builds too; a breach is a bug of the shard.
+    fn assert_free(&self, token: Token, kind: Kind) {
+        let kinds = self.slots[token.slot as usize].kinds;
+        assert!(kinds & kind.bit() == 0, "one operation of a kind per token");
     }
 
     pub(super) fn slot(&mut self, token: Token) -> Option<&mut InFlight> {
@@ -56,13 +62,15 @@ impl UringDriver {
             self.slots.resize_with(index + 1, InFlight::default);
         }
         let slot = &mut self.slots[index];
-        debug_assert!(slot.socket.is_none(), "a slot is used again only after Closed");
+        // Otherwise what the kernel uses would be dropped (K1).
+        assert!(slot.socket.is_none() && slot.kinds == 0, "a slot is used again after Closed");
         *slot = InFlight { generation: token.generation, ..InFlight::default() };
         slot.socket = socket.into_descriptor();
     }
 
     pub(super) fn accept(&mut self, token: Token) {
         let Some(fd) = self.fd(token) else { return };
+        self.assert_free(token, Kind::Accept);
         let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         self.push_for(token, Kind::Accept, opcode::AcceptMulti::new(fd).flags(flags).build());
     }
@@ -85,6 +93,7 @@ impl UringDriver {
             let result = Err(Errno(libc::ECANCELED));
             return self.made.push_back(Completion::Connected { token, result });
         };
+        self.assert_free(token, Kind::Connect);
         let any = match encode(address) {
             Ok(any) => any,
             Err(errno) => {
@@ -103,6 +112,10 @@ impl UringDriver {
             return self.made.push_back(Completion::ReceiveEnded { token, end });
         }
         let slot = &mut self.slots[token.slot as usize];
+        debug_assert!(
+            !slot.waiting && slot.kinds & Kind::Receive.bit() == 0,
+            "one receive per token"
+        );
         slot.credit_left = u32::try_from(credit).unwrap_or(u32::MAX);
         slot.stopping = false;
         slot.waiting = true;
@@ -129,6 +142,7 @@ impl UringDriver {
             let result = Err(Errno(libc::ECANCELED));
             return self.made.push_back(Completion::ReceivedExact { token, buffer, result });
         };
+        self.assert_free(token, Kind::Exact);
         let spare = buffer.spare_capacity_mut();
         let len = u32::try_from(spare.len()).unwrap_or(u32::MAX);
         let flags = if whole { libc::MSG_WAITALL } else { 0 };
@@ -144,6 +158,7 @@ impl UringDriver {
             let result = Err(Errno(libc::ECANCELED));
             return self.made.push_back(Completion::Sent { token, output, result });
         };
+        self.assert_free(token, Kind::Send);
         let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
         let slot = &mut self.slots[token.slot as usize];
         if zero_copy && !slot.copies_anyway {
@@ -211,13 +226,18 @@ impl UringDriver {
 impl UringDriver {
     /// Posts spares, then arms as many receives as the posted buffers can bear: each armed receive
     /// and each of the work items of one pass may use up a whole credit.
-    pub(super) fn arm(&mut self) {
+    ///
+    /// True if this has to be done again before a sleep: some receives wait although there are
+    /// buffers, so nothing else would wake the core for their sake.
+    pub(super) fn arm(&mut self) -> bool {
         self.pool.collect();
         if self.buffers.posted() < self.plan.posted {
             self.buffers.fill(&self.pool, self.plan.posted);
+            self.metrics.buffers_posted.set(u64::from(self.buffers.posted()));
         }
         if self.arming.is_empty() && self.starved.is_empty() {
-            return;
+            self.pool.set_starved(false);
+            return false;
         }
         let posted = usize::from(self.buffers.posted());
         let per_receive = self.plan.credit.div_ceil(self.plan.buffer_len).max(1);
@@ -229,7 +249,11 @@ impl UringDriver {
             };
             self.arm_one(token);
         }
-        self.pool.set_starved(!self.starved.is_empty());
+        let waiting = !self.starved.is_empty() || !self.arming.is_empty();
+        let starved = waiting && posted == 0;
+        self.pool.set_starved(starved);
+        // A lease that came back before the mark was set rang no bell: looked for once more.
+        waiting && (!starved || self.pool.has_returns())
     }
 
     pub(super) fn arm_one(&mut self, token: Token) {

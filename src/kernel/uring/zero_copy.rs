@@ -30,17 +30,23 @@ pub(super) struct Lingering {
     left: usize,
     /// Answers still to come.
     expected: u32,
+    /// The kernel refused to do without a copy; the rest is sent with one, from here.
+    plainly: bool,
 }
 
 impl UringDriver {
     /// Sends `output` from `sent` on without copying it.
     pub(super) fn send_zero_copy(&mut self, token: Token, output: Box<Output>, sent: usize) {
         let header = SendHeader::empty();
-        let lingering = Lingering { token, output, header, before: sent, left: 0, expected: 0 };
-        let place = self.lingering.iter().position(Option::is_none).unwrap_or_else(|| {
-            self.lingering.push(None);
-            self.lingering.len() - 1
-        });
+        let (before, left, expected, plainly) = (sent, 0, 0, false);
+        let lingering = Lingering { token, output, header, before, left, expected, plainly };
+        let place = match self.lingering_free.pop() {
+            Some(place) => place as usize,
+            None => {
+                self.lingering.push(None);
+                self.lingering.len() - 1
+            }
+        };
         self.lingering[place] = Some(lingering);
         let slot = &mut self.slots[token.slot as usize];
         slot.kinds |= Kind::Send.bit();
@@ -82,14 +88,21 @@ impl UringDriver {
                 slot.copies_anyway = true;
             }
             if is_over {
-                self.lingering[at] = None;
+                self.let_go(at);
             }
+            return None;
+        }
+        let slot = &mut self.slots[token.slot as usize];
+        if is_refusal(-result) && !lingering.plainly && !slot.closing {
+            lingering.plainly = true;
+            slot.copies_anyway |= !is_shortage(-result);
+            self.push_zero_copy(at);
             return None;
         }
         if result > 0 {
             lingering.left += result as usize;
             let missing = lingering.before + lingering.left < lingering.output.len();
-            if missing && !self.slots[token.slot as usize].closing {
+            if missing && !slot.closing {
                 self.push_zero_copy(at);
                 return None;
             }
@@ -117,12 +130,18 @@ impl UringDriver {
         // What returns to the shard is as long, but empty: the bytes stay until they are let go.
         let output = Box::new(Output::ghost(lingering.output.len()));
         if is_over {
-            self.lingering[at] = None;
+            self.let_go(at);
         }
         if closing {
             self.finish_close(token);
         }
         Some(Completion::Sent { token, output, result })
+    }
+
+    /// The kernel has given the last answer.
+    fn let_go(&mut self, at: usize) {
+        self.lingering[at] = None;
+        self.lingering_free.push(at as u32);
     }
 
     /// Cancels the zero-copy send of a Token, if one is under way.
@@ -133,6 +152,16 @@ impl UringDriver {
     }
 }
 
+/// The kernel cannot do without a copy: at the moment, or on this socket, or at all (before 6.2).
+fn is_refusal(errno: i32) -> bool {
+    is_shortage(errno) || matches!(errno, libc::EOPNOTSUPP | libc::EINVAL)
+}
+
+/// The memory that a process may pin (RLIMIT_MEMLOCK) is used up by sends before this one.
+fn is_shortage(errno: i32) -> bool {
+    matches!(errno, libc::ENOMEM | libc::ENOBUFS)
+}
+
 impl Lingering {
     fn entry(&mut self, fd: types::Fd) -> squeue::Entry {
         let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
@@ -140,10 +169,17 @@ impl Lingering {
         if self.output.is_contiguous() {
             let bytes = self.output.segments(sent).next().unwrap_or_default();
             let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            if self.plainly {
+                return opcode::Send::new(fd, bytes.as_ptr(), len).flags(flags).build();
+            }
             let entry = opcode::SendZc::new(fd, bytes.as_ptr(), len);
             return entry.flags(flags).zc_flags(REPORT_USAGE).build();
         }
         self.header.point_at(&self.output, sent);
+        if self.plainly {
+            let entry = opcode::SendMsg::new(fd, self.header.pointer());
+            return entry.flags(flags as u32).build();
+        }
         let entry = opcode::SendMsgZc::new(fd, self.header.pointer());
         entry.ioprio(REPORT_USAGE).flags(flags as u32).build()
     }

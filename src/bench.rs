@@ -1,0 +1,172 @@
+//! Private: what `benches/` needs to reach. Behind the feature `__bench`, no part of the API, and
+//! gone or changed without notice.
+//!
+//! Above: `benches/engine.rs`. Below: the parts themselves, each with the few calls a benchmark
+//! makes. Absent: measuring; figures against other engines (`benches/rivals`).
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::carrier::responder::ResponderService;
+use crate::engine::driver::{BufferPlan, Driver};
+use crate::engine::mailbox::{Bell, Postbox};
+use crate::framer::{LengthPrefixed, Output};
+use crate::limits::{Limits, Timeouts};
+use crate::shard::core::Core;
+use crate::shard::mail::{CoreHandle, Mail};
+use crate::shard::{Shard, Wait};
+use crate::simulation::faults::Faults;
+use crate::simulation::script::ScriptDriver;
+use crate::simulation::world::{Peer, Read, World};
+
+#[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+pub use crate::kernel::bench::Pool;
+
+struct Silent;
+
+impl Bell for Silent {
+    fn ring(&self) {}
+}
+
+/// Bytes on their way out, as a connection keeps them.
+#[derive(Debug, Default)]
+pub struct Outbox(Output);
+
+impl Outbox {
+    /// Where framers write.
+    pub fn output(&mut self) -> &mut Output {
+        &mut self.0
+    }
+
+    /// Walks the segments as a driver does, empties the outbox as the shard does after the send,
+    /// and says how many bytes there were.
+    pub fn send(&mut self) -> usize {
+        let sent = self.0.segments(0).map(<[u8]>::len).sum();
+        self.0.reset(usize::MAX);
+        sent
+    }
+}
+
+/// A core's mailbox with numbers in it.
+pub struct Mailbox {
+    mailbox: crate::engine::mailbox::Mailbox<u64>,
+    postbox: Postbox<u64>,
+}
+
+impl Mailbox {
+    /// An empty one.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        let mailbox = crate::engine::mailbox::Mailbox::new(capacity, Arc::new(Silent));
+        let postbox = mailbox.postbox();
+        Self { mailbox, postbox }
+    }
+
+    /// Posts as any thread does; false if it is full.
+    pub fn post(&self, value: u64) -> bool {
+        self.postbox.post(value).is_ok()
+    }
+
+    /// What comes next.
+    pub fn pop(&mut self) -> Option<u64> {
+        self.mailbox.pop()
+    }
+}
+
+/// An echo Responder's core on the script driver, and its peers.
+pub struct Turns {
+    shard: Shard,
+    now: Instant,
+    peers: Vec<Peer>,
+    frame: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+impl Turns {
+    /// This many peers, each with a frame of this many payload bytes to send.
+    #[must_use]
+    pub fn new(peers: usize, payload_len: u16) -> Self {
+        let limits = Limits::default();
+        let never = Duration::MAX;
+        let timeouts = Timeouts { handshake: never, idle: never, ..Timeouts::default() };
+        let plan = BufferPlan {
+            buffer_len: limits.receive_buffer_bytes,
+            posted: limits.receive_buffers_posted,
+            pool_bytes_max: limits.receive_pool_bytes,
+            credit: limits.receive_credit_bytes,
+        };
+        let world = World::new(1 << 16);
+        let driver = Driver::Script(Box::new(ScriptDriver::new(&world, &plan, Faults::NONE, 1)));
+        let bell: Arc<dyn Bell> = Arc::new(Silent);
+        let mailbox = crate::engine::mailbox::Mailbox::new(limits.mailbox, Arc::clone(&bell));
+        let handle = CoreHandle::new(mailbox.postbox(), bell, Arc::default());
+        let core = Core::new(Arc::clone(&handle), limits, timeouts, Arc::default());
+        core.enter();
+        let mut shard = Shard::new(core, driver, mailbox, Vec::new(), Wait::Spin);
+        let frames = LengthPrefixed::default();
+        let echo = ResponderService::inline(frames, |message, reply| reply.send(message));
+        shard.add_service(Rc::new(echo));
+        let adopt = |_| {
+            let (socket, peer) = world.pair();
+            let posted = handle.post(Mail::Adopt { socket, service: 0 });
+            assert!(posted.is_ok(), "fewer peers than letters fit into a mailbox");
+            peer
+        };
+        let peers = (0..peers).map(adopt).collect();
+        let mut frame = u32::from(payload_len).to_be_bytes().to_vec();
+        frame.resize(frame.len() + usize::from(payload_len), b'x');
+        let now = shard.core.read_clock();
+        Self { shard, now, peers, frame, answer: Vec::new() }
+    }
+
+    /// Every peer sends its frame; turns until each has it back. Says how many turns that took.
+    pub fn round_trip(&mut self) -> usize {
+        for peer in &self.peers {
+            assert_eq!(peer.write(&self.frame), Ok(self.frame.len()), "a stream has room");
+        }
+        let mut missing = self.peers.len() * self.frame.len();
+        let mut turns = 0;
+        while missing > 0 {
+            assert!(turns < 1000, "{missing} bytes of the echo are missing");
+            turns += 1;
+            let gone_on = self.shard.go_round(self.now).expect("the script driver never fails");
+            self.now = gone_on.expect("nobody shut it down");
+            for peer in &self.peers {
+                if let Read::Bytes(len) = peer.read(&mut self.answer, self.frame.len()) {
+                    missing -= len;
+                }
+            }
+            self.answer.clear();
+        }
+        turns
+    }
+}
+
+impl Drop for Turns {
+    fn drop(&mut self) {
+        Core::leave();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_peer_has_its_echo_and_a_round_needs_few_turns() {
+        let mut turns = Turns::new(200, 100);
+        let first = turns.round_trip();
+        let again = turns.round_trip();
+        // Receive, send; the peers hear of it in the turn after.
+        assert!(first <= 8 && again <= 4, "{first} turns, then {again}");
+    }
+
+    #[test]
+    fn an_outbox_sends_what_was_put_in_and_is_empty_again() {
+        let mut outbox = Outbox::default();
+        outbox.output().put(b"one");
+        outbox.output().put_bytes(vec![7; 10_000].into());
+        assert_eq!((outbox.send(), outbox.send()), (10_003, 0));
+    }
+}
