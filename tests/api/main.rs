@@ -13,6 +13,7 @@ mod faults;
 mod from_tokio;
 mod limits;
 mod listeners;
+mod reentrancy;
 mod seccomp;
 mod shutdown;
 mod support;
