@@ -97,7 +97,10 @@ fn push_here<'m, F: Framer>(
             return Err(Error::Address { address: address.clone(), why: why.clone() });
         }
         if call.is_full() {
-            endpoint.rare().room.extend(waker.cloned());
+            let room = &mut endpoint.rare().room;
+            // Asked again and again by the same task, it is woken once.
+            let known = waker.is_none_or(|waker| room.iter().any(|known| known.will_wake(waker)));
+            room.extend(waker.filter(|_| !known).cloned());
             return Ok(false);
         }
         let message = message.take().expect("a call happens at most once");

@@ -6,6 +6,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::print_stdout, reason = "a skipped test says why")]
 
+mod async_handlers;
 mod cancel;
 mod carriers;
 mod echo;
