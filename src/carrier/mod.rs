@@ -225,7 +225,7 @@ impl<F: Framer> Carrier<F> {
     pub fn keep(self) -> CarrierRef<F> {
         let carrier = self.carrier;
         std::mem::forget(self);
-        let kept = carrier.tell(|core, id| disown(core, id));
+        let kept = carrier.tell(disown);
         if let Err(error) = kept {
             tracing::debug!(%error, "a carrier could not be left to its engine");
         }
@@ -389,8 +389,8 @@ fn set_handler<F: Framer>(core: &Rc<Core>, id: Id, handler: inbox::Handler<F>) {
 type ClosedHandler = Box<dyn FnOnce(CloseReason) + Send>;
 
 fn on_closed_here<F: Framer>(core: &Rc<Core>, id: Id, handler: ClosedHandler) {
-    let ended =
-        core.look(id, |connection| (connection.phase == Phase::Closed).then(|| connection.reason));
+    let ended = core
+        .look(id, |connection| (connection.phase == Phase::Closed).then_some(connection.reason));
     let reason = match ended {
         Ok(Some(reason)) => Some(reason.unwrap_or(CloseReason::Finished)),
         Err(CallError::Gone(reason)) => Some(reason),
