@@ -395,10 +395,28 @@ fn prefix(peer: Peer) -> Option<u64> {
 
 /// Initiated connections begin here, from the verbs.
 impl super::core::Core {
+    /// True if connecting this one would be one connection too many. An inactive Carrier has a slot
+    /// but is no connection yet.
+    fn is_over_limit(&self, id: Id) -> bool {
+        if self.look(id, |connection| connection.phase) != Ok(Phase::Inactive) {
+            return false;
+        }
+        let state = self.state.borrow();
+        if state.connections <= self.limits.connections {
+            return false;
+        }
+        let inactive = state.slots.iter().filter(|slot| slot.phase == Phase::Inactive).count();
+        state.connections - inactive >= self.limits.connections
+    }
+
     /// Begins to connect; names are resolved off the core.
     pub(crate) fn begin_connect(self: &Rc<Self>, id: Id, address: &crate::address::Address) {
         let id = self.resolve(id);
         let now = self.now_ms();
+        if self.is_over_limit(id) {
+            self.metrics.refused_limit.add(1);
+            return self.fail(id, CloseReason::Limit);
+        }
         let begun = self.change(id, |connection| {
             let first = connection.phase == Phase::Inactive;
             if first {

@@ -15,6 +15,11 @@ fn races() -> u32 {
     std::env::var("POSTRING_RACES").ok().and_then(|text| text.parse().ok()).unwrap_or(100_000)
 }
 
+/// Time enough for them, with room to spare.
+fn seconds() -> u64 {
+    30 + u64::from(races()) / 10_000
+}
+
 /// A Carrier of the engine to a foreign peer that sends numbers for as long as they are wanted.
 fn counting_peer(engine: &Engine) -> Carrier<LengthPrefixed> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -25,7 +30,7 @@ fn counting_peer(engine: &Engine) -> Carrier<LengthPrefixed> {
             if stream.write_all(&frame(&number.to_be_bytes())).is_err() {
                 return;
             }
-            if number % 16 == 0 {
+            if number.is_multiple_of(16) {
                 // So that receives have to wait now and then.
                 std::thread::yield_now();
             }
@@ -68,7 +73,7 @@ async fn some_polls(at: u32) {
 
 #[test]
 fn receives_that_lose_a_race_on_their_core_lose_no_message() {
-    on_both(55, |driver| {
+    on_both(seconds(), |driver| {
         let engine = one(driver).start().unwrap();
         let carrier = counting_peer(&engine);
         let (over, ended) = mpsc::channel();
@@ -85,7 +90,7 @@ fn receives_that_lose_a_race_on_their_core_lose_no_message() {
 
 #[test]
 fn receives_that_lose_a_race_in_tokio_lose_no_message() {
-    on_both(55, |driver| {
+    on_both(seconds(), |driver| {
         let engine = one(driver).start().unwrap();
         let carrier = counting_peer(&engine);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -93,7 +98,7 @@ fn receives_that_lose_a_race_in_tokio_lose_no_message() {
             for _ in 0..at % 4 {
                 tokio::task::yield_now().await;
             }
-            if at % 64 == 0 {
+            if at.is_multiple_of(64) {
                 tokio::time::sleep(Duration::from_micros(50)).await;
             }
         };

@@ -5,7 +5,9 @@
 //! where it cannot, and gives up by itself after a stated time.
 #![cfg(target_os = "linux")]
 #![allow(clippy::print_stdout, reason = "a skipped test says why")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod async_handlers;
 mod cancel;
 mod carriers;
 mod echo;
@@ -14,6 +16,7 @@ mod faults;
 mod from_tokio;
 mod limits;
 mod listeners;
+mod reentrancy;
 mod seccomp;
 mod shutdown;
 mod support;

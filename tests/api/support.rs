@@ -169,7 +169,7 @@ pub(crate) fn is_broken(error: &io::Error) -> bool {
 
 /// Bytes that show when they are out of order.
 pub(crate) fn pattern(len: usize) -> Vec<u8> {
-    let mut period: Vec<u8> = (0..len.min(8191)).map(|at| (at * 31 >> 3) as u8).collect();
+    let mut period: Vec<u8> = (0..len.min(8191)).map(|at| ((at * 31) >> 3) as u8).collect();
     while period.len() < len {
         let more = period.len().min(len - period.len());
         period.extend_from_within(..more);

@@ -1,0 +1,267 @@
+//! The no-borrow rule: every verb may be called from every place where user code runs.
+//!
+//! Each place calls all verbs on its own Carrier and on another one; nothing may panic or hang,
+//! and the Carriers go on working where the verb has not ended them.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io::Write;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Wake, Waker};
+
+use bytes::Bytes;
+use postring::{CarrierRef, FrameError, Framer, LengthPrefixed, Message, Output};
+
+use crate::support::*;
+
+/// Calls every verb that does not end the Carrier, and polls what they return once.
+fn every_verb<F>(carrier: CarrierRef<F>)
+where
+    F: for<'a> Framer<Out<'a> = Message<'a>>,
+{
+    let mut context = Context::from_waker(Waker::noop());
+    // What comes of it depends on the place; that it comes back is what is tested.
+    let _ = std::pin::pin!(carrier.state()).poll(&mut context);
+    let _ = std::pin::pin!(carrier.queued()).poll(&mut context);
+    let _ = std::pin::pin!(carrier.peer_address()).poll(&mut context);
+    let _ = std::pin::pin!(carrier.activate()).poll(&mut context);
+    let _ = std::pin::pin!(carrier.receive()).poll(&mut context);
+    let _ = carrier.try_send("tried").map_err(drop);
+    let _ = std::pin::pin!(carrier.send("sent")).poll(&mut context);
+    let _ = carrier.on_closed(|_| CALLS.with(|calls| calls.set(calls.get() + 1)));
+    let _ = postring::spawn(postring::yield_now());
+    let fresh = postring::initiate_with("tcp://127.0.0.1:1", LengthPrefixed::default());
+    let _ = fresh.try_send("to nobody").map_err(drop);
+    drop(fresh);
+}
+
+/// And those that end it.
+fn every_ending<F: Framer>(carrier: CarrierRef<F>) {
+    let mut context = Context::from_waker(Waker::noop());
+    let _ = std::pin::pin!(carrier.close()).poll(&mut context);
+    carrier.abort();
+    let _ = std::pin::pin!(carrier.close()).poll(&mut context);
+}
+
+thread_local! {
+    static CALLS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Calls verbs wherever it stands as it is dropped or woken.
+#[derive(Clone)]
+struct Meddler(Arc<Meddling>);
+
+struct Meddling {
+    carrier: OnceLock<CarrierRef<LengthPrefixed>>,
+    done: AtomicU32,
+}
+
+impl Meddler {
+    fn new() -> Self {
+        Self(Arc::new(Meddling { carrier: OnceLock::new(), done: AtomicU32::new(0) }))
+    }
+
+    fn meddle(&self) {
+        if let Some(carrier) = self.0.carrier.get() {
+            every_verb(*carrier);
+        }
+        self.0.done.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn done(&self) -> u32 {
+        self.0.done.load(Ordering::SeqCst)
+    }
+}
+
+impl Wake for Meddling {
+    fn wake(self: Arc<Self>) {
+        Meddler(self).meddle();
+    }
+}
+
+/// Meddles as it is dropped.
+struct Dropped(Meddler);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.meddle();
+    }
+}
+
+/// A payload that meddles when its last byte is not needed any more.
+struct Payload(Vec<u8>, #[expect(dead_code, reason = "it is dropped")] Dropped);
+
+impl AsRef<[u8]> for Payload {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+#[test]
+fn a_handler_may_call_every_verb_on_its_own_carrier() {
+    on_both(30, |driver| {
+        let builder = one(driver).respond_with("tcp://127.0.0.1:0", frames(), |message, reply| {
+            every_verb(reply.carrier());
+            reply.send(message)
+        });
+        let engine = builder.start().unwrap();
+        let mut peer = connect(&engine);
+        for _ in 0..3 {
+            peer.write_all(&frame(b"again")).unwrap();
+            // Its reply goes first: what a verb sends inside the call follows after it.
+            assert_eq!(read_frame(&mut peer).unwrap(), b"again");
+            assert_eq!(read_frame(&mut peer).unwrap(), b"tried");
+            assert_eq!(read_frame(&mut peer).unwrap(), b"sent");
+        }
+        assert_eq!(engine.metrics().total().panics, 0);
+        end(engine);
+    });
+}
+
+#[test]
+fn a_handler_may_end_its_own_carrier() {
+    on_both(30, |driver| {
+        let builder = one(driver).respond_with("tcp://127.0.0.1:0", frames(), |message, reply| {
+            every_ending(reply.carrier());
+            reply.send(message)
+        });
+        let engine = builder.start().unwrap();
+        for _ in 0..5 {
+            let mut peer = connect(&engine);
+            peer.write_all(&frame(b"end me")).unwrap();
+            assert!(read_frame(&mut peer).is_err_and(|error| is_broken(&error)));
+        }
+        until("all are gone", || engine.metrics().total().open_connections == 0);
+        assert_eq!(engine.metrics().total().panics, 0);
+        end(engine);
+    });
+}
+
+/// Meddles in everything that a framer is asked.
+#[derive(Clone)]
+struct Meddlesome(Meddler, LengthPrefixed);
+
+impl Framer for Meddlesome {
+    type Got = Message<'static>;
+    type In<'a> = Message<'a>;
+    type Out<'a> = Message<'a>;
+
+    fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Option<(usize, Message<'a>)>, FrameError> {
+        self.0.meddle();
+        self.1.decode(input)
+    }
+
+    fn lend(message: Message<'static>) -> Message<'static> {
+        message
+    }
+
+    fn encode(&mut self, message: Message<'_>, into: &mut Output) -> Result<(), FrameError> {
+        self.0.meddle();
+        self.1.encode(message, into)
+    }
+
+    fn needs(&self, input: &[u8]) -> Option<usize> {
+        self.0.meddle();
+        self.1.needs(input)
+    }
+
+    fn end(&mut self, rest: usize) -> Result<Option<Message<'static>>, FrameError> {
+        self.0.meddle();
+        self.1.end(rest)
+    }
+}
+
+/// An engine with a Carrier to its own echo, on whose core `act` is run.
+fn with_carrier(
+    driver: postring::DriverChoice,
+    act: impl FnOnce(CarrierRef<LengthPrefixed>, Meddler),
+) {
+    let engine = echo(driver);
+    let carrier = engine.initiate_with(&engine.local_addresses()[0], frames());
+    carrier.activate().wait().unwrap();
+    let meddler = Meddler::new();
+    meddler.0.carrier.set(*carrier).unwrap();
+    act(*carrier, meddler);
+    wants_back(&mut connect(&engine), b"alive");
+    assert_eq!(engine.metrics().total().panics, 0);
+    end(engine);
+}
+
+#[test]
+fn a_framer_may_call_every_verb() {
+    on_both(30, |driver| {
+        with_carrier(driver, |_, meddler| {
+            let framer = Meddlesome(meddler.clone(), frames());
+            let builder =
+                one(driver).respond_with("tcp://127.0.0.1:0", framer, |message, reply| {
+                    reply.send(message)
+                });
+            let engine = builder.start().unwrap();
+            let mut peer = connect(&engine);
+            wants_back(&mut peer, b"small");
+            wants_back(&mut peer, &pattern(100_000));
+            assert!(meddler.done() >= 4);
+            drop(peer);
+            assert_eq!(engine.metrics().total().panics, 0);
+            end(engine);
+        });
+    });
+}
+
+#[test]
+fn a_payload_may_call_every_verb_as_it_is_dropped() {
+    on_both(30, |driver| {
+        with_carrier(driver, |carrier, meddler| {
+            for len in [10, 50_000] {
+                let payload = Payload(pattern(len), Dropped(meddler.clone()));
+                let before = meddler.done();
+                carrier.send(Bytes::from_owner(payload)).wait().unwrap();
+                until("it was dropped", || meddler.done() > before);
+            }
+        });
+    });
+}
+
+#[test]
+fn a_waker_may_call_every_verb() {
+    on_both(30, |driver| {
+        with_carrier(driver, |carrier, meddler| {
+            let waker = Waker::from(meddler.0.clone());
+            let mut context = Context::from_waker(&waker);
+            let mut receiving = carrier.receive();
+            assert!(std::pin::Pin::new(&mut receiving).poll(&mut context).is_pending());
+            carrier.send("wake it").wait().unwrap();
+            until("it was woken", || meddler.done() > 0);
+        });
+    });
+}
+
+#[test]
+fn handlers_of_ready_and_of_the_end_may_call_every_verb() {
+    on_both(30, |driver| {
+        with_carrier(driver, |carrier, meddler| {
+            let (inside, dropped) = (meddler.clone(), Dropped(meddler.clone()));
+            let ready = carrier.ready(move |message| {
+                let _owned_by_the_handler = &dropped;
+                if message.bytes() == b"hello" {
+                    inside.meddle();
+                }
+            });
+            ready.unwrap();
+            carrier.send("hello").wait().unwrap();
+            until("the handler was called", || meddler.done() >= 1);
+            let at_the_end = meddler.clone();
+            carrier
+                .on_closed(move |_| {
+                    at_the_end.meddle();
+                    every_ending(*at_the_end.0.carrier.get().unwrap());
+                })
+                .unwrap();
+            let before = meddler.done();
+            carrier.abort();
+            // At the end, and as the handler of ready is dropped.
+            until("both were called", || meddler.done() >= before + 2);
+        });
+    });
+}
