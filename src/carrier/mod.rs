@@ -219,7 +219,8 @@ impl<F: Framer> Carrier<F> {
         Self { carrier }
     }
 
-    /// Leaves the connection to the engine until it ends by itself; returns its identity.
+    /// Leaves the connection to the engine until it ends by itself or its peer ends its side;
+    /// returns its identity.
     #[must_use = "the identity is the only way left to reach the Carrier"]
     pub fn keep(self) -> CarrierRef<F> {
         let carrier = self.carrier;

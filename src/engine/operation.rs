@@ -8,6 +8,9 @@ use super::socket::Socket;
 use crate::address::SocketAddress;
 use crate::framer::Output;
 
+/// From this many bytes on a send may be answered short, so that its progress is seen.
+pub(crate) const SEND_BYTES_MAX: usize = 1 << 20;
+
 /// Who an operation is for: a slot of the shard and the generation of its use. A completion with
 /// an old generation is nobody's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

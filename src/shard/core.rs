@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Phase};
 use super::executor::Executor;
-use super::mail::CoreHandle;
+use super::mail::{CoreHandle, Mail};
 use super::protocol::{Call, Protocol, Service};
 use crate::engine::clock;
 use crate::engine::metrics::CoreMetrics;
@@ -63,6 +63,9 @@ pub(crate) struct Core {
     pub(crate) state: RefCell<State>,
     pub(crate) draining: Cell<bool>,
     deferred: RefCell<VecDeque<Deferred>>,
+    /// Letters to cores whose mailbox was full; one per Carrier or engine given up, so bounded by
+    /// what exists.
+    outgoing: RefCell<VecDeque<(Arc<CoreHandle>, Mail)>>,
     sleepers: RefCell<Sleepers>,
     began: Instant,
     now_tick: Cell<u64>,
@@ -118,6 +121,7 @@ impl Core {
             state: RefCell::default(),
             draining: Cell::new(false),
             deferred: RefCell::default(),
+            outgoing: RefCell::default(),
             sleepers: RefCell::default(),
             began: clock::now(),
             now_tick: Cell::new(1),
@@ -256,6 +260,31 @@ impl Core {
         self.deferred.borrow_mut().push_back(Box::new(action));
     }
 
+    /// Posts a letter that must arrive, now or in a later turn, in order.
+    pub(crate) fn post_later(&self, handle: Arc<CoreHandle>, mail: Mail) {
+        self.outgoing.borrow_mut().push_back((handle, mail));
+        self.post_outgoing();
+    }
+
+    /// Tries again what did not find room; true if some still wait.
+    pub(crate) fn post_outgoing(&self) -> bool {
+        let waiting = self.outgoing.borrow().len();
+        for _ in 0..waiting {
+            let next = self.outgoing.borrow_mut().pop_front();
+            let Some((handle, mail)) = next else { break };
+            if let Err(mail) = handle.post(mail)
+                && !handle.has_ended()
+            {
+                self.outgoing.borrow_mut().push_back((handle, mail));
+            }
+        }
+        !self.outgoing.borrow().is_empty()
+    }
+
+    pub(crate) fn has_outgoing(&self) -> bool {
+        !self.outgoing.borrow().is_empty()
+    }
+
     /// False if user code has deferred more than anybody can mean.
     pub(crate) fn can_defer(&self) -> bool {
         self.deferred.borrow().len() < DEFERRED_MAX
@@ -325,6 +354,12 @@ impl Core {
             connection.flags.end_wanted = true;
             connection.reason.get_or_insert(reason);
         });
+    }
+
+    /// Tells the other cores how many connections it has; a hand-over that was refused was counted.
+    pub(crate) fn publish_load(&self) {
+        let connections = self.state.borrow().connections as u32;
+        self.handle.load.store(connections, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// A slot for a new connection in `phase`.

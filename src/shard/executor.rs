@@ -55,11 +55,16 @@ impl Executor {
         true
     }
 
-    /// Runs every task that is runnable now, once. True if it ran any.
-    pub(crate) fn run(&self) -> bool {
+    /// Takes note of the tasks that other threads have woken. Letters posted before a wake are read
+    /// between this and `run`, so that no task overtakes the letter it depends on.
+    pub(crate) fn collect(&self) {
         while let Some(runnable) = self.woken.pop() {
             self.runnable.borrow_mut().push_back(runnable);
         }
+    }
+
+    /// Runs every task that is runnable now, once. True if it ran any.
+    pub(crate) fn run(&self) -> bool {
         let now = self.runnable.borrow().len();
         for _ in 0..now {
             let Some(runnable) = self.runnable.borrow_mut().pop_front() else { break };
@@ -86,6 +91,7 @@ impl Executor {
         let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
         drop(tasks);
         for _ in 0..1000 {
+            self.collect();
             if !self.run() {
                 break;
             }

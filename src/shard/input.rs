@@ -260,9 +260,16 @@ impl Shard {
                 self.core.metrics.frame_errors.add(1);
                 self.core.end_output(id, reason);
             }
-            Ok((_, true)) => self.core.end_output(id, CloseReason::Finished),
+            Ok((_, ends)) if ends || self.is_left_to_engine(id) => {
+                self.core.end_output(id, CloseReason::Finished);
+            }
             _ => {}
         }
+    }
+
+    /// True if no Carrier owns the connection: then it ends with its peer.
+    fn is_left_to_engine(&self, id: Id) -> bool {
+        self.core.look(id, |connection| !connection.flags.owned) == Ok(true)
     }
 
     /// Counts and names a call that kept the core from its other connections.

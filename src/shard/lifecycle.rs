@@ -76,7 +76,7 @@ impl Shard {
     /// core accepts for all, else the least loaded one when this one is well above the mean.
     fn better_core(&self, deals_out: bool) -> Option<usize> {
         let cores = self.siblings.len();
-        if cores < 2 {
+        if cores < 2 || self.core.draining.get() {
             return None;
         }
         let load = |sibling: &Sibling| sibling.handle.load.load(Ordering::Relaxed);
@@ -118,10 +118,12 @@ impl Shard {
         }
         if core.state.borrow().connections >= core.limits.connections {
             core.metrics.refused_limit.add(1);
+            core.publish_load();
             return self.refuse("connections");
         }
         if !self.count_prefix(peer) {
             core.metrics.refused_prefix.add(1);
+            core.publish_load();
             return self.refuse("connections_per_prefix");
         }
         let Some(service) = core.state.borrow().services.get(service).cloned() else { return };
@@ -427,10 +429,6 @@ impl super::core::Core {
         });
         if begun != Ok(true) {
             return;
-        }
-        if self.state.borrow().connections > self.limits.connections {
-            self.metrics.refused_limit.add(1);
-            return self.fail(id, CloseReason::Limit);
         }
         timeouts::check_after(self, id, self.timeouts.connect);
         let handle = Arc::clone(&self.handle);

@@ -153,6 +153,10 @@ pub(crate) fn find(unit: u32) -> Option<Arc<CoreHandle>> {
 /// turn. Without a core there is nobody it could matter to.
 pub(crate) fn post_patiently(unit: u32, mail: Mail) {
     let Some(handle) = find(unit) else { return };
+    if let Some(core) = Core::current() {
+        // A core never waits for another one, which may wait for it: the letter leaves by turns.
+        return core.post_later(handle, mail);
+    }
     let mut mail = mail;
     let mut tries = 0;
     while let Err(back) = handle.post(mail) {

@@ -112,9 +112,11 @@ impl Shard {
     /// One turn; the time after its wait, or `None` when everything has ended.
     #[inline]
     pub(crate) fn go_round(&mut self, now: Instant) -> std::io::Result<Option<Instant>> {
+        self.core.executor.collect();
+        self.read_mail();
         self.core.executor.run();
         self.core.run_deferred();
-        self.read_mail();
+        self.core.post_outgoing();
         self.look_at_wheel();
         self.settle_all();
         if self.is_drained(now) {
@@ -212,8 +214,9 @@ impl Shard {
             let left = tick.saturating_sub(core.now_tick());
             Duration::from_millis(left).min(SLEEP_MAX)
         });
-        let draining = self.drain_until.is_some();
-        let longest = if draining { longest.min(DRAIN_STEP) } else { longest };
+        // A drain looks for quiet connections, a letter for room, every few milliseconds.
+        let in_steps = self.drain_until.is_some() || core.has_outgoing();
+        let longest = if in_steps { longest.min(DRAIN_STEP) } else { longest };
         if longest.is_zero() {
             return Patience::None;
         }
@@ -279,7 +282,7 @@ impl Shard {
         let idle = {
             let state = self.core.state.borrow();
             let sockets = state.slots.iter().filter(|slot| slot.attached).count();
-            sockets == 0
+            sockets == 0 && self.mailbox.is_empty()
         };
         if idle {
             return true;

@@ -136,6 +136,8 @@ impl Shard {
             let mut state = self.core.state.borrow_mut();
             let connection = &mut state.slots[token.slot as usize];
             connection.flags.sending = false;
+            // Who was sent something is no stranger: push-only servers wait for no first message.
+            connection.flags.greeted = true;
             connection.clocks.send_begun = 0;
             connection.clocks.last_activity = now;
             connection.sent = connection.sent.saturating_add(*result.as_ref().unwrap_or(&0));
@@ -254,7 +256,9 @@ fn open(connection: &Connection, core: &Core) -> Step {
     if flags.output_ended && !flags.discarding && !protocol.awaits_input() {
         return Step::Discard;
     }
-    let wants = flags.discarding || protocol.wants_input(core);
+    // A Responder that is to end answers what it has begun and begins nothing more.
+    let begins = !(flags.end_wanted && protocol.ends_with_input());
+    let wants = flags.discarding || (begins && protocol.wants_input(core));
     let wants = wants && !flags.input_ended && !flags.paused && !flags.gathering;
     if wants && !flags.receiving {
         return Step::Receive;

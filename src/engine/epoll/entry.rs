@@ -12,7 +12,7 @@ use rustix::io::Errno as SystemErrno;
 use rustix::net::{self, RecvFlags, SendAncillaryBuffer, SendFlags};
 
 use crate::address::SocketAddress;
-use crate::engine::operation::{Completion, Data, Errno, ReceiveEnd, Token};
+use crate::engine::operation::{Completion, Data, Errno, ReceiveEnd, SEND_BYTES_MAX, Token};
 use crate::engine::socket::{Socket, with_system_address};
 use crate::framer::Output;
 
@@ -183,6 +183,12 @@ impl Entry {
     fn send(&mut self, token: Token, done: &mut Completions) {
         let (Some(sending), Some(socket)) = (&mut self.sending, &self.socket) else { return };
         let result = match send_all(socket, &sending.output, &mut sending.sent) {
+            // Much has left: saying so lets the shard see that the peer reads.
+            Err(SystemErrno::AGAIN)
+                if sending.sent - sending.before >= SEND_BYTES_MAX && !self.end_after_send =>
+            {
+                Ok(())
+            }
             Err(SystemErrno::AGAIN) => return,
             outcome => outcome.map_err(Errno::from),
         };

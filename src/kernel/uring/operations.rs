@@ -15,7 +15,7 @@ use super::{
     InFlight, Kind, SEGMENTS_MAX, SendHeader, UringDriver, WORK_ITEMS_PER_ENTER, user_data,
 };
 use crate::address::SocketAddress;
-use crate::engine::operation::{Completion, Errno, ReceiveEnd, Token};
+use crate::engine::operation::{Completion, Errno, ReceiveEnd, SEND_BYTES_MAX, Token};
 use crate::engine::socket::Socket;
 use crate::framer::Output;
 
@@ -167,7 +167,7 @@ impl UringDriver {
         let output = slot.sending.insert(output);
         let entry = if output.is_contiguous() {
             let bytes = output.segments(sent).next().unwrap_or_default();
-            let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            let len = bytes.len().min(SEND_BYTES_MAX) as u32;
             opcode::Send::new(fd, bytes.as_ptr(), len).flags(flags).build()
         } else {
             let rare = slot.rare.get_or_insert_default();
@@ -286,10 +286,14 @@ impl SendHeader {
 
     pub(super) fn point_at(&mut self, output: &Output, sent: usize) {
         self.segments.clear();
-        self.segments.extend(output.segments(sent).take(SEGMENTS_MAX).map(|bytes| libc::iovec {
-            iov_base: bytes.as_ptr().cast_mut().cast(),
-            iov_len: bytes.len(),
-        }));
+        let mut room = SEND_BYTES_MAX;
+        let segments = output.segments(sent).take(SEGMENTS_MAX).map_while(|bytes| {
+            let iov_len = bytes.len().min(room);
+            room -= iov_len;
+            (iov_len > 0)
+                .then(|| libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len })
+        });
+        self.segments.extend(segments);
         self.header.msg_iov = self.segments.as_mut_ptr();
         self.header.msg_iovlen = self.segments.len();
     }
