@@ -20,7 +20,7 @@
 //! | `receive_pool_bytes` | 64 MiB | bytes of receive buffers in all | copied |
 //! | `receive_credit_bytes` | 16 KiB | bytes one connection delivers in a row | its turn ends |
 //! | `exact_receive_bytes` | 16 KiB | length of a Message | a buffer of its own |
-//! | `unmeasured_message_bytes` | 16 MiB | bytes kept of a Message of unknown length | Carrier ends |
+//! | `unmeasured_message_bytes` | 16 MiB | bytes of a Message of unknown length | ends |
 //! | `zero_copy_bytes` | 16 KiB | bytes of one send to another host | sent from where they lie |
 //! | `mailbox` | 4 096 | requests of other threads | sender waits |
 //! | `tasks` | 65 536 | tasks on the core | an error |

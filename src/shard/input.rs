@@ -271,42 +271,7 @@ impl Shard {
     fn is_left_to_engine(&self, id: Id) -> bool {
         self.core.look(id, |connection| !connection.flags.owned) == Ok(true)
     }
-
-    /// Counts and names a call that kept the core from its other connections.
-    #[inline]
-    fn watch(&mut self, id: Id) {
-        let now = crate::engine::clock::coarse_ms();
-        let before = std::mem::replace(&mut self.watched, now);
-        if before != 0 && now.wrapping_sub(before) >= STALL_MS {
-            self.stalled(id, now.wrapping_sub(before));
-        }
-    }
-
-    /// The stall detector begins to watch: a turn's completions are about to be dispatched.
-    pub(super) fn begin_watch(&mut self) {
-        self.watched = crate::engine::clock::coarse_ms();
-    }
-
-    #[cold]
-    fn stalled(&mut self, id: Id, stalled_ms: u32) {
-        self.core.metrics.stalls.add(1);
-        if self.throttle.allows(self.core.now_ms()) {
-            let name = self.core.call(id, |protocol, _| protocol.name());
-            let name = name.unwrap_or_else(|_| "(ended)".into());
-            tracing::warn!(
-                name = &*name,
-                stalled_ms,
-                "a handler kept its core from all other connections; use offload() for long work"
-            );
-        }
-    }
 }
-
-/// The buffer of a large message begins with at most this many bytes and doubles as they come.
-const EXACT_STEP: usize = 1 << 20;
-
-/// From this long a call is a stall.
-const STALL_MS: u32 = 10;
 
 /// Decides where bytes go, and puts them there unless they can be used from where they lie.
 fn route(connection: &mut Connection, bytes: &[u8]) -> Route {
@@ -410,6 +375,9 @@ fn after_input(
 fn keep_first(pending: &mut Vec<u8>, rest: &[u8]) {
     pending.splice(..0, rest.iter().copied());
 }
+
+/// The buffer of a large message begins with at most this many bytes and doubles as they come.
+const EXACT_STEP: usize = 1 << 20;
 
 /// How large the buffer of a message of `needs` bytes is to be when `len` bytes of it have come: a
 /// peer that only claims a length costs no memory.

@@ -15,6 +15,7 @@ mod lifecycle;
 pub(crate) mod mail;
 pub(crate) mod protocol;
 mod settle;
+mod stall;
 mod timeouts;
 mod waiting;
 
