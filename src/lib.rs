@@ -1,9 +1,41 @@
 //! Postring: the Post Sockets API on a thread-per-core io_uring engine.
 //!
+//! A Responder answers Messages by one function, called inline on the core that received them:
+//!
+//! ```no_run
+//! # fn main() -> postring::Result<()> {
+//! let frames = postring::LengthPrefixed::default();
+//! postring::respond_with("tcp://[::]:7000", frames, |message, reply| reply.send(message))
+//! # }
+//! ```
+//!
+//! A Carrier sends and receives Messages with one peer, from its core or from any other thread:
+//!
+//! ```no_run
+//! # async fn example() -> postring::Result<()> {
+//! let carrier = postring::initiate_with("tcp://localhost:7000", postring::LengthPrefixed::default());
+//! carrier.send("Hello!").await?;                        // the first Message connects
+//! println!("{:?}", carrier.receive().await?.text());
+//! carrier.close().await
+//! # }
+//! ```
+//!
+//! The verbs are [`respond`], [`listen`] and [`initiate`] and their kin; [`Engine::builder`] takes
+//! every choice. `manual` (in the built documentation) has the data path, the limits and the
+//! decisions with their figures. The folders of `src` follow a byte on its way:
+//!
 //! ```text
 //! IN   kernel -> engine -> shard -> framer -> carrier -> application
 //! OUT  application -> carrier -> framer -> shard -> engine -> kernel
 //! ```
+//!
+//! - `kernel`: the fence, the only place with `unsafe`: the ring and the buffers it shares
+//! - `engine`: operations and completions as values, three drivers behind them, timers, mailboxes
+//! - `shard`: one core's whole world and the turn that joins it
+//! - `framer`: bytes to Messages and back; users plug in here
+//! - `carrier`: Carriers, Responders and their futures
+//! - `launch`: threads, from a builder to the end of an engine
+//! - `simulation`: the world without a kernel in which drivers and shards are tested
 
 #![cfg_attr(
     not(all(target_os = "linux", not(postring_no_kernel))),
@@ -37,7 +69,7 @@ mod shard;
 mod simulation;
 
 pub use address::Address;
-pub use carrier::listener::{AcceptingCarrier, Listener};
+pub use carrier::accept::AcceptingCarrier;
 pub use carrier::responder::{Answer, Flow, Reply, spawn};
 pub use carrier::task::{Sleeping, Yielding, sleep, yield_now};
 pub use carrier::{Asked, Carrier, CarrierRef, CarrierState, Receiving, Sending};
@@ -47,8 +79,8 @@ pub use engine::offload::{Offload, offload};
 pub use error::{CloseReason, Error, Result, TrySendError};
 pub use framer::{Endianness, FrameError, Framer, LengthPrefixed, Output, Unframed, Width};
 pub use launch::{
-    Engine, EngineBuilder, initiate, initiate_with, listen, listen_with, respond, respond_async,
-    respond_per_core, respond_with,
+    Engine, EngineBuilder, Listener, initiate, initiate_with, listen, listen_with, respond,
+    respond_async, respond_per_core, respond_with,
 };
 pub use limits::{Limits, Timeouts};
 pub use message::{Detach, Message};

@@ -11,15 +11,18 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod length_prefixed;
 
+pub use address::address;
 pub use length_prefixed::length_prefixed;
 
 /// What a target is: it returns, or panics because its property does not hold.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its corpus folder and of its program.
-pub const TARGETS: [(&str, Target); 1] = [("length_prefixed", length_prefixed)];
+pub const TARGETS: [(&str, Target); 2] =
+    [("address", address), ("length_prefixed", length_prefixed)];
 
 /// The body of a target's program outside `cargo fuzz`: runs the files named on the command line.
 ///

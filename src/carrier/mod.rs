@@ -3,10 +3,10 @@
 //! Above: application code, on a core or on any other thread. Below: the shard of the Carrier's
 //! core; verbs on another thread travel by mailbox. Absent: sockets; threads.
 
+pub(crate) mod accept;
 mod endpoint;
 mod here;
 mod inbox;
-pub(crate) mod listener;
 pub(crate) mod promise;
 mod receive;
 pub(crate) mod responder;

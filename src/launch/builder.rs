@@ -5,9 +5,9 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::Engine;
+use super::{Engine, Listener};
 use crate::carrier::CarrierRef;
-use crate::carrier::listener::{Listener, ListenerService, Queue};
+use crate::carrier::accept::{ListenerService, Queue};
 use crate::carrier::responder::{Answer, Reply, ResponderService};
 use crate::engine::driver::DriverChoice;
 use crate::error::Result;

@@ -5,6 +5,7 @@
 
 mod background;
 mod builder;
+mod listener;
 #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
 mod signals;
 mod start;
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 pub use self::builder::EngineBuilder;
+pub use self::listener::Listener;
 pub use self::verbs::{
     initiate, initiate_with, listen, listen_with, respond, respond_async, respond_per_core,
     respond_with,

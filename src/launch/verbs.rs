@@ -3,8 +3,7 @@
 //! Above: applications. Below: the builder and the background core. Absent: choices; whoever wants
 //! any builds an engine.
 
-use super::{Engine, background};
-use crate::carrier::listener::Listener;
+use super::{Engine, Listener, background};
 use crate::carrier::responder::{Answer, Reply};
 use crate::carrier::{self, Carrier, CarrierRef};
 use crate::error::Result;

@@ -1,7 +1,8 @@
-//! Listener: accepts Carriers on a Local (draft §2.1, Figure 3).
+//! Accept: Carriers that peers have opened, until somebody takes them (draft §2.1).
 //!
-//! Above: `accept` on any thread. Below: a service on every core that gives accepted connections
-//! an inbox and puts their Carriers here. Absent: listening sockets. Bound: `Limits::accept_queue`.
+//! Above: a `Listener` on any thread. Below: a service on every core that gives accepted
+//! connections an inbox and puts their Carriers here. Absent: listening sockets; the engine.
+//! Bound: `Limits::accept_queue`.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -11,10 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::endpoint::Endpoint;
-use super::responder::Answer;
 use super::{Carrier, CarrierRef};
 use crate::error::{CloseReason, Error, Result};
-use crate::framer::{Framer, Unframed};
+use crate::framer::Framer;
 use crate::shard::core::{Core, Id};
 use crate::shard::protocol::{Protocol, Service};
 
@@ -58,6 +58,18 @@ impl<F: Framer> Queue<F> {
         state.ended || state.carriers.len() >= self.carriers_max
     }
 
+    /// The next one.
+    pub(crate) fn accept(&self) -> AcceptingCarrier<'_, F> {
+        AcceptingCarrier { queue: self }
+    }
+
+    /// Nobody will take any: those that wait are closed.
+    pub(crate) fn abandon(&self) {
+        self.end();
+        let never_taken = std::mem::take(&mut self.lock().carriers);
+        drop(never_taken);
+    }
+
     /// No more Carriers come.
     pub(crate) fn end(&self) {
         let mut state = self.lock();
@@ -68,69 +80,7 @@ impl<F: Framer> Queue<F> {
     }
 }
 
-/// Listens on a Local and accepts Carriers, on all cores of its engine (draft §2.1).
-///
-/// Dropping it ends its engine's listening; accepted Carriers live on, and with the last of them
-/// the engine ends.
-pub struct Listener<F: Framer = Unframed> {
-    queue: Arc<Queue<F>>,
-    engine: Option<crate::launch::Engine>,
-}
-
-impl<F: Framer> Listener<F> {
-    pub(crate) fn new(queue: Arc<Queue<F>>, engine: Option<crate::launch::Engine>) -> Self {
-        Self { queue, engine }
-    }
-
-    /// The next Carrier that a peer has opened.
-    pub fn accept(&self) -> AcceptingCarrier<'_, F> {
-        AcceptingCarrier { queue: &self.queue }
-    }
-
-    /// Calls `handler` with every Carrier until it says stop, on this thread (draft, Figure 3).
-    ///
-    /// # Errors
-    /// [`Error::EngineEnded`] when no more Carriers come; [`Error::WaitOnCore`] on a core thread.
-    pub fn accept_each<R: Answer>(&self, mut handler: impl FnMut(Carrier<F>) -> R) -> Result<()> {
-        loop {
-            let carrier = self.accept().wait()?;
-            if handler(carrier).flow() == super::responder::Flow::Stop {
-                return Ok(());
-            }
-        }
-    }
-
-    /// The address it listens on, port resolved.
-    #[must_use]
-    pub fn local_addresses(&self) -> Vec<String> {
-        self.engine.as_ref().map(crate::launch::Engine::local_addresses).unwrap_or_default()
-    }
-
-    /// The engine behind it.
-    #[must_use]
-    pub fn engine(&self) -> Option<&crate::launch::Engine> {
-        self.engine.as_ref()
-    }
-}
-
-impl<F: Framer> Drop for Listener<F> {
-    fn drop(&mut self) {
-        self.queue.end();
-        let never_taken = std::mem::take(&mut self.queue.lock().carriers);
-        drop(never_taken);
-        if let Some(engine) = &self.engine {
-            engine.retire();
-        }
-    }
-}
-
-impl<F: Framer> std::fmt::Debug for Listener<F> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Listener").field("addresses", &self.local_addresses()).finish()
-    }
-}
-
-/// The future of [`Listener::accept`].
+/// The future of [`Listener::accept`](crate::Listener::accept).
 ///
 /// Cancel safety: a Carrier leaves the queue only in the poll that returns it.
 #[must_use = "a carrier is accepted when the future is awaited"]

@@ -1,0 +1,72 @@
+//! Listener: accepts Carriers on a Local, with the engine that listens for it (draft §2.1, Figure 3).
+//!
+//! Above: applications, on any thread. Below: the queue of accepted Carriers. Absent: sockets.
+
+use std::sync::Arc;
+
+use super::Engine;
+use crate::carrier::Carrier;
+use crate::carrier::accept::{AcceptingCarrier, Queue};
+use crate::carrier::responder::{Answer, Flow};
+use crate::error::Result;
+use crate::framer::{Framer, Unframed};
+
+/// Listens on a Local and accepts Carriers, on all cores of its engine (draft §2.1).
+///
+/// Dropping it ends its engine's listening; accepted Carriers live on, and with the last of them
+/// the engine ends.
+pub struct Listener<F: Framer = Unframed> {
+    queue: Arc<Queue<F>>,
+    engine: Option<Engine>,
+}
+
+impl<F: Framer> Listener<F> {
+    pub(crate) fn new(queue: Arc<Queue<F>>, engine: Option<Engine>) -> Self {
+        Self { queue, engine }
+    }
+
+    /// The next Carrier that a peer has opened.
+    pub fn accept(&self) -> AcceptingCarrier<'_, F> {
+        self.queue.accept()
+    }
+
+    /// Calls `handler` with every Carrier until it says stop, on this thread (draft, Figure 3).
+    ///
+    /// # Errors
+    /// [`Error::EngineEnded`](crate::Error) when no more Carriers come; [`Error::WaitOnCore`](crate::Error) on a core thread.
+    pub fn accept_each<R: Answer>(&self, mut handler: impl FnMut(Carrier<F>) -> R) -> Result<()> {
+        loop {
+            let carrier = self.accept().wait()?;
+            if handler(carrier).flow() == Flow::Stop {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The address it listens on, port resolved.
+    #[must_use]
+    pub fn local_addresses(&self) -> Vec<String> {
+        self.engine.as_ref().map(Engine::local_addresses).unwrap_or_default()
+    }
+
+    /// The engine behind it.
+    #[must_use]
+    pub fn engine(&self) -> Option<&Engine> {
+        self.engine.as_ref()
+    }
+}
+
+impl<F: Framer> Drop for Listener<F> {
+    fn drop(&mut self) {
+        self.queue.abandon();
+        if let Some(engine) = &self.engine {
+            engine.retire();
+        }
+    }
+}
+
+impl<F: Framer> std::fmt::Debug for Listener<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener").field("addresses", &self.local_addresses()).finish()
+    }
+}
