@@ -13,7 +13,8 @@
 //!
 //! ```no_run
 //! # async fn example() -> postring::Result<()> {
-//! let carrier = postring::initiate_with("tcp://localhost:7000", postring::LengthPrefixed::default());
+//! let frames = postring::LengthPrefixed::default();
+//! let carrier = postring::initiate_with("tcp://localhost:7000", frames);
 //! carrier.send("Hello!").await?;                        // the first Message connects
 //! println!("{:?}", carrier.receive().await?.text());
 //! carrier.close().await

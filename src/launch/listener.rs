@@ -1,4 +1,4 @@
-//! Listener: accepts Carriers on a Local, with the engine that listens for it (draft §2.1, Figure 3).
+//! Listener: accepts Carriers on a Local, with the engine that listens for it (draft §2.1).
 //!
 //! Above: applications, on any thread. Below: the queue of accepted Carriers. Absent: sockets.
 
@@ -33,7 +33,8 @@ impl<F: Framer> Listener<F> {
     /// Calls `handler` with every Carrier until it says stop, on this thread (draft, Figure 3).
     ///
     /// # Errors
-    /// [`Error::EngineEnded`](crate::Error) when no more Carriers come; [`Error::WaitOnCore`](crate::Error) on a core thread.
+    /// [`Error::EngineEnded`](crate::Error) when no more Carriers come,
+    /// [`Error::WaitOnCore`](crate::Error) on a core thread.
     pub fn accept_each<R: Answer>(&self, mut handler: impl FnMut(Carrier<F>) -> R) -> Result<()> {
         loop {
             let carrier = self.accept().wait()?;
