@@ -1,6 +1,6 @@
 //! The draft's server (Figure 3): accept Carriers for ever, echo all messages of each.
 
-use postring::{Carrier, Flow, LengthPrefixed};
+use postring::{Carrier, Engine, Flow, LengthPrefixed};
 
 fn run_my_server_on(carrier: Carrier<LengthPrefixed>) -> postring::Result<()> {
     let echo = carrier.keep();
@@ -12,6 +12,11 @@ fn run_my_server_on(carrier: Carrier<LengthPrefixed>) -> postring::Result<()> {
 
 fn main() -> postring::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "tcp://[::]:7000".into());
-    let listener = postring::listen_with(&address, LengthPrefixed::default())?;
-    listener.accept_each(|carrier| run_my_server_on(carrier).is_ok())
+    // `postring::listen_with` does the same and leaves signals alone.
+    let listener =
+        Engine::builder().signals(true).listen_with(&address, LengthPrefixed::default())?;
+    match listener.accept_each(|carrier| run_my_server_on(carrier).is_ok()) {
+        Err(postring::Error::EngineEnded) => Ok(()),
+        ended => ended,
+    }
 }

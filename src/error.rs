@@ -10,8 +10,9 @@ use crate::framer::FrameError;
 /// What the verbs of this crate return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a verb failed. The first word of the message is what was attempted.
-#[derive(Debug, thiserror::Error)]
+/// Why a verb failed. The first word of the message is what was attempted; `Debug` says the same
+/// as `Display`, for a `main` that returns it shows that.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Local: the address cannot be understood.
@@ -91,7 +92,7 @@ pub enum CloseReason {
     #[error("reset by the peer")]
     Reset,
     /// The connection failed on the way: the error number of the system.
-    #[error("connection lost (error {0})")]
+    #[error("connection lost: {}", io::Error::from_raw_os_error(*.0))]
     Lost(i32),
     /// The peer broke the framer's rules.
     #[error("the peer broke the framing")]
@@ -121,7 +122,7 @@ pub enum CloseReason {
     #[error("the engine was shut down")]
     Shutdown,
     /// No connection could be made; the log and the first error have the reason.
-    #[error("no connection could be made (error {0})")]
+    #[error("no connection could be made: {}", io::Error::from_raw_os_error(*.0))]
     NotConnected(i32),
 }
 
@@ -134,6 +135,12 @@ pub enum TrySendError<T> {
     /// It can never be sent.
     #[error(transparent)]
     Failed(#[from] Error),
+}
+
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 impl From<CloseReason> for Error {

@@ -209,7 +209,9 @@ impl<F: Framer> Endpoint<F> {
                     break Verdict::Fail(CloseReason::Framing);
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "the peer broke the framing");
+                    if call.core.may_log() {
+                        tracing::warn!(%error, "the peer broke the framing; its carrier ends");
+                    }
                     break Verdict::Fail(CloseReason::Framing);
                 }
             }

@@ -26,7 +26,7 @@ pub enum Flow {
 }
 
 /// What a handler may return: nothing, a [`Flow`], the draft's boolean, or a `Result` of these.
-/// An error stops; it is logged.
+/// An error stops; it is logged, at most a few times a second.
 pub trait Answer {
     /// Whether to go on.
     fn flow(self) -> Flow;
@@ -55,7 +55,9 @@ impl<T: Answer, E: std::fmt::Display> Answer for Result<T, E> {
         match self {
             Ok(answer) => answer.flow(),
             Err(error) => {
-                tracing::debug!(%error, "a handler failed; its carrier ends");
+                if Core::current().is_none_or(|core| core.may_log()) {
+                    tracing::warn!(%error, "a handler failed; its carrier ends");
+                }
                 Flow::Stop
             }
         }
@@ -148,7 +150,9 @@ where
 {
     fn respond(&self, message: F::In<'_>, reply: Reply<'_, F>) -> Responded {
         if !reply.call.core.executor.has_room() {
-            tracing::debug!("an async handler was not called: Limits::tasks run on this core");
+            if reply.call.core.may_log() {
+                tracing::warn!("an async handler was not called: Limits::tasks run on this core");
+            }
             reply.call.core.metrics.refused_limit.add(1);
             reply.call.core.end_output(reply.call.id, CloseReason::Limit);
             return Responded::Stop;

@@ -56,7 +56,7 @@ impl Selected {
 pub(crate) fn select(choice: DriverChoice) -> Result<Selected> {
     let choice = match std::env::var("POSTRING_DRIVER") {
         Err(_) => choice,
-        Ok(name) if choice == DriverChoice::Auto => match name.as_str() {
+        Ok(name) if choice == DriverChoice::Auto => match name.to_ascii_lowercase().as_str() {
             "uring" | "io_uring" => DriverChoice::Uring,
             "epoll" => DriverChoice::Epoll,
             "" | "auto" => DriverChoice::Auto,

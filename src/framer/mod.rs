@@ -59,7 +59,9 @@ pub trait Framer: Clone + Send + 'static {
     type Out<'a>: Detach<Owned = Self::Out<'static>> + Send;
 
     /// Looks for one Message at the start of `input`: how many bytes it took and the Message, or
-    /// `None` if more bytes are needed. Taking no bytes is allowed only together with `None`.
+    /// `None` if more bytes are needed; the next call then begins at the same byte, with more
+    /// behind it. A framer that searches for a delimiter remembers how far it has searched.
+    /// Taking no bytes is allowed only together with `None`.
     ///
     /// # Errors
     /// If the bytes can never become a Message; the Carrier ends.

@@ -23,11 +23,13 @@ mod linux {
     use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
     use std::sync::{Arc, Mutex};
     use std::thread::JoinHandle;
+    use std::time::Duration;
 
     use super::super::builder::{EngineBuilder, Make, Place};
     use super::super::{Engine, RunningCore};
     use crate::address::{Address, SocketAddress};
     use crate::engine::bell::EventBell;
+    use crate::engine::clock;
     use crate::engine::driver::{BufferPlan, Driver};
     use crate::engine::inherited::Inherited;
     use crate::engine::mailbox::{Lane, Mailbox};
@@ -76,6 +78,8 @@ mod linux {
     type Meeting = SyncSender<Result<Ready>>;
     type Siblings = Vec<Acquaintance>;
 
+    /// How long an address in use is asked for again.
+    const IN_USE_PATIENCE: Duration = Duration::from_millis(150);
     /// Letters that may wait between two cores.
     const LANE: usize = 1024;
 
@@ -348,10 +352,10 @@ mod linux {
     ) -> io::Result<Vec<Socket>> {
         let mut options = ListenOptions { backlog: limits.backlog, ..ListenOptions::default() };
         let SocketAddress::Ip(asked) = address else {
-            return Ok(vec![Socket::listen(address, &options)?]);
+            return Ok(vec![listen_when_free(address, &options)?]);
         };
         // Alone first: sharing a port with a stranger by accident must be an error.
-        let alone = Socket::listen(address, &options)?;
+        let alone = listen_when_free(address, &options)?;
         if cores == 1 {
             return Ok(vec![alone]);
         }
@@ -363,6 +367,20 @@ mod linux {
         options.reuse_port = true;
         let shared = SocketAddress::Ip(asked);
         (0..cores).map(|_| Socket::listen(&shared, &options)).collect()
+    }
+
+    /// A process that was killed leaves its listening sockets to a ring that the kernel takes down
+    /// some milliseconds later: an address in use is asked for again for a moment.
+    fn listen_when_free(address: &SocketAddress, options: &ListenOptions) -> io::Result<Socket> {
+        let until = clock::now() + IN_USE_PATIENCE;
+        loop {
+            match Socket::listen(address, options) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && clock::now() < until => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                listened => return listened,
+            }
+        }
     }
 
     fn failed(address: &Address, source: io::Error) -> Error {

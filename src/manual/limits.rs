@@ -72,10 +72,11 @@
 //! | requests of other threads read per turn | 256 | the next turn has the rest |
 //! | requests between two cores | 1 024 | a connection stays on the core that accepted it |
 //! | sends to a Carrier from inside a call into it | 4 096 | `try_send` says Full |
-//! | segments of one send | 64 | the next send has the rest |
+//! | segments of one send; its bytes | 64; 1 MiB | the next send has the rest |
+//! | bytes thrown away after an end was decided | 4 MiB | a reset ([D14](super::decisions)) |
 //! | outputs kept for the next sends, per core | 1 024 of 16 KiB at most | freed |
 //! | `offload`: threads; waiting jobs | 4 per CPU; 1 024 | [`Error::Offload`](crate::Error) |
-//! | a handler, before it is called a stall | 10 ms | counted and named in the log |
+//! | a call with received bytes (all messages in them) | 10 ms | counted as a stall, and named |
 //! | log lines that peers can provoke, per core | 5 a second | dropped |
 //!
 //! # What they add up to

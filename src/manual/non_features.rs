@@ -2,8 +2,8 @@
 //!
 //! - **Linux without io_uring at full speed**: epoll costs a system call per socket and event. It
 //!   works: the epoll driver is chosen at the start, with the reason in the log and the metrics.
-//! - **Other systems**: the engine is made of Linux interfaces. The crate compiles elsewhere with
-//!   the in-memory driver, for tests of what is built on it.
+//! - **Other systems**: the engine is made of Linux interfaces. The crate compiles elsewhere, but
+//!   an engine cannot start there.
 //! - **Work stealing**: a connection's state would need locks ([D1](super::decisions)). Accept
 //!   spreads connections; put long work on a pool (`offload`) or on other threads.
 //! - **A general async runtime**: timers, files and processes are well served elsewhere. Futures

@@ -11,15 +11,16 @@ use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::connection::{Connection, Phase};
 use super::executor::Executor;
 use super::mail::{CoreHandle, Mail};
 use super::protocol::{Call, Protocol, Service};
+use super::sleepers::Sleepers;
 use crate::engine::clock;
 use crate::engine::metrics::CoreMetrics;
+use crate::engine::throttle::Throttle;
 use crate::engine::timers::Wheel;
 use crate::error::CloseReason;
 use crate::framer::Output;
@@ -63,11 +64,12 @@ pub(crate) struct Core {
     pub(crate) state: RefCell<State>,
     pub(crate) draining: Cell<bool>,
     deferred: RefCell<VecDeque<Deferred>>,
+    throttle: RefCell<Throttle>,
     /// Letters to cores whose mailbox was full; one per Carrier or engine given up, so bounded by
     /// what exists.
     outgoing: RefCell<VecDeque<(Arc<CoreHandle>, Mail)>>,
-    sleepers: RefCell<Sleepers>,
-    began: Instant,
+    pub(super) sleepers: RefCell<Sleepers>,
+    pub(super) began: Instant,
     now_tick: Cell<u64>,
 }
 
@@ -91,15 +93,6 @@ pub(crate) struct State {
     pub(crate) listeners: usize,
 }
 
-#[derive(Default)]
-struct Sleepers {
-    wakers: HashMap<u64, Waker>,
-    next: u64,
-}
-
-/// Wheel keys from here on are sleeping futures, below it slots.
-const SLEEPER_KEYS: u64 = 1 << 63;
-
 thread_local! {
     static CORE: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
 }
@@ -121,6 +114,7 @@ impl Core {
             state: RefCell::default(),
             draining: Cell::new(false),
             deferred: RefCell::default(),
+            throttle: RefCell::default(),
             outgoing: RefCell::default(),
             sleepers: RefCell::default(),
             began: clock::now(),
@@ -285,6 +279,11 @@ impl Core {
         !self.outgoing.borrow().is_empty()
     }
 
+    /// True if a log line that a peer can provoke may be written now.
+    pub(crate) fn may_log(&self) -> bool {
+        self.throttle.borrow_mut().allows(self.now_ms())
+    }
+
     /// False if user code has deferred more than anybody can mean.
     pub(crate) fn can_defer(&self) -> bool {
         self.deferred.borrow().len() < DEFERRED_MAX
@@ -424,46 +423,6 @@ impl Core {
             clocks.check = at_ms;
             state.wheel.schedule(u64::from(slot), self.now_tick() + u64::from(left_ms));
         }
-    }
-
-    /// Wakes `waker` after `after`; the key cancels it.
-    pub(crate) fn sleep(&self, after: Duration, waker: Waker) -> u64 {
-        let mut sleepers = self.sleepers.borrow_mut();
-        sleepers.next = (sleepers.next + 1) % SLEEPER_KEYS;
-        let key = sleepers.next | SLEEPER_KEYS;
-        sleepers.wakers.insert(key, waker);
-        let elapsed = clock::now().duration_since(self.began).saturating_add(after);
-        // Rounded up: a sleep is never short.
-        let at = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX - 1) + 1;
-        self.state.borrow_mut().wheel.schedule(key, at);
-        key
-    }
-
-    /// Replaces the waker of a sleep; false if it is over.
-    pub(crate) fn resleep(&self, key: u64, waker: &Waker) -> bool {
-        let mut sleepers = self.sleepers.borrow_mut();
-        let Some(place) = sleepers.wakers.get_mut(&key) else { return false };
-        let old = (!place.will_wake(waker)).then(|| std::mem::replace(place, waker.clone()));
-        drop(sleepers);
-        drop(old);
-        true
-    }
-
-    pub(crate) fn forget_sleep(&self, key: u64) {
-        let waker = self.sleepers.borrow_mut().wakers.remove(&key);
-        drop(waker);
-    }
-
-    /// A wheel key whose time has come: wakes it if it sleeps, else says which slot it is.
-    pub(crate) fn due(&self, key: u64) -> Option<u32> {
-        if key & SLEEPER_KEYS == 0 {
-            return Some(key as u32);
-        }
-        let waker = self.sleepers.borrow_mut().wakers.remove(&key);
-        if let Some(waker) = waker {
-            self.guard(|| waker.wake());
-        }
-        None
     }
 }
 

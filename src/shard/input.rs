@@ -53,13 +53,24 @@ impl Shard {
                 self.gathered(id, buffer);
                 self.feed_pending(id);
             }
-            Route::Held | Route::Discarded => {}
+            Route::Held => {}
+            Route::Discarded => self.discarded(id, data.len),
         }
         self.driver.release(data);
         self.watch(id);
         if self.sends_at_once {
             self.settle(token.slot);
         }
+    }
+
+    /// A peer that goes on sending what nobody reads is read for politeness, not for ever.
+    fn discarded(&self, id: Id, len: usize) {
+        // In use: its bytes have just come.
+        let _ = self.core.change(id, |connection| {
+            // No large message is expected any more: its length counts these bytes.
+            connection.large = connection.large.saturating_add(len as u32);
+            connection.flags.reset |= connection.large as usize > DISCARDED_BYTES_MAX;
+        });
     }
 
     /// Hands everything that was kept to the protocol.
@@ -378,6 +389,9 @@ fn keep_first(pending: &mut Vec<u8>, rest: &[u8]) {
 
 /// The buffer of a large message begins with at most this many bytes and doubles as they come.
 const EXACT_STEP: usize = 1 << 20;
+
+/// Bytes that are read and thrown away after the end of a connection was decided; a reset follows.
+const DISCARDED_BYTES_MAX: usize = 4 << 20;
 
 /// How large the buffer of a message of `needs` bytes is to be when `len` bytes of it have come: a
 /// peer that only claims a length costs no memory.

@@ -165,7 +165,7 @@ impl Shard {
     }
 
     fn refuse(&mut self, limit: &str) {
-        if self.throttle.allows(self.core.now_ms()) {
+        if self.core.may_log() {
             tracing::warn!(limit, "a connection was refused: the limit is reached");
         }
     }
@@ -202,7 +202,7 @@ impl Shard {
         });
         let Some(errno) = error else { return };
         self.core.metrics.accept_errors.add(1);
-        if self.throttle.allows(self.core.now_ms()) {
+        if self.core.may_log() {
             let error = errno.to_io();
             let hint = crate::engine::socket::listen_hint(&error);
             tracing::warn!(%error, hint, "accepting failed; trying again shortly");

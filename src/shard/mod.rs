@@ -15,6 +15,7 @@ mod lifecycle;
 pub(crate) mod mail;
 pub(crate) mod protocol;
 mod settle;
+mod sleepers;
 mod stall;
 mod timeouts;
 mod waiting;
@@ -30,7 +31,6 @@ use crate::engine::clock;
 use crate::engine::driver::{Driver, Patience};
 use crate::engine::mailbox::Mailbox;
 use crate::engine::operation::{Completion, Token};
-use crate::engine::throttle::Throttle;
 use crate::error::CloseReason;
 use crate::lending;
 
@@ -59,7 +59,6 @@ pub(crate) struct Shard {
     waiting: Waiting,
     sends_at_once: bool,
     due: Vec<u64>,
-    throttle: Throttle,
     /// When a shutdown gives up waiting.
     drain_until: Option<Instant>,
     /// When it last looked for quiet connections, in the core's milliseconds.
@@ -88,7 +87,6 @@ impl Shard {
             siblings,
             waiting: Waiting::new(wait),
             due: Vec::new(),
-            throttle: Throttle::default(),
             drain_until: None,
             drained_at: 0,
             retiring: false,

@@ -28,13 +28,14 @@ impl Shard {
     #[cold]
     fn stalled(&mut self, id: Id, stalled_ms: u32) {
         self.core.metrics.stalls.add(1);
-        if self.throttle.allows(self.core.now_ms()) {
+        if self.core.may_log() {
             let name = self.core.call(id, |protocol, _| protocol.name());
             let name = name.unwrap_or_else(|_| "(ended)".into());
             tracing::warn!(
                 name = &*name,
                 stalled_ms,
-                "a handler kept its core from all other connections; use offload() for long work"
+                "a call with received bytes took long: its handlers, or other work had the CPU; \
+                 offload() takes long work off the core"
             );
         }
     }

@@ -162,7 +162,7 @@ impl Shard {
             CloseReason::SendTimeout => metrics.send_timeouts.add(1),
             _ => {}
         }
-        if self.throttle.allows(self.core.now_ms()) {
+        if self.core.may_log() {
             tracing::debug!(slot = id.slot, %reason, "a connection ran out of time");
         }
         self.core.fail(id, reason);
