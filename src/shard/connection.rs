@@ -49,6 +49,8 @@ pub(crate) struct Connection {
     pub(crate) gather: Option<Box<Gather>>,
     /// Length of the last large message; 0 after small ones.
     pub(crate) large: u32,
+    /// Bytes thrown away since the end was decided.
+    pub(crate) discarded: u32,
     /// Bytes of the output under way that have left.
     pub(crate) sent: usize,
     /// Why it ends, once that is decided.

@@ -67,9 +67,8 @@ impl Shard {
     fn discarded(&self, id: Id, len: usize) {
         // In use: its bytes have just come.
         let _ = self.core.change(id, |connection| {
-            // No large message is expected any more: its length counts these bytes.
-            connection.large = connection.large.saturating_add(len as u32);
-            connection.flags.reset |= connection.large as usize > DISCARDED_BYTES_MAX;
+            connection.discarded = connection.discarded.saturating_add(len as u32);
+            connection.flags.reset |= connection.discarded as usize > DISCARDED_BYTES_MAX;
         });
     }
 

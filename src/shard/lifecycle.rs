@@ -113,7 +113,7 @@ impl Shard {
             // Gone again before it was accepted.
             Err(_) => Peer::Unknown,
         };
-        if core.draining.get() && self.drain_until.is_some() && core.timeouts.drain.is_zero() {
+        if core.draining.get() && core.timeouts.drain.is_zero() {
             return;
         }
         if core.state.borrow().connections >= core.limits.connections {
