@@ -84,5 +84,7 @@ pub use launch::{
     respond_async, respond_per_core, respond_with,
 };
 pub use limits::{Limits, Timeouts};
-pub use message::{Detach, Message};
+pub use message::{
+    ANTECEDENTS_MAX, Detach, Expiry, Message, MessageId, Outcome, Properties, SPECIFICS_MAX,
+};
 pub use shard::Wait;

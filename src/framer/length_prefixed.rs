@@ -4,7 +4,7 @@
 //! both ways before a byte of the payload is waited for.
 
 use super::{FrameError, Framer, Output};
-use crate::message::Message;
+use crate::message::{Message, Properties};
 
 /// Frames of a length and that many payload bytes: by default four bytes, big-endian, at most
 /// 16 MiB (draft §4.3: message limits are errors, never silent cuts).
@@ -142,6 +142,13 @@ impl Framer for LengthPrefixed {
 
     fn lend(message: Message<'static>) -> Message<'static> {
         message
+    }
+
+    const RESTARTABLE: bool = true;
+
+    #[inline]
+    fn properties<'a>(message: &'a Message<'_>) -> Option<&'a Properties> {
+        message.properties()
     }
 
     #[inline]

@@ -12,7 +12,7 @@ pub use length_prefixed::{Endianness, LengthPrefixed, Width};
 pub use output::Output;
 pub use unframed::Unframed;
 
-use crate::message::Detach;
+use crate::message::{Detach, Properties};
 
 /// Turns bytes into Messages of one type and Messages into bytes.
 ///
@@ -75,6 +75,22 @@ pub trait Framer: Clone + Send + 'static {
     /// # Errors
     /// If the Message cannot be expressed; nothing is sent then.
     fn encode(&mut self, message: Self::Out<'_>, into: &mut Output) -> Result<(), FrameError>;
+
+    /// True if every encoded Message can be decoded whatever was sent before it: then niceness and
+    /// lifetime may change the order in which Messages leave, or leave some out. Otherwise they
+    /// leave as they were sent.
+    const STANDS_ALONE: bool = true;
+
+    /// True if a new connection of the same Carrier may begin at a Message's boundary with a fresh
+    /// clone of the framer: then a dormant Carrier is revived by connecting again (draft §2.1).
+    const RESTARTABLE: bool = false;
+
+    /// What the sender asked for `message`. Framers whose `Out` carries [`Properties`] say so
+    /// here; those of a [`Message`](crate::Message) are in it.
+    fn properties<'a>(message: &'a Self::Out<'_>) -> Option<&'a Properties> {
+        let _ = message;
+        None
+    }
 
     /// How many bytes the Message at the start of `input` has in all, as soon as that is known.
     /// Lets the engine receive a large Message straight into a buffer of its own size.

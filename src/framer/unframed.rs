@@ -4,7 +4,7 @@
 //! Absent: no delimiter, no limit: parts are as long as what arrived.
 
 use super::{FrameError, Framer, Output};
-use crate::message::Message;
+use crate::message::{Message, Properties};
 
 /// The default framer: no framing at all.
 #[derive(Debug, Clone, Copy, Default)]
@@ -24,6 +24,14 @@ impl Framer for Unframed {
 
     fn lend(message: Message<'static>) -> Message<'static> {
         message
+    }
+
+    // On a byte stream its Messages are parts of one.
+    const STANDS_ALONE: bool = false;
+
+    #[inline]
+    fn properties<'a>(message: &'a Message<'_>) -> Option<&'a Properties> {
+        message.properties()
     }
 
     fn encode(&mut self, message: Message<'_>, into: &mut Output) -> Result<(), FrameError> {

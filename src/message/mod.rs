@@ -5,9 +5,18 @@
 //! a receive buffer or owns them; `detach` turns the first into the second.
 //! Absent: no I/O, no framing, no socket.
 
+mod identity;
+mod outcome;
+mod properties;
+
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
+
+pub use self::identity::MessageId;
+pub use self::outcome::{Expiry, Outcome};
+pub use self::properties::{ANTECEDENTS_MAX, Properties, SPECIFICS_MAX};
 
 use crate::lending;
 
@@ -27,6 +36,8 @@ use crate::lending;
 pub struct Message<'a> {
     content: Content<'a>,
     complete: bool,
+    /// Most Messages have none: then they cost one word.
+    properties: Option<Box<Properties>>,
 }
 
 enum Content<'a> {
@@ -37,7 +48,7 @@ enum Content<'a> {
 impl Message<'static> {
     /// A complete Message that owns `content`.
     pub fn new(content: impl Into<Bytes>) -> Self {
-        Self { content: Content::Owned(content.into()), complete: true }
+        Self { content: Content::Owned(content.into()), complete: true, properties: None }
     }
 }
 
@@ -46,7 +57,7 @@ impl<'a> Message<'a> {
     #[inline]
     #[must_use]
     pub const fn lent(content: &'a [u8]) -> Self {
-        Self { content: Content::Lent(content), complete: true }
+        Self { content: Content::Lent(content), complete: true, properties: None }
     }
 
     /// The same content as one part of a longer Message: more parts follow (draft §2.2, Partial
@@ -83,6 +94,66 @@ impl<'a> Message<'a> {
     #[must_use]
     pub const fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// What was asked for it beyond its content; `None` if nothing was.
+    #[inline]
+    #[must_use]
+    pub fn properties(&self) -> Option<&Properties> {
+        self.properties.as_deref()
+    }
+
+    /// The Message with `properties` in place of its own.
+    #[must_use]
+    pub fn with_properties(self, properties: Properties) -> Self {
+        Self { properties: Some(Box::new(properties)), ..self }
+    }
+
+    fn ask(mut self, ask: impl FnOnce(Properties) -> Properties) -> Self {
+        let properties = self.properties.take().map_or_else(Properties::default, |boxed| *boxed);
+        self.with_properties(ask(properties))
+    }
+
+    /// See [`Properties::niceness`].
+    #[must_use]
+    pub fn niceness(self, niceness: u32) -> Self {
+        self.ask(|properties| properties.niceness(niceness))
+    }
+
+    /// See [`Properties::lifetime`].
+    #[must_use]
+    pub fn lifetime(self, lifetime: Duration) -> Self {
+        self.ask(|properties| properties.lifetime(lifetime))
+    }
+
+    /// See [`Properties::after`].
+    #[must_use]
+    pub fn after<M: Into<MessageId>>(self, antecedents: impl IntoIterator<Item = M>) -> Self {
+        self.ask(|properties| properties.after(antecedents))
+    }
+
+    /// See [`Properties::idempotent`].
+    #[must_use]
+    pub fn idempotent(self) -> Self {
+        self.ask(Properties::idempotent)
+    }
+
+    /// See [`Properties::immediate`].
+    #[must_use]
+    pub fn immediate(self) -> Self {
+        self.ask(Properties::immediate)
+    }
+
+    /// See [`Properties::unreliable`].
+    #[must_use]
+    pub fn unreliable(self) -> Self {
+        self.ask(Properties::unreliable)
+    }
+
+    /// See [`Properties::unordered`].
+    #[must_use]
+    pub fn unordered(self) -> Self {
+        self.ask(Properties::unordered)
     }
 
     /// The content as text.
@@ -124,6 +195,7 @@ impl fmt::Debug for Message<'_> {
 
 impl PartialEq for Message<'_> {
     fn eq(&self, other: &Self) -> bool {
+        // Properties are wishes of the sender, not content.
         self.complete == other.complete && self.bytes() == other.bytes()
     }
 }
@@ -136,7 +208,7 @@ impl Clone for Message<'static> {
             Content::Lent(bytes) => Content::Lent(bytes),
             Content::Owned(bytes) => Content::Owned(bytes.clone()),
         };
-        Self { content, complete: self.complete }
+        Self { content, complete: self.complete, properties: self.properties.clone() }
     }
 }
 
@@ -160,19 +232,19 @@ impl<'a, const N: usize> From<&'a [u8; N]> for Message<'a> {
 
 impl From<Bytes> for Message<'_> {
     fn from(bytes: Bytes) -> Self {
-        Self { content: Content::Owned(bytes), complete: true }
+        Self { content: Content::Owned(bytes), complete: true, properties: None }
     }
 }
 
 impl From<Vec<u8>> for Message<'_> {
     fn from(bytes: Vec<u8>) -> Self {
-        Self { content: Content::Owned(bytes.into()), complete: true }
+        Self { content: Content::Owned(bytes.into()), complete: true, properties: None }
     }
 }
 
 impl From<String> for Message<'_> {
     fn from(text: String) -> Self {
-        Self { content: Content::Owned(text.into()), complete: true }
+        Self { content: Content::Owned(text.into()), complete: true, properties: None }
     }
 }
 
@@ -189,7 +261,11 @@ impl Detach for Message<'_> {
     type Owned = Message<'static>;
 
     fn detach(self) -> Message<'static> {
-        let complete = self.complete;
-        Message { content: Content::Owned(self.into_bytes()), complete }
+        let (complete, properties) = (self.complete, self.properties);
+        let bytes = match self.content {
+            Content::Lent(bytes) => lending::own(bytes),
+            Content::Owned(bytes) => bytes,
+        };
+        Message { content: Content::Owned(bytes), complete, properties }
     }
 }
