@@ -8,7 +8,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::operation::{Completion, Data, Operation};
+use super::operation::{Completion, Data, Operation, PathSample, Token};
 use crate::lending::Lender;
 
 /// How a driver's buffers are sized; `Limits` says what the defaults are.
@@ -108,6 +108,11 @@ impl Driver {
     #[inline]
     pub(crate) fn release(&mut self, data: Data) {
         each!(self, driver => driver.release(data));
+    }
+
+    /// What is known of the path of a connection; `None` where the stack cannot tell.
+    pub(crate) fn path(&self, token: Token) -> Option<PathSample> {
+        each!(self, driver => driver.path(token))
     }
 
     /// True if a send is carried out the moment it is submitted and one receive a turn is all that

@@ -32,7 +32,7 @@ use self::entry::{Accepting, CANCELED, Completions, Entry, Interest};
 use super::bell::EventBell;
 use super::driver::{BufferPlan, Patience};
 use super::metrics::CoreMetrics;
-use super::operation::{Completion, Data, Operation, ReceiveEnd, Token};
+use super::operation::{Completion, Data, Operation, PathSample, ReceiveEnd, Token};
 use super::socket::Socket;
 
 const HOT_BYTES: usize = 256 * 1024;
@@ -106,7 +106,14 @@ impl EpollDriver {
         };
         let done = &mut self.done;
         match operation {
-            Operation::Send { output, sent, .. } => entry.begin_send(token, output, sent, done),
+            Operation::Send { output, sent, manner, .. } => {
+                entry.begin_send(token, output, sent, manner, done);
+            }
+            Operation::Tune { option, .. } => {
+                if let Some(socket) = &entry.socket {
+                    socket.tune(option);
+                }
+            }
             Operation::Receive { credit, .. } => entry.begin_receive(token, credit, done),
             Operation::ReceiveExact { buffer, whole, .. } => {
                 entry.begin_exact(token, buffer, whole, done);
@@ -169,6 +176,13 @@ impl EpollDriver {
                 return completion;
             }
         }
+    }
+
+    /// What the kernel knows of the path of a connection.
+    pub(crate) fn path(&self, token: Token) -> Option<PathSample> {
+        let entry = self.entries.get(token.slot as usize)?;
+        let socket = entry.socket.as_ref().filter(|_| entry.generation == token.generation)?;
+        crate::kernel::path_sample(socket.as_fd())
     }
 
     /// The bytes of `data`, until the next call of `next`.
@@ -328,6 +342,7 @@ fn token_of(operation: &Operation) -> Token {
         | Operation::StopReceive { token }
         | Operation::ReceiveExact { token, .. }
         | Operation::Send { token, .. }
+        | Operation::Tune { token, .. }
         | Operation::ShutdownWrite { token }
         | Operation::Close { token, .. } => *token,
     }
@@ -349,6 +364,7 @@ fn refuse(operation: Operation, done: &mut Completions) {
             Completion::Sent { token, output, result: Err(CANCELED) }
         }
         Operation::Attach { .. }
+        | Operation::Tune { .. }
         | Operation::StopAccept { .. }
         | Operation::StopReceive { .. }
         | Operation::ShutdownWrite { .. }

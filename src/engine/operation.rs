@@ -41,15 +41,54 @@ pub(crate) enum Operation {
     /// Receives into the spare capacity of `buffer`: until it is full if `whole`, else what is
     /// there. Answered by `ReceivedExact` with the same buffer.
     ReceiveExact { token: Token, buffer: Vec<u8>, whole: bool },
-    /// Sends all of `output` from byte `sent` on; answered by `Sent`, possibly short. With
-    /// `zero_copy` the kernel may read the bytes where they lie; the output that comes back then
-    /// has the same length, but its bytes are gone.
-    Send { token: Token, output: Box<Output>, sent: usize, zero_copy: bool },
+    /// Sends all of `output` from byte `sent` on; answered by `Sent`, possibly short.
+    Send { token: Token, output: Box<Output>, sent: usize, manner: Manner },
+    /// Sets an option of the socket; stacks that do not have it ignore it. No answer.
+    Tune { token: Token, option: SocketOption },
     /// Sends the end of the stream (FIN); sends that were asked before go first. No answer.
     ShutdownWrite { token: Token },
     /// Cancels what is under way (each still answers), closes the socket, answers `Closed` last.
     /// With `reset`, the peer sees a reset instead of an end where the stack can do that.
     Close { token: Token, reset: bool },
+}
+
+/// How a send goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Manner {
+    /// At once, as far as the socket takes it.
+    #[default]
+    Plain,
+    /// The kernel may read the bytes where they lie; the output that comes back has the same
+    /// length, but its bytes are gone.
+    ZeroCopy,
+    /// Only once the socket is writable in the sense of `SocketOption::UnsentLimit`: what was
+    /// decided to be sent next stays a decision of the sender until then.
+    WhenWritable,
+}
+
+/// What can be set on a connected socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SocketOption {
+    /// The socket is writable only while fewer bytes than this wait unsent in the kernel.
+    UnsentLimit(u32),
+    /// The traffic class of its packets, a DSCP code point (0 to 63).
+    TrafficClass(u8),
+}
+
+/// What a driver knows of the path of one connection, as of now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct PathSample {
+    /// Bytes a second that were delivered of late, if any were.
+    pub(crate) rate_bytes_per_s: Option<u64>,
+    pub(crate) rtt_us: u32,
+    pub(crate) rtt_min_us: u32,
+    pub(crate) loss_ppm: u32,
+    /// The most payload of one packet.
+    pub(crate) payload_bytes_max: u32,
+    /// Bytes the kernel has that no packet carried yet.
+    pub(crate) unsent_bytes: u32,
+    /// Bytes the kernel has that the peer has not acknowledged, unsent ones included.
+    pub(crate) unacknowledged_bytes: u32,
 }
 
 /// What a driver reports.

@@ -17,7 +17,7 @@ use rustix::net::{
     self, AddressFamily, Shutdown, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, sockopt,
 };
 
-use super::operation::Errno;
+use super::operation::{Errno, SocketOption};
 use crate::address::SocketAddress;
 
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
@@ -125,6 +125,11 @@ impl Socket {
         let address = net::getpeername(self.as_fd())?;
         // Only a peer without a name has none: a unix socket that never bound.
         address.map_or_else(|| Ok(SocketAddress::Unix(PathBuf::new())), from_system)
+    }
+
+    /// Sets `option`; stacks that do not have it ignore it.
+    pub(crate) fn tune(&self, option: SocketOption) {
+        tune(self.as_fd(), option);
     }
 
     /// From now on a close discards what is unsent and the peer sees a reset (TCP only).
@@ -296,6 +301,22 @@ fn is_stale(path: &Path, address: &SocketAddrUnix) -> bool {
         && net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)
             .and_then(|probe| net::connect(&probe, address))
             .is_err_and(|error| error == rustix::io::Errno::CONNREFUSED)
+}
+
+/// Sets `option` on a connected socket; stacks that do not have it ignore it.
+pub(crate) fn tune(socket: BorrowedFd<'_>, option: SocketOption) {
+    let set = match option {
+        SocketOption::UnsentLimit(bytes) => crate::kernel::limit_unsent(socket, bytes),
+        SocketOption::TrafficClass(class) => {
+            // The two lower bits belong to congestion notification.
+            let byte = class << 2;
+            sockopt::set_ip_tos(socket, byte).is_ok()
+                | sockopt::set_ipv6_tclass(socket, u32::from(byte)).is_ok()
+        }
+    };
+    if !set {
+        tracing::trace!(?option, "this stack has no such option");
+    }
 }
 
 #[cfg(test)]

@@ -21,13 +21,17 @@
 //!   wrapper of the kernel's 64-byte structure, valid for every bit pattern.
 //! - **K7, the buffer ring has one producer.** Its entries are page-aligned, mapped while
 //!   registered, written only by the driver's thread, and published by a release store of the tail.
+//! - **K8, options are plain numbers.** A socket option or ioctl reads or writes one number or one
+//!   structure of numbers, whose size is handed over with it.
 #![allow(unsafe_code, reason = "the fence: rings and buffers shared with the kernel need it")]
 
 #[cfg(any(test, feature = "__bench"))]
 pub(crate) mod bench;
 mod memory;
 mod ring;
+mod tcp;
 mod uring;
 
 pub(crate) use ring::RingOptions;
+pub(crate) use tcp::{limit_unsent, path_sample};
 pub(crate) use uring::UringDriver;

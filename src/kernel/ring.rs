@@ -250,6 +250,19 @@ pub(super) fn receive_entry(fd: types::Fd, total: Option<u32>) -> squeue::Entry 
     unsafe { std::mem::transmute(bytes) }
 }
 
+/// A send that waits until its socket is writable, instead of trying first.
+pub(super) fn poll_first(entry: squeue::Entry) -> squeue::Entry {
+    // SAFETY: [K6] both are 64 plain bytes.
+    let mut bytes: [u16; 32] = unsafe { std::mem::transmute(entry) };
+    bytes[IOPRIO_HALF_WORD] |= RECVSEND_POLL_FIRST;
+    // SAFETY: [K6] both are 64 plain bytes.
+    unsafe { std::mem::transmute(bytes) }
+}
+
+/// `ioprio` is bytes 2 and 3 of the entry; sends read flags of their own there.
+const IOPRIO_HALF_WORD: usize = 1;
+const RECVSEND_POLL_FIRST: u16 = 1;
+
 /// `optlen` shares the place of `file_index`: byte 44 of the entry.
 const OPTLEN_WORD: usize = 11;
 const _: () = assert!(size_of::<squeue::Entry>() == 64);

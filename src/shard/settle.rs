@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::Shard;
 use super::connection::{Connection, Peer, Phase};
 use super::core::{Core, Id};
-use crate::engine::operation::{Errno, Operation, Token};
+use crate::engine::operation::{Errno, Manner, Operation, Token};
 use crate::framer::Output;
 
 /// What a slot needs now; one step at a time, until nothing.
@@ -124,8 +124,10 @@ impl Shard {
             connection.clocks.send_begun = now;
             connection.outbox.take().expect("a send step has an outbox")
         };
-        let zero_copy = output.len() >= self.core.limits.zero_copy_bytes && self.leaves_host(id);
-        self.driver.submit(Operation::Send { token, output, sent: 0, zero_copy });
+        let is_large = output.len() >= self.core.limits.zero_copy_bytes;
+        let manner =
+            if is_large && self.leaves_host(id) { Manner::ZeroCopy } else { Manner::Plain };
+        self.driver.submit(Operation::Send { token, output, sent: 0, manner });
         super::timeouts::check_after(&self.core, id, self.core.timeouts.unread_send);
     }
 
@@ -158,7 +160,7 @@ impl Shard {
             connection.flags.sending = true;
             connection.clocks.send_begun = now;
             drop(state);
-            let rest = Operation::Send { token, output, sent, zero_copy: false };
+            let rest = Operation::Send { token, output, sent, manner: Manner::Plain };
             return self.driver.submit(rest);
         }
         self.core.recycle(output);

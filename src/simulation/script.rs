@@ -16,7 +16,7 @@ use super::random::Random;
 use super::slots::{Exact, Receive, Send, Slot};
 use super::world::{World, endpoint_of, errno};
 use crate::engine::driver::{BufferPlan, Patience};
-use crate::engine::operation::{Completion, Data, Operation, ReceiveEnd, Token};
+use crate::engine::operation::{Completion, Data, Operation, PathSample, ReceiveEnd, Token};
 
 /// Rounds that a patient turn tries before it calls the world quiet.
 const PATIENT_ROUNDS: usize = 64;
@@ -85,6 +85,11 @@ impl ScriptDriver {
         self.bell.clone()
     }
 
+    /// A simulated world tells nothing of its paths.
+    pub(crate) fn path(&self, _token: Token) -> Option<PathSample> {
+        None
+    }
+
     /// How long turns have waited in vain: what a simulated clock goes on by.
     pub(crate) fn slept(&self) -> Duration {
         self.slept
@@ -101,6 +106,8 @@ impl ScriptDriver {
             Operation::Receive { token, credit } => self.receive(token, credit),
             Operation::ReceiveExact { token, buffer, whole } => self.exact(token, buffer, whole),
             Operation::Send { token, output, sent, .. } => self.send(token, output, sent),
+            // The simulated world has no packets to mark and no unsent backlog.
+            Operation::Tune { .. } => {}
             Operation::Accept { token } => match self.slot(token) {
                 Some(slot) => put(&mut slot.accept, false),
                 None => self.late.push_back(Completion::AcceptEnded { token, error: None }),

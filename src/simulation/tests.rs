@@ -7,7 +7,7 @@ use super::script::ScriptDriver;
 use super::world::{Peer, Read, World, errno};
 use crate::address::SocketAddress;
 use crate::engine::driver::{BufferPlan, Patience};
-use crate::engine::operation::{Completion, Errno, Operation, ReceiveEnd, Token};
+use crate::engine::operation::{Completion, Errno, Manner, Operation, ReceiveEnd, Token};
 use crate::framer::Output;
 
 const PLAN: BufferPlan =
@@ -49,7 +49,7 @@ fn ended(end: ReceiveEnd) -> String {
 fn send(driver: &mut ScriptDriver, bytes: &[u8]) {
     let mut output = Box::new(Output::default());
     output.put(bytes);
-    driver.submit(Operation::Send { token: ONE, output, sent: 0, zero_copy: false });
+    driver.submit(Operation::Send { token: ONE, output, sent: 0, manner: Manner::Plain });
 }
 
 #[test]

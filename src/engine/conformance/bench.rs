@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::ledger::{Ledger, answered_token};
 use super::{Driving, Peer, PeerRead, Subject};
 use crate::engine::driver::{BufferPlan, Patience};
-use crate::engine::operation::{Completion, Errno, Operation, ReceiveEnd, Token};
+use crate::engine::operation::{Completion, Errno, Manner, Operation, ReceiveEnd, Token};
 use crate::engine::socket::Socket;
 use crate::framer::Output;
 use crate::simulation::random::Random;
@@ -122,7 +122,7 @@ impl<S: Subject> Bench<S> {
 
     pub(super) fn send(&mut self, token: Token, output: Box<Output>) {
         self.sending.insert((token.slot, token.generation), 0);
-        self.submit(Operation::Send { token, output, sent: 0, zero_copy: false });
+        self.submit(Operation::Send { token, output, sent: 0, manner: Manner::Plain });
     }
 
     pub(super) fn send_bytes(&mut self, token: Token, bytes: &[u8]) {
@@ -240,7 +240,7 @@ impl<S: Subject> Bench<S> {
                 if sent == output.len() {
                     seen.whole_sends += 1;
                 } else if self.continue_sends && !self.ledger.is_closing(token) {
-                    self.submit(Operation::Send { token, output, sent, zero_copy: false });
+                    self.submit(Operation::Send { token, output, sent, manner: Manner::Plain });
                 }
             }
         }

@@ -12,7 +12,9 @@ use rustix::io::Errno as SystemErrno;
 use rustix::net::{self, RecvFlags, SendAncillaryBuffer, SendFlags};
 
 use crate::address::SocketAddress;
-use crate::engine::operation::{Completion, Data, Errno, ReceiveEnd, SEND_BYTES_MAX, Token};
+use crate::engine::operation::{
+    Completion, Data, Errno, Manner, ReceiveEnd, SEND_BYTES_MAX, Token,
+};
 use crate::engine::socket::{Socket, with_system_address};
 use crate::framer::Output;
 
@@ -140,11 +142,13 @@ impl Entry {
         token: Token,
         output: Box<Output>,
         sent: usize,
+        manner: Manner,
         done: &mut Completions,
     ) {
         debug_assert!(self.sending.is_none(), "two sends for {token:?}");
         self.sending = Some(Sending { output, before: sent, sent });
-        if !self.connecting {
+        // epoll reports a socket as writable by the same limit that this manner waits for.
+        if !self.connecting && manner != Manner::WhenWritable {
             self.send(token, done);
         }
     }

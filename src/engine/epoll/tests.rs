@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::address::SocketAddress;
-use crate::engine::operation::Errno;
+use crate::engine::operation::{Errno, Manner};
 use crate::engine::socket::ListenOptions;
 use crate::framer::Output;
 
@@ -121,7 +121,7 @@ fn an_echo_needs_no_change_of_interest_while_credit_is_renewed() {
             token: A,
             output: output(&[&bytes]),
             sent: 1,
-            zero_copy: false,
+            manner: Manner::Plain,
         });
         expect!(&mut driver, Seen::Other(Completion::Sent { token: A, result: Ok(4), .. }));
         let mut echo = [0; 4];
@@ -236,13 +236,18 @@ fn a_large_output_of_many_pieces_leaves_whole_and_the_end_follows_it() {
     let pieces: Vec<Vec<u8>> = (0..200_u8).map(|n| vec![n; 100_000 + usize::from(n)]).collect();
     let slices: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
     let expected = pieces.concat();
-    driver.submit(Operation::Send { token: A, output: output(&slices), sent: 3, zero_copy: false });
+    driver.submit(Operation::Send {
+        token: A,
+        output: output(&slices),
+        sent: 3,
+        manner: Manner::Plain,
+    });
     // Much has left: the driver says so, the rest is asked for again.
     let (rest, first) = expect!(&mut driver,
         Seen::Other(Completion::Sent { output, result: Ok(len), .. }) => (output, len));
     assert!(first >= crate::engine::operation::SEND_BYTES_MAX);
     let sent = 3 + first;
-    driver.submit(Operation::Send { token: A, output: rest, sent, zero_copy: false });
+    driver.submit(Operation::Send { token: A, output: rest, sent, manner: Manner::Plain });
     driver.submit(Operation::ShutdownWrite { token: A });
     assert!(is_quiet(&mut driver), "the sockets are full");
     let reader = std::thread::spawn(move || {
@@ -266,11 +271,11 @@ fn a_close_answers_everything_under_way_and_says_closed_last() {
         token: A,
         output: output(&[&large]),
         sent: 0,
-        zero_copy: false,
+        manner: Manner::Plain,
     });
     let (rest, sent) = expect!(&mut driver,
         Seen::Other(Completion::Sent { output, result: Ok(len), .. }) => (output, len));
-    driver.submit(Operation::Send { token: A, output: rest, sent, zero_copy: false });
+    driver.submit(Operation::Send { token: A, output: rest, sent, manner: Manner::Plain });
     driver.submit(Operation::Close { token: A, reset: true });
     // The shard has not heard of the close yet.
     driver.submit(Operation::Receive { token: A, credit: 100 });
@@ -302,7 +307,7 @@ fn an_old_generation_is_answered_but_never_acts() {
         token: A,
         output: output(&[b"old"]),
         sent: 0,
-        zero_copy: false,
+        manner: Manner::Plain,
     });
     expect!(&mut driver, Seen::Other(Completion::Sent { token: A, result: Err(_), .. }));
     driver.submit(Operation::Receive { token: A, credit: 1 });
@@ -311,7 +316,7 @@ fn an_old_generation_is_answered_but_never_acts() {
         token: newer,
         output: output(&[b"new"]),
         sent: 0,
-        zero_copy: false,
+        manner: Manner::Plain,
     });
     expect!(&mut driver, Seen::Other(Completion::Sent { result: Ok(3), .. }));
     let mut got = [0; 3];
@@ -407,7 +412,7 @@ fn connecting_succeeds_or_says_why_not() {
         token: A,
         output: output(&[b"early"]),
         sent: 0,
-        zero_copy: false,
+        manner: Manner::Plain,
     });
     expect!(&mut driver, Seen::Other(Completion::Connected { token: A, result: Ok(()) }));
     expect!(&mut driver, Seen::Other(Completion::Sent { result: Ok(5), .. }));

@@ -12,7 +12,7 @@ mod zero_copy;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -24,7 +24,8 @@ use super::ring::{BufferRing, Ring, RingOptions};
 use crate::engine::bell::EventBell;
 use crate::engine::driver::{BufferPlan, Patience};
 use crate::engine::metrics::CoreMetrics;
-use crate::engine::operation::{Completion, Data, Operation, Token};
+use crate::engine::operation::{Completion, Data, Operation, PathSample, Token};
+use crate::engine::socket::tune;
 use crate::framer::Output;
 use crate::lending::Lender;
 
@@ -224,6 +225,13 @@ impl UringDriver {
         self.siblings[index] = Some(SiblingRing { ring, bell });
     }
 
+    /// What the kernel knows of the path of a connection.
+    pub(crate) fn path(&self, token: Token) -> Option<PathSample> {
+        let slot = self.slots.get(token.slot as usize)?;
+        let socket = slot.socket.as_ref().filter(|_| slot.generation == token.generation)?;
+        super::path_sample(socket.as_fd())
+    }
+
     /// Queues a wake of a sibling: a completion in its ring, posted by the next enter. False if
     /// its ring is not known.
     pub(crate) fn ring_sibling(&mut self, index: usize) -> bool {
@@ -246,8 +254,13 @@ impl UringDriver {
             Operation::Receive { token, credit } => self.receive(token, credit),
             Operation::StopReceive { token } => self.stop_receive(token),
             Operation::ReceiveExact { token, buffer, whole } => self.exact(token, buffer, whole),
-            Operation::Send { token, output, sent, zero_copy } => {
-                self.send(token, output, sent, zero_copy);
+            Operation::Send { token, output, sent, manner } => {
+                self.send(token, output, sent, manner);
+            }
+            Operation::Tune { token, option } => {
+                if let Some(socket) = self.slot(token).and_then(|slot| slot.socket.as_ref()) {
+                    tune(socket.as_fd(), option);
+                }
             }
             Operation::ShutdownWrite { token } => {
                 if let Some(slot) = self.slot(token) {

@@ -15,7 +15,7 @@ use super::{
     InFlight, Kind, SEGMENTS_MAX, SendHeader, UringDriver, WORK_ITEMS_PER_ENTER, user_data,
 };
 use crate::address::SocketAddress;
-use crate::engine::operation::{Completion, Errno, ReceiveEnd, SEND_BYTES_MAX, Token};
+use crate::engine::operation::{Completion, Errno, Manner, ReceiveEnd, SEND_BYTES_MAX, Token};
 use crate::engine::socket::Socket;
 use crate::framer::Output;
 
@@ -153,7 +153,7 @@ impl UringDriver {
         self.push_for(token, Kind::Exact, entry);
     }
 
-    pub(super) fn send(&mut self, token: Token, output: Box<Output>, sent: usize, zero_copy: bool) {
+    pub(super) fn send(&mut self, token: Token, output: Box<Output>, sent: usize, manner: Manner) {
         let Some(fd) = self.fd(token) else {
             let result = Err(Errno(libc::ECANCELED));
             return self.made.push_back(Completion::Sent { token, output, result });
@@ -161,7 +161,7 @@ impl UringDriver {
         self.assert_free(token, Kind::Send);
         let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
         let slot = &mut self.slots[token.slot as usize];
-        if zero_copy && !slot.copies_anyway {
+        if manner == Manner::ZeroCopy && !slot.copies_anyway {
             return self.send_zero_copy(token, output, sent);
         }
         let output = slot.sending.insert(output);
@@ -175,6 +175,8 @@ impl UringDriver {
             header.point_at(output, sent);
             opcode::SendMsg::new(fd, header.pointer()).flags(flags as u32).build()
         };
+        let waits = manner == Manner::WhenWritable;
+        let entry = if waits { ring::poll_first(entry) } else { entry };
         self.push_for(token, Kind::Send, entry);
     }
 

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::engine::operation::Manner;
 use crate::engine::socket::Socket;
 
 const TOKEN: Token = Token { slot: 0, generation: 1 };
@@ -112,7 +113,7 @@ fn sends_whole(driver: &mut UringDriver, mut far: impl Read + Send + 'static) {
             far.read_exact(&mut read).unwrap();
             (far, read)
         });
-        driver.submit(Operation::Send { token: TOKEN, output, sent: 0, zero_copy: true });
+        driver.submit(Operation::Send { token: TOKEN, output, sent: 0, manner: Manner::ZeroCopy });
         let sent = until(driver, |completion| match completion {
             Completion::Sent { result, .. } => Some(*result),
             _ => None,
