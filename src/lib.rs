@@ -64,6 +64,7 @@ mod limits;
 #[cfg(doc)]
 pub mod manual;
 mod message;
+mod scheduler;
 mod shard;
 #[cfg(any(test, feature = "__bench"))]
 #[cfg_attr(not(test), allow(dead_code, reason = "benchmarks use a part of it"))]
@@ -73,7 +74,9 @@ pub use address::Address;
 pub use carrier::accept::AcceptingCarrier;
 pub use carrier::responder::{Answer, Flow, Reply, spawn};
 pub use carrier::task::{Sleeping, Yielding, sleep, yield_now};
-pub use carrier::{Asked, Carrier, CarrierRef, CarrierState, Receiving, Sending};
+pub use carrier::{
+    Asked, Callback, Carrier, CarrierRef, CarrierState, Receipt, Receiving, Sending, Settling,
+};
 pub use engine::driver::DriverChoice;
 pub use engine::metrics::{CoreSnapshot, Metrics};
 pub use engine::offload::{Offload, offload};

@@ -17,6 +17,12 @@ pub struct Limits {
     /// Bytes that may wait in one Carrier's send queue: at this mark handlers pause, `try_send`
     /// says Full and `send` waits. One message may overshoot it. Default 256 KiB.
     pub send_queue_bytes: usize,
+    /// Messages with niceness, lifetime, antecedents or a watched outcome that may wait in one
+    /// Carrier's send queue. Default 16 384.
+    pub scheduled_messages: usize,
+    /// Once a Carrier uses niceness or lifetime, the kernel is to hold fewer bytes of it unsent
+    /// than this, so that what is urgent does not queue behind them. Default 16 KiB.
+    pub paced_unsent_bytes: u32,
     /// Messages received ahead of the application's `receive` on one Carrier. Default 16.
     pub receive_queue_messages: usize,
     /// Messages of one connection whose async handler has not answered yet. Default 64.
@@ -54,6 +60,8 @@ impl Default for Limits {
             connections: 65_536,
             connections_per_prefix: 32_768,
             send_queue_bytes: 256 << 10,
+            scheduled_messages: 16_384,
+            paced_unsent_bytes: 16 << 10,
             receive_queue_messages: 16,
             async_handlers_per_connection: 64,
             receive_buffer_bytes: 4096 + 256,

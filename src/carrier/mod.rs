@@ -8,8 +8,10 @@ mod endpoint;
 mod here;
 mod inbox;
 pub(crate) mod promise;
+mod receipt;
 mod receive;
 pub(crate) mod responder;
+mod scheduled;
 mod send;
 mod slot;
 pub(crate) mod task;
@@ -23,8 +25,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+pub use self::receipt::{Receipt, Settling};
 pub use self::receive::Receiving;
-pub use self::send::Sending;
+pub use self::send::{Callback, Sending};
 
 pub(crate) use self::here::{initiate_here, initiate_there, nowhere};
 

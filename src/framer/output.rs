@@ -69,6 +69,15 @@ impl Output {
         self.shared.push(Shared { after: self.copied.len(), bytes });
     }
 
+    /// Moves the bytes of `other` behind those that are there.
+    pub(crate) fn append(&mut self, other: Self) {
+        let before = self.copied.len();
+        self.copied.extend_from_slice(&other.copied);
+        let moved = other.shared.into_iter();
+        self.shared.extend(moved.map(|shared| Shared { after: shared.after + before, ..shared }));
+        self.len += other.len;
+    }
+
     /// As long as an output whose bytes lie elsewhere.
     #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
     pub(crate) fn ghost(len: usize) -> Self {

@@ -16,6 +16,7 @@ use std::time::Instant;
 use super::connection::{Connection, Phase};
 use super::executor::Executor;
 use super::mail::{CoreHandle, Mail};
+use super::outgoing::{Outgoing, Report};
 use super::protocol::{Call, Protocol, Service};
 use super::sleepers::Sleepers;
 use crate::engine::clock;
@@ -25,6 +26,7 @@ use crate::engine::timers::Wheel;
 use crate::error::CloseReason;
 use crate::framer::Output;
 use crate::limits::{Limits, Timeouts};
+use crate::message::Outcome;
 
 /// A connection, process-wide: the core's number, the slot, the generation of its use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -164,6 +166,50 @@ impl Core {
         now
     }
 
+    /// Microseconds since the core began, by the precise clock: what deadlines count in.
+    pub(crate) fn now_us(&self) -> u64 {
+        u64::try_from(clock::now().duration_since(self.began).as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Delivers word of Messages that have settled; user code runs right after this call.
+    pub(crate) fn report(&self, id: Id) {
+        let reported = {
+            let mut state = self.state.borrow_mut();
+            let Ok(connection) = find(&mut state.slots, id) else { return };
+            let Some(outgoing) = &mut connection.outgoing else { return };
+            let reports = outgoing.take_reports();
+            let with_actions = reports.into_iter().map(|report| {
+                let (actions, handler) = outgoing.actions(&report);
+                (report, actions, handler)
+            });
+            with_actions.collect::<Vec<_>>()
+        };
+        for (report, actions, handler) in reported {
+            self.count(report.outcome);
+            self.defer(move |core| {
+                let Report { number, remains, .. } = report;
+                core.guard(|| drop(remains));
+                for action in actions {
+                    core.guard(|| action.run());
+                }
+                if let Some(handler) = handler {
+                    core.guard(|| (handler.borrow_mut())(number));
+                }
+            });
+        }
+    }
+
+    fn count(&self, outcome: Outcome) {
+        let metrics = &self.metrics;
+        match outcome {
+            Outcome::Sent => metrics.sent_messages.add(1),
+            Outcome::Acked => metrics.acked_messages.add(1),
+            Outcome::Expired(_) => metrics.expired_messages.add(1),
+            Outcome::Failed(_) | Outcome::MayHaveArrived => metrics.failed_messages.add(1),
+            Outcome::Unsupported => {}
+        }
+    }
+
     /// Moves the clock, for tests of what takes weeks.
     #[cfg(test)]
     pub(crate) fn set_tick(&self, tick: u64) {
@@ -192,19 +238,20 @@ impl Core {
         act: impl FnOnce(&mut dyn Protocol, &Call<'_>) -> R,
     ) -> Result<R, CallError> {
         let id = self.resolve(id);
-        let (mut protocol, outbox) = {
+        let (mut protocol, outbox, outgoing, handed) = {
             let mut state = self.state.borrow_mut();
             let state = &mut *state;
             let connection = find(&mut state.slots, id)?;
             let protocol = connection.protocol.take().ok_or(CallError::InCall)?;
             let outbox = connection.outbox.take();
-            (protocol, outbox.or_else(|| state.spare_outputs.pop()).unwrap_or_default())
+            let outbox = outbox.or_else(|| state.spare_outputs.pop()).unwrap_or_default();
+            (protocol, outbox, connection.outgoing.take(), connection.handed)
         };
-        let outbox = RefCell::new(outbox);
-        let call = Call { core: self, id, outbox: &outbox };
+        let (outbox, outgoing) = (RefCell::new(outbox), RefCell::new(outgoing));
+        let call = Call { core: self, id, outbox: &outbox, outgoing: &outgoing, handed };
         let acted = catch_unwind(AssertUnwindSafe(|| act(&mut *protocol, &call)));
         let name = acted.is_err().then(|| protocol.name());
-        self.put_back(id, protocol, outbox.into_inner());
+        self.put_back(id, protocol, outbox.into_inner(), outgoing.into_inner());
         match (acted, name) {
             (Ok(result), _) => Ok(result),
             (Err(panic), name) => {
@@ -228,18 +275,35 @@ impl Core {
         }
     }
 
-    fn put_back(&self, id: Id, protocol: Box<dyn Protocol>, outbox: Box<Output>) {
+    fn put_back(
+        &self,
+        id: Id,
+        protocol: Box<dyn Protocol>,
+        outbox: Box<Output>,
+        outgoing: Option<Box<Outgoing>>,
+    ) {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         let connection = &mut state.slots[id.slot as usize];
         debug_assert!(connection.generation == id.generation, "a slot in a call is not freed");
         connection.protocol = Some(protocol);
+        if let Some(outgoing) = outgoing {
+            if outgoing.needs_attention() {
+                attend(connection, id.slot, &mut state.attention);
+            }
+            connection.outgoing = Some(outgoing);
+        }
         if outbox.is_empty() {
             keep(&mut state.spare_outputs, outbox);
         } else {
             connection.outbox = Some(outbox);
             attend(connection, id.slot, &mut state.attention);
         }
+    }
+
+    /// An empty output.
+    pub(crate) fn spare_output(&self) -> Box<Output> {
+        self.state.borrow_mut().spare_outputs.pop().unwrap_or_default()
     }
 
     /// Gives an output back for the next send.

@@ -135,6 +135,9 @@ impl Shard {
                 debug_assert!(accept.is_ok(), "a listener that is in use");
             }
         }
+        if self.core.look(id, |connection| connection.outgoing.is_some()) == Ok(true) {
+            self.check_messages(id);
+        }
     }
 
     fn visit(&self, connection: &Connection, now: u32) -> Visit {
