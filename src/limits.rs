@@ -21,7 +21,7 @@ pub struct Limits {
     /// Carrier's send queue. Default 16 384.
     pub scheduled_messages: usize,
     /// Once a Carrier uses niceness or lifetime, the kernel is to hold fewer bytes of it unsent
-    /// than this, so that what is urgent does not queue behind them. Default 16 KiB.
+    /// than this, so that what is urgent does not queue behind them. Default 4 KiB.
     pub paced_unsent_bytes: u32,
     /// Messages received ahead of the application's `receive` on one Carrier. Default 16.
     pub receive_queue_messages: usize,
@@ -61,7 +61,7 @@ impl Default for Limits {
             connections_per_prefix: 32_768,
             send_queue_bytes: 256 << 10,
             scheduled_messages: 16_384,
-            paced_unsent_bytes: 16 << 10,
+            paced_unsent_bytes: 4 << 10,
             receive_queue_messages: 16,
             async_handlers_per_connection: 64,
             receive_buffer_bytes: 4096 + 256,

@@ -14,7 +14,7 @@
 //! | `accept_queue` | 4 096 | connections that wait for `accept`, per Listener | refused |
 //! | `send_queue_bytes` | 256 KiB | bytes queued on one Carrier | sender waits |
 //! | `scheduled_messages` | 16 384 | messages of one Carrier that wait for their turn | `Full` |
-//! | `paced_unsent_bytes` | 16 KiB | unsent bytes of a paced Carrier in the kernel | waits |
+//! | `paced_unsent_bytes` | 4 KiB | unsent bytes of a paced Carrier in the kernel | waits |
 //! | `receive_queue_messages` | 16 | Messages received ahead, per Carrier | peer waits |
 //! | `async_handlers_per_connection` | 64 | Messages not answered yet | peer waits |
 //! | `receive_buffer_bytes` | 4 352 | bytes of a buffer: 4 KiB and a header | next buffer |
