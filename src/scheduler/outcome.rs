@@ -60,12 +60,15 @@ impl<T> Scheduler<T> {
     /// Frees the slot of a Message that nobody waits for any more. Those it waited for are
     /// to be ranked anew.
     pub(super) fn release(&mut self, slot: Slot) -> T {
-        self.ready.remove(slot);
-        self.deadlines.remove(slot);
         if self.begun == Some(slot) {
             self.begun = None;
         }
         let entry = self.slots.at(slot);
+        // One wholly handed over is in neither.
+        if entry.stage != Stage::InHand {
+            self.ready.remove(&entry.turn());
+            self.deadlines.remove(&entry.expiry());
+        }
         for &antecedent in &entry.antecedents {
             self.links.remove(antecedent, entry.rank, slot);
             self.unranked.push((self.slots.at(antecedent).number, antecedent));
@@ -95,8 +98,8 @@ impl<T> Scheduler<T> {
                 self.links.remove(antecedent, old, slot);
                 self.links.insert(antecedent, rank, slot);
             }
-            if self.ready.holds(slot) {
-                self.ready.put(slot, (rank, number));
+            if self.ready.remove(&(old, number)).is_some() {
+                self.ready.insert((rank, number), slot);
             }
             for at in 0..self.slots.at(slot).antecedents.len() {
                 let antecedent = self.slots.at(slot).antecedents[at];
@@ -126,8 +129,6 @@ impl<T> Scheduler<T> {
     /// Gives back the memory of a burst when the last Message has left.
     pub(super) fn give_back(&mut self) {
         if self.slots.shrink() {
-            self.ready.shrink();
-            self.deadlines.shrink();
             self.unranked.shrink_to(KEPT_SLOTS);
             self.leaving.shrink_to(KEPT_SLOTS);
         }

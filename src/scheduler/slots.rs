@@ -46,6 +46,16 @@ pub(super) struct Entry<T> {
 }
 
 impl<T> Entry<T> {
+    /// Where it stands among the ready ones, if it is one.
+    pub(super) const fn turn(&self) -> (Rank, Number) {
+        (self.rank, self.number)
+    }
+
+    /// Where it stands among those that may expire, if it is one.
+    pub(super) const fn expiry(&self) -> (u64, Number) {
+        (self.own.deadline_us, self.number)
+    }
+
     /// Whether it has a deadline that has come.
     pub(super) const fn is_due(&self, now_us: u64) -> bool {
         self.own.deadline_us <= now_us && self.own.deadline_us != NEVER_US

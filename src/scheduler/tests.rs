@@ -238,11 +238,11 @@ fn antecedents_have_the_rank_of_the_most_urgent_that_waits_and_only_while_it_wai
     let rival = submit(&mut scheduler, Ask { niceness: 2, deadline_us: Some(500), ..PLAIN });
     let urgent = Ask { niceness: 2, deadline_us: Some(400), antecedents: &[middle], ..PLAIN };
     let first = submit(&mut scheduler, urgent);
-    let (rank, _) = scheduler.ready.first().expect("the root is ready");
+    let (rank, _) = scheduler.ready.first_key_value().expect("the root is ready");
     assert_eq!((rank.0.niceness, rank.0.deadline_us, rank.1), (2, 400, root));
     // Withdrawn: nobody urgent waits any more.
     scheduler.withdraw(first);
-    let (rank, _) = scheduler.ready.first().expect("the rival is ready");
+    let (rank, _) = scheduler.ready.first_key_value().expect("the rival is ready");
     assert_eq!((rank.0.niceness, rank.1), (2, rival));
     let again = submit(&mut scheduler, urgent);
     assert_eq!(send_all(&mut scheduler), [root, middle, again, rival, bulk]);
@@ -279,7 +279,7 @@ fn a_chain_as_long_as_the_queue_is_promoted_and_expires() {
         submit(&mut scheduler, Ask { niceness: 7, antecedents: &[number], ..PLAIN });
     }
     submit(&mut scheduler, Ask { antecedents: &[9000], ..PLAIN });
-    assert_eq!(scheduler.ready.first().map(|((rank, _), _)| rank.niceness), Some(0));
+    assert_eq!(scheduler.ready.first_key_value().map(|((rank, _), _)| rank.niceness), Some(0));
     assert_eq!(scheduler.withdraw(first), Some(first));
     assert_eq!(expired(&mut scheduler).len(), 9000);
     assert_eq!((scheduler.queued_messages(), scheduler.queued_bytes()), (0, 0));
