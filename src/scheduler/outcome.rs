@@ -4,7 +4,7 @@
 //! recurses: chains of antecedents are as long as the queue.
 
 use super::slots::{KEPT_SLOTS, Slot, Stage};
-use super::{Event, Expiry, Number, Scheduler};
+use super::{Event, Expiry, Number, Scheduler, turn};
 
 /// Why a Message leaves without being sent.
 #[derive(Debug, Clone, Copy)]
@@ -98,8 +98,8 @@ impl<T> Scheduler<T> {
                 self.links.remove(antecedent, old, slot);
                 self.links.insert(antecedent, rank, slot);
             }
-            if self.ready.remove(&(old, number)).is_some() {
-                self.ready.insert((rank, number), slot);
+            if self.ready.remove(&turn(&old, number)).is_some() {
+                self.ready.insert(turn(&rank, number), slot);
             }
             for at in 0..self.slots.at(slot).antecedents.len() {
                 let antecedent = self.slots.at(slot).antecedents[at];

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::{NEVER_US, Number, Rank};
+use super::{NEVER_US, Number, Rank, Turn, turn};
 
 /// Where a queued Message is kept: an index that is used again after the Message left.
 pub(super) type Slot = u32;
@@ -47,8 +47,8 @@ pub(super) struct Entry<T> {
 
 impl<T> Entry<T> {
     /// Where it stands among the ready ones, if it is one.
-    pub(super) const fn turn(&self) -> (Rank, Number) {
-        (self.rank, self.number)
+    pub(super) const fn turn(&self) -> Turn {
+        turn(&self.rank, self.number)
     }
 
     /// Where it stands among those that may expire, if it is one.

@@ -30,6 +30,13 @@ fn send_all(scheduler: &mut Scheduler<Number>) -> Vec<Number> {
     std::iter::from_fn(|| send(scheduler)).collect()
 }
 
+/// Niceness, deadline and number of the first that is ready.
+fn next(scheduler: &Scheduler<Number>) -> (u32, u64, Number) {
+    let (_, &slot) = scheduler.ready.first_key_value().expect("one is ready");
+    let entry = scheduler.slots.at(slot);
+    (entry.rank.niceness, entry.rank.deadline_us, entry.number)
+}
+
 /// What expired, and why.
 pub(super) fn expired(scheduler: &mut Scheduler<Number>) -> Vec<(Number, Expiry, bool)> {
     let events = std::iter::from_fn(|| scheduler.poll_event());
@@ -238,12 +245,10 @@ fn antecedents_have_the_rank_of_the_most_urgent_that_waits_and_only_while_it_wai
     let rival = submit(&mut scheduler, Ask { niceness: 2, deadline_us: Some(500), ..PLAIN });
     let urgent = Ask { niceness: 2, deadline_us: Some(400), antecedents: &[middle], ..PLAIN };
     let first = submit(&mut scheduler, urgent);
-    let (rank, _) = scheduler.ready.first_key_value().expect("the root is ready");
-    assert_eq!((rank.0.niceness, rank.0.deadline_us, rank.1), (2, 400, root));
+    assert_eq!(next(&scheduler), (2, 400, root));
     // Withdrawn: nobody urgent waits any more.
     scheduler.withdraw(first);
-    let (rank, _) = scheduler.ready.first_key_value().expect("the rival is ready");
-    assert_eq!((rank.0.niceness, rank.1), (2, rival));
+    assert_eq!(next(&scheduler), (2, 500, rival));
     let again = submit(&mut scheduler, urgent);
     assert_eq!(send_all(&mut scheduler), [root, middle, again, rival, bulk]);
 }
@@ -279,7 +284,7 @@ fn a_chain_as_long_as_the_queue_is_promoted_and_expires() {
         submit(&mut scheduler, Ask { niceness: 7, antecedents: &[number], ..PLAIN });
     }
     submit(&mut scheduler, Ask { antecedents: &[9000], ..PLAIN });
-    assert_eq!(scheduler.ready.first_key_value().map(|((rank, _), _)| rank.niceness), Some(0));
+    assert_eq!(next(&scheduler).0, 0);
     assert_eq!(scheduler.withdraw(first), Some(first));
     assert_eq!(expired(&mut scheduler).len(), 9000);
     assert_eq!((scheduler.queued_messages(), scheduler.queued_bytes()), (0, 0));
