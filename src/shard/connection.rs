@@ -65,7 +65,7 @@ pub(crate) struct Connection {
     pub(crate) rare: Option<Box<Rare>>,
 }
 
-/// What only listeners and initiated connections have.
+/// What only listeners, initiated and marked connections have.
 #[derive(Default)]
 pub(crate) struct Rare {
     pub(crate) service: Option<Rc<dyn Service>>,
@@ -77,6 +77,8 @@ pub(crate) struct Rare {
     pub(crate) candidates: Vec<SocketAddress>,
     /// The identity under which another thread initiated it.
     pub(crate) ticket: u32,
+    /// The most urgent class that its packets were marked for, where packets are marked.
+    pub(crate) marked_niceness: Option<u32>,
 }
 
 /// A large message under way.

@@ -122,6 +122,7 @@ impl Shard {
     }
 
     fn send(&mut self, id: Id) {
+        self.mark(id);
         let token = self.token(id);
         let now = self.core.now_ms();
         let (output, paced) = {
@@ -263,6 +264,20 @@ impl Shard {
         }
     }
 
+    /// What the peer has acknowledged by the end is known only as long as the socket is there.
+    fn take_last_acks(&self, id: Id) {
+        let sample = self.driver.path(self.token(id));
+        let Some(PathSample { unacknowledged_bytes, .. }) = sample else { return };
+        // In use: it is about to close.
+        let _ = self.core.change(id, |connection| {
+            let left = connection.left();
+            if let Some(outgoing) = &mut connection.outgoing {
+                let acked = left.saturating_sub(u64::from(unacknowledged_bytes));
+                outgoing.acknowledged(Some(acked));
+            }
+        });
+    }
+
     /// True if the peer is on another host, as far as its address says; loopback always copies.
     fn leaves_host(&self, id: Id) -> bool {
         let peer = self.core.look(id, |connection| connection.peer);
@@ -289,6 +304,9 @@ impl Shard {
             (connection.attached, connection.flags.reset)
         };
         if attached {
+            if !reset {
+                self.take_last_acks(id);
+            }
             self.driver.submit(Operation::Close { token: self.token(id), reset });
         } else {
             self.finish_slot(id);
