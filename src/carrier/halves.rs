@@ -5,6 +5,7 @@
 //! what cannot be done does not compile. Bounds: those of the Carrier.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,13 +17,13 @@ use super::{
 use crate::error::{CloseReason, Result, TrySendError};
 use crate::framer::{Framer, Unframed};
 use crate::message::{MessageId, Properties};
+use crate::shard::core::{Core, Id};
 
 /// A Carrier over which Messages can only be sent (draft §2.1; Figure 5: `NewSource`). Made by
 /// [`initiate_source`](crate::initiate_source), [`Carrier::into_source`] and [`Carrier::split`].
 ///
-/// Dropping it ends this side's Messages, as [`CarrierRef::close`] does: where it was split off,
-/// its Sink then has [`Timeouts::linger`](crate::Timeouts::linger) left to receive what still
-/// comes.
+/// Dropping it ends this side's Messages, as [`CarrierRef::close`] does; where it was split off,
+/// its Sink goes on receiving.
 ///
 /// ```compile_fail
 /// # fn example(source: postring::Source) {
@@ -40,7 +41,8 @@ pub struct Source<F: Framer = Unframed> {
 /// [`initiate_sink`](crate::initiate_sink), [`Carrier::into_sink`] and [`Carrier::split`].
 ///
 /// Over a byte stream of the kernel it is a connection that never sends; the first receive
-/// connects. Dropping it closes the connection, unless a Source shares it.
+/// connects. It receives until the peer ends, also after this side's Messages have ended. Dropping
+/// it closes the connection, unless a Source shares it.
 ///
 /// ```compile_fail
 /// # fn example(sink: postring::Sink) {
@@ -234,6 +236,7 @@ impl<F: Framer> Drop for Source<F> {
 
 impl<F: Framer> Sink<F> {
     fn of(whole: Arc<Carrier<F>>) -> Self {
+        whole.insist(|core, id| hold(core, id, true));
         Self {
             whole,
             told: AtomicBool::new(false),
@@ -266,5 +269,21 @@ impl<F: Framer> Sink<F> {
     {
         self.connect();
         self.carrier().ready(handler)
+    }
+}
+
+impl<F: Framer> Drop for Sink<F> {
+    fn drop(&mut self) {
+        // Where nobody shares it, its Carrier closes right behind this.
+        self.whole.insist(|core, id| hold(core, id, false));
+    }
+}
+
+/// While a Sink holds a connection, what comes is not thrown away after this side has ended.
+fn hold(core: &Rc<Core>, id: Id, holds: bool) {
+    // Gone: then nothing comes any more.
+    let _ = core.change(id, |connection| connection.flags.sink = holds);
+    if !holds {
+        core.check_soon(id);
     }
 }

@@ -142,6 +142,8 @@ pub(crate) struct Flags {
     pub(crate) attended: bool,
     /// A `Carrier` owns it.
     pub(crate) owned: bool,
+    /// A Sink holds it: it goes on receiving after this side has ended.
+    pub(crate) sink: bool,
     /// A first message has come.
     pub(crate) greeted: bool,
     /// The protocol was told that it is over.

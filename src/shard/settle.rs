@@ -370,7 +370,8 @@ fn open(connection: &Connection, core: &Core) -> Step {
     }
     // This side has ended and waits for no message: what still comes is read and thrown away, so
     // that the peer sees an end and no reset.
-    if flags.output_ended && !flags.discarding && !protocol.awaits_input() {
+    let awaits = protocol.awaits_input() || flags.sink;
+    if flags.output_ended && !flags.discarding && !awaits {
         return Step::Discard;
     }
     // A Responder that is to end answers what it has begun and begins nothing more.
