@@ -365,7 +365,9 @@ fn open(connection: &Connection, core: &Core) -> Step {
     if flags.end_wanted && flushed && !flags.output_ended && !protocol.is_busy() {
         return Step::EndOutput;
     }
-    if flags.output_ended && flags.input_ended {
+    // A Sink has still to take what came before the peer's end.
+    let taken = !flags.sink || flags.input_end_told || flags.discarding;
+    if flags.output_ended && flags.input_ended && taken {
         return Step::Close;
     }
     // This side has ended and waits for no message: what still comes is read and thrown away, so

@@ -260,6 +260,7 @@ fn a_dropped_source_ends_the_messages_and_its_sink_still_receives() {
         std::thread::sleep(Duration::from_millis(20));
         there.send("answer").wait().unwrap();
         assert_eq!(receiving.join().unwrap().unwrap(), "answer");
+        drop(there);
         end(engine);
     });
 }

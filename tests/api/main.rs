@@ -16,6 +16,8 @@ mod events;
 mod faults;
 mod forks;
 mod from_tokio;
+#[cfg(feature = "futures")]
+mod futures;
 mod limits;
 mod listeners;
 mod messages;
@@ -23,3 +25,4 @@ mod reentrancy;
 mod seccomp;
 mod shutdown;
 mod support;
+mod traffic_class;
