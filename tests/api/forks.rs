@@ -264,3 +264,29 @@ fn a_dropped_source_ends_the_messages_and_its_sink_still_receives() {
         end(engine);
     });
 }
+
+#[test]
+fn a_slow_sink_loses_nothing_when_both_sides_have_ended() {
+    on_both(60, |driver| {
+        let (listener, address) = listen(driver);
+        let engine = one(driver).start().unwrap();
+        let (source, sink) = engine.initiate_with(&address, frames()).split();
+        source.send("question").wait().unwrap();
+        drop(source);
+        let there = accepted(&listener).unwrap();
+        // More than is received ahead, and more than one buffer.
+        for number in 0..500_u32 {
+            there.send(vec![number as u8; 100]).wait().unwrap();
+        }
+        drop(there);
+        // Everything has come and nobody has asked for it; longer than the linger time.
+        std::thread::sleep(Duration::from_millis(500));
+        for number in 0..500_u32 {
+            assert_eq!(sink.receive().wait().unwrap().bytes(), [number as u8; 100]);
+        }
+        assert!(matches!(sink.receive().wait(), Err(Error::Closed(CloseReason::Finished))));
+        drop(sink);
+        until("it ends", || connections(&engine) == 0);
+        end(engine);
+    });
+}
