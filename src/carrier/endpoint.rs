@@ -48,6 +48,8 @@ pub(super) struct Endpoint<F: Framer> {
 pub(super) struct Rare<F: Framer> {
     /// Where an initiated Carrier goes, or what is wrong with that.
     pub(super) address: Option<Result<Address, (String, String)>>,
+    /// An initiated Carrier's framer as it was given, for forks.
+    pub(super) fresh: Option<F>,
     pub(super) on_closed: Vec<Box<dyn FnOnce(CloseReason) + Send>>,
     pub(super) activating: Vec<Promise<()>>,
     pub(super) closing: Vec<Promise<()>>,
@@ -61,6 +63,7 @@ impl<F: Framer> Default for Rare<F> {
     fn default() -> Self {
         Self {
             address: None,
+            fresh: None,
             on_closed: Vec::new(),
             activating: Vec::new(),
             closing: Vec::new(),

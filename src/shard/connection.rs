@@ -65,7 +65,7 @@ pub(crate) struct Connection {
     pub(crate) rare: Option<Box<Rare>>,
 }
 
-/// What only listeners and initiated connections have.
+/// What only listeners, initiated and marked connections have.
 #[derive(Default)]
 pub(crate) struct Rare {
     pub(crate) service: Option<Rc<dyn Service>>,
@@ -77,6 +77,8 @@ pub(crate) struct Rare {
     pub(crate) candidates: Vec<SocketAddress>,
     /// The identity under which another thread initiated it.
     pub(crate) ticket: u32,
+    /// The most urgent class that its packets were marked for, where packets are marked.
+    pub(crate) marked_niceness: Option<u32>,
 }
 
 /// A large message under way.
@@ -140,6 +142,8 @@ pub(crate) struct Flags {
     pub(crate) attended: bool,
     /// A `Carrier` owns it.
     pub(crate) owned: bool,
+    /// A Sink holds it: it goes on receiving after this side has ended.
+    pub(crate) sink: bool,
     /// A first message has come.
     pub(crate) greeted: bool,
     /// The protocol was told that it is over.

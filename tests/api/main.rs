@@ -12,8 +12,12 @@ mod cancel;
 mod carriers;
 mod echo;
 mod edges;
+mod events;
 mod faults;
+mod forks;
 mod from_tokio;
+#[cfg(feature = "futures")]
+mod futures;
 mod limits;
 mod listeners;
 mod messages;
@@ -21,3 +25,4 @@ mod reentrancy;
 mod seccomp;
 mod shutdown;
 mod support;
+mod traffic_class;
