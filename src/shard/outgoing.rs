@@ -276,9 +276,8 @@ impl Outgoing {
         while let Some(Event::Expired { number, why, payload, .. }) = self.scheduler.poll_event() {
             self.leave_class(&payload);
             let why = match why {
-                scheduler::Expiry::Deadline => Expiry::Deadline,
-                scheduler::Expiry::Hopeless => Expiry::Hopeless,
-                scheduler::Expiry::Antecedent(number) => Expiry::Antecedent(self.base + number),
+                Expiry::Antecedent(number) => Expiry::Antecedent(self.base + number),
+                other => other,
             };
             self.reports.push(Report {
                 number: self.base + number,
@@ -360,7 +359,6 @@ impl Outgoing {
     pub(crate) fn take_reports(&mut self) -> Vec<Report> {
         std::mem::take(&mut self.reports)
     }
-
 }
 
 /// How long a byte that the kernel takes now is under way. While nothing is unsent that is half of
