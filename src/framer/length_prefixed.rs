@@ -160,6 +160,7 @@ impl LengthPrefixed {
     }
 
     /// The longest payload that both the limit and the field allow.
+    #[cfg(feature = "postcard")]
     pub(super) fn payload_max(&self) -> usize {
         usize::try_from(self.field_max()).unwrap_or(usize::MAX).min(self.len_max)
     }

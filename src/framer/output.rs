@@ -182,6 +182,19 @@ mod tests {
     }
 
     #[test]
+    fn small_payloads_are_copied_and_large_ones_shared() {
+        for (len, is_copied) in [(1, true), (SHARE_BYTES_MIN - 1, true), (SHARE_BYTES_MIN, false)] {
+            let bytes = Bytes::from(vec![7; len]);
+            let mut output = Output::default();
+            output.put_message(&Message::from(bytes.clone()));
+            assert_eq!(output.is_contiguous(), is_copied, "put_message of {len} bytes");
+            let mut output = Output::default();
+            output.put_bytes(bytes);
+            assert_eq!(output.is_contiguous(), is_copied, "put_bytes of {len} bytes");
+        }
+    }
+
+    #[test]
     fn a_failed_message_leaves_nothing_behind() {
         let mut output = Output::default();
         output.put(b"whole");
