@@ -52,6 +52,10 @@ impl Level {
 pub(crate) struct Wheel {
     now_tick: u64,
     len: usize,
+    /// Where the span of the first slot occupied begins; unused if there is no entry.
+    first_starts_tick: u64,
+    /// The tick of the earliest entry; unused if there is no entry.
+    earliest_tick: u64,
     /// Grown to the highest level in use so far.
     levels: Vec<Level>,
 }
@@ -60,8 +64,22 @@ impl Wheel {
     /// Has `advance` report `key` once at `at_tick`; a tick that has passed means the next call.
     /// The same key may be scheduled several times and is then reported as often.
     pub(crate) fn schedule(&mut self, key: u64, at_tick: u64) {
+        if self.len == 0 {
+            (self.first_starts_tick, self.earliest_tick) = (u64::MAX, u64::MAX);
+        }
         self.len += 1;
         self.insert(Entry { key, at_tick: at_tick.max(self.now_tick) });
+    }
+
+    /// Moves to `now_tick` if that takes it into no entry's span: then nothing is due. If it says
+    /// false it has done nothing; `advance` is needed.
+    #[inline]
+    pub(crate) fn pass(&mut self, now_tick: u64) -> bool {
+        let passes = self.len == 0 || now_tick < self.first_starts_tick;
+        if passes {
+            self.now_tick = now_tick.max(self.now_tick);
+        }
+        passes
     }
 
     /// Moves to `now_tick` and pushes every key whose tick has come to `due`, earlier ticks
@@ -88,12 +106,16 @@ impl Wheel {
             }
         }
         self.now_tick = now_tick;
+        if let Some((level, slot)) = self.first_occupied() {
+            self.first_starts_tick = self.starts_tick(level, slot);
+            self.earliest_tick = self.levels[level].slots[slot].earliest_tick;
+        }
     }
 
     /// The tick of the earliest entry, exactly; `None` if there is no entry.
+    #[inline]
     pub(crate) fn next_tick(&self) -> Option<u64> {
-        let (level, slot) = self.first_occupied()?;
-        Some(self.levels[level].slots[slot].earliest_tick)
+        (self.len > 0).then_some(self.earliest_tick)
     }
 
     /// Entries that were not reported yet.
@@ -111,6 +133,9 @@ impl Wheel {
             self.levels.resize_with(level + 1, Level::new);
         }
         let digit = (entry.at_tick >> shift_bits(level)) as usize % SLOTS;
+        let starts_tick = self.starts_tick(level, digit);
+        self.first_starts_tick = self.first_starts_tick.min(starts_tick);
+        self.earliest_tick = self.earliest_tick.min(entry.at_tick);
         let level = &mut self.levels[level];
         level.occupied |= 1 << digit;
         let slot = &mut level.slots[digit];

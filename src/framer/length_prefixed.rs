@@ -161,6 +161,8 @@ impl Framer for LengthPrefixed {
         }
         let header = self.header_len();
         match self.endianness {
+            // The usual one, whose length the compiler knows.
+            Endianness::Big if header == 4 => into.put(&(len as u32).to_be_bytes()),
             Endianness::Big => into.put(&len.to_be_bytes()[8 - header..]),
             Endianness::Little => into.put(&len.to_le_bytes()[..header]),
         }
