@@ -96,7 +96,10 @@ fn main() -> anyhow::Result<()> {
             println!("SKIP: {control}: {error:#}");
             continue;
         }
-        println!("\n{control}: 100 Mbit/s, 100 B of class 0 every 10 ms, {} s each", options.seconds);
+        println!(
+            "\n{control}: 100 Mbit/s, 100 B of class 0 every 10 ms, {} s each",
+            options.seconds
+        );
         println!("{:34} {:>8} {:>8} {:>8} {:>12}", "", "p50 ms", "p99 ms", "max ms", "bulk Mbit/s");
         for case in cases() {
             let tally = world.run(&case.load, Duration::from_secs(options.seconds))?;

@@ -165,8 +165,7 @@ impl UringDriver {
             return self.send_zero_copy(token, output, sent);
         }
         let output = slot.sending.insert(output);
-        let entry = if output.is_contiguous() {
-            let bytes = output.segments(sent).next().unwrap_or_default();
+        let entry = if let Some(bytes) = output.contiguous(sent) {
             let len = bytes.len().min(SEND_BYTES_MAX) as u32;
             opcode::Send::new(fd, bytes.as_ptr(), len).flags(flags).build()
         } else {
