@@ -157,7 +157,6 @@ impl EpollDriver {
         let is_idle = self.done.is_empty() && self.closed.is_empty();
         match patience {
             Patience::Sleep(longest) if is_idle && !longest.is_zero() => {
-                self.metrics.sleeps.add(1);
                 self.poll(self.until_rested(longest))
             }
             Patience::Spin(longest) if is_idle => self.spin(longest),

@@ -73,15 +73,16 @@ impl Core {
                 then(connection, result);
             }
         });
-        acted.map_err(|panic| self.panicked(id, name.as_deref(), &*panic))
+        acted.map_err(|panic| self.panicked(id, name.as_deref(), panic))
     }
 
     #[cold]
-    fn panicked(&self, id: Id, name: Option<&str>, panic: &(dyn Any + Send)) -> CallError {
+    fn panicked(&self, id: Id, name: Option<&str>, payload: Box<dyn Any + Send>) -> CallError {
         let name = name.unwrap_or_default();
         self.metrics.panics.add(1);
-        let panic = super::panic_text(panic);
+        let panic = super::panic_text(&*payload);
         tracing::error!(name, panic, "user code panicked; its carrier has ended");
+        discard(payload);
         self.fail(id, CloseReason::Panicked);
         CallError::Gone(CloseReason::Panicked)
     }
@@ -89,11 +90,18 @@ impl Core {
     /// Runs user code that belongs to no connection: a panic is counted and logged, the core lives
     /// on.
     pub(crate) fn guard(&self, act: impl FnOnce()) {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(act)) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(act)) {
             self.metrics.panics.add(1);
-            let panic = super::panic_text(&*panic);
+            let panic = super::panic_text(&*payload);
             tracing::error!(panic, "user code outside a carrier panicked; its core lives on");
+            discard(payload);
         }
+    }
+
+    /// Frees a slot; what it held is dropped outside every borrow, whatever its Drop does.
+    pub(crate) fn free_guarded(&self, id: Id) {
+        let freed = self.free(id);
+        self.guard(|| drop(freed));
     }
 
     #[inline]
@@ -117,5 +125,12 @@ impl Core {
             connection.outbox = Some(outbox);
             attend(connection, id.slot, &mut state.attention);
         }
+    }
+}
+
+/// Drops what a panic left behind; if that panics as well, it is left where it is.
+pub(super) fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(again);
     }
 }

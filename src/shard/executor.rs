@@ -137,9 +137,10 @@ async fn finishing(place: usize, future: impl Future<Output = ()>) {
     })
     .await;
     let Some(core) = Core::current() else { return };
-    if let Err(panic) = outcome {
+    if let Err(payload) = outcome {
         core.metrics.panics.add(1);
-        tracing::error!(panic = super::panic_text(&*panic), "a task panicked; it has ended");
+        tracing::error!(panic = super::panic_text(&*payload), "a task panicked; it has ended");
+        super::call::discard(payload);
     }
     core.executor.finished(place);
 }

@@ -327,8 +327,12 @@ impl Shard {
         }
         self.core.run_deferred();
         lending::use_lender(None);
-        let services = std::mem::take(&mut self.core.state.borrow_mut().services);
-        drop(services);
+        let (slots, services) = {
+            let mut state = self.core.state.borrow_mut();
+            (std::mem::take(&mut state.slots), std::mem::take(&mut state.services))
+        };
+        slots.into_iter().for_each(|slot| self.core.guard(|| drop(slot)));
+        services.into_iter().for_each(|service| self.core.guard(|| drop(service)));
     }
 }
 

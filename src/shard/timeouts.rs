@@ -179,7 +179,7 @@ impl Shard {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::engine::mailbox::{Bell, Mailbox};
     use crate::limits::Limits;
@@ -190,7 +190,7 @@ mod tests {
         fn ring(&self) {}
     }
 
-    fn core() -> std::rc::Rc<Core> {
+    pub(in crate::shard) fn core() -> std::rc::Rc<Core> {
         let mailbox = Mailbox::new(16, std::sync::Arc::new(Silent));
         let handle = CoreHandle::new(
             mailbox.postbox(),

@@ -12,6 +12,7 @@ mod cancel;
 mod carriers;
 mod echo;
 mod edges;
+mod endings;
 mod faults;
 mod from_tokio;
 mod limits;
