@@ -138,6 +138,12 @@ impl Output {
         self.shared.is_empty()
     }
 
+    /// All bytes without the first `skip`, if they are in one piece.
+    #[inline]
+    pub(crate) fn contiguous(&self, skip: usize) -> Option<&[u8]> {
+        self.shared.is_empty().then(|| self.copied.get(skip..).unwrap_or_default())
+    }
+
     /// The pieces in order, without the first `skip` bytes; empty pieces are left out.
     pub(crate) fn segments(&self, skip: usize) -> impl Iterator<Item = &[u8]> {
         let mut from = 0;
