@@ -21,7 +21,7 @@ pub struct Limits {
     /// Carrier's send queue. Default 16 384.
     pub scheduled_messages: usize,
     /// Once a Carrier uses niceness or lifetime, the kernel is to hold fewer bytes of it unsent
-    /// than this, so that what is urgent does not queue behind them. Default 16 KiB.
+    /// than this, so that what is urgent does not queue behind them. Default 4 KiB.
     pub paced_unsent_bytes: u32,
     /// Events that wait for each [`Events`](crate::Events) stream; further ones are lost and
     /// counted ([`Event::Missed`](crate::Event::Missed)). At least 2. Default 1 024.
@@ -64,7 +64,7 @@ impl Default for Limits {
             connections_per_prefix: 32_768,
             send_queue_bytes: 256 << 10,
             scheduled_messages: 16_384,
-            paced_unsent_bytes: 16 << 10,
+            paced_unsent_bytes: 4 << 10,
             events: 1024,
             receive_queue_messages: 16,
             async_handlers_per_connection: 64,

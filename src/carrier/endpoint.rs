@@ -229,7 +229,11 @@ impl<F: Framer> Endpoint<F> {
                     }
                 }
                 Ok(None) if rest.is_empty() => break Verdict::More { needs: None },
-                Ok(None) => break Verdict::More { needs: self.way.framer.get_mut().needs(rest) },
+                Ok(None) => {
+                    // A length that is there already is a lie: the limit of unknown lengths holds.
+                    let needs = self.way.framer.get_mut().needs(rest);
+                    break Verdict::More { needs: needs.filter(|needs| *needs > rest.len()) };
+                }
                 Ok(Some(_)) => {
                     tracing::error!(framer = std::any::type_name::<F>(), "a framer took no bytes");
                     break Verdict::Fail(CloseReason::Framing);

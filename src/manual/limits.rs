@@ -14,7 +14,7 @@
 //! | `accept_queue` | 4 096 | connections that wait for `accept`, per Listener | refused |
 //! | `send_queue_bytes` | 256 KiB | bytes queued on one Carrier | sender waits |
 //! | `scheduled_messages` | 16 384 | messages of one Carrier that wait for their turn | `Full` |
-//! | `paced_unsent_bytes` | 16 KiB | unsent bytes of a paced Carrier in the kernel | waits |
+//! | `paced_unsent_bytes` | 4 KiB | unsent bytes of a paced Carrier in the kernel | waits |
 //! | `events` | 1 024 | events that wait for one `Events` stream | counted as missed |
 //! | `receive_queue_messages` | 16 | Messages received ahead, per Carrier | peer waits |
 //! | `async_handlers_per_connection` | 64 | Messages not answered yet | peer waits |
@@ -65,6 +65,10 @@
 //! |---|---|---|
 //! | [`LengthPrefixed::len_max`] | 16 MiB | refused at the header, both ways: [`TooLong`] |
 //! | the field of [`LengthPrefixed`] | 4 bytes: 4 GiB less one | the same |
+//! | [`Lines::len_max`](crate::Lines::len_max) | 64 KiB | refused as soon as clear, both ways |
+//! | `Json::len_max` | 1 MiB | refused as soon as clear, both ways |
+//! | `Postcard::framed_by` | 1 MiB, 4 bytes | as `LengthPrefixed` |
+//! | what a `Codec` leaves unfinished | `unmeasured_message_bytes` | the Carrier ends |
 //! | a lease instead of a copy | from 2 KiB | the way changes ([D3](super::decisions)) |
 //! | sent from where it lies | from 8 KiB | the way changes ([D4](super::decisions)) |
 //!

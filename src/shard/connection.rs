@@ -171,9 +171,9 @@ impl Connection {
         self.queued() + self.outgoing.as_ref().map_or(0, |outgoing| outgoing.queued_bytes())
     }
 
-    /// True if what is handed to the kernel is kept short.
-    pub(crate) fn is_paced(&self) -> bool {
-        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.is_paced())
+    /// If what is handed to the kernel is kept short: how many bytes at a time.
+    pub(crate) fn paced_quantum(&self) -> Option<u32> {
+        self.outgoing.as_ref().and_then(|outgoing| outgoing.paced_quantum())
     }
 
     /// True if Messages wait for their turn.

@@ -133,11 +133,11 @@ impl Shard {
             let output = connection.outbox.take().expect("a send step has an outbox");
             connection.unsent = output.len();
             connection.handed += output.len() as u64;
-            (output, connection.is_paced())
+            (output, connection.paced_quantum())
         };
         let is_large = output.len() >= self.core.limits.zero_copy_bytes;
-        let manner = if paced {
-            Manner::WhenWritable
+        let manner = if let Some(bytes) = paced {
+            Manner::WhenWritable(bytes)
         } else if is_large && self.leaves_host(id) {
             Manner::ZeroCopy
         } else {
@@ -166,7 +166,8 @@ impl Shard {
             }
             let low = connection.waiting() < self.core.limits.send_queue_bytes / 2;
             let broken = connection.reason.is_some() && connection.flags.output_ended;
-            let manner = if connection.is_paced() { Manner::WhenWritable } else { Manner::Plain };
+            let paced = connection.paced_quantum();
+            let manner = paced.map_or(Manner::Plain, Manner::WhenWritable);
             (connection.unsent, broken, low && connection.flags.wants_room, manner)
         };
         match result {

@@ -15,9 +15,11 @@ mod edges;
 mod events;
 mod faults;
 mod forks;
+mod framer_faults;
 mod from_tokio;
 #[cfg(feature = "futures")]
 mod futures;
+mod interop;
 mod limits;
 mod listeners;
 mod messages;

@@ -4,9 +4,9 @@ use postring::{Message, Reply, Unframed};
 
 fn main() {
     let _ = postring::respond_per_core("tcp://[::]:7000", Unframed, || {
-        let mut kept = None;
+        let mut _kept = None;
         move |_: Message<'_>, reply: Reply<'_, Unframed>| {
-            kept = Some(reply);
+            _kept = Some(reply);
         }
     });
 }
