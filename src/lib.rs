@@ -81,7 +81,17 @@ pub use engine::driver::DriverChoice;
 pub use engine::metrics::{CoreSnapshot, Metrics};
 pub use engine::offload::{Offload, offload};
 pub use error::{CloseReason, Error, Result, TrySendError};
-pub use framer::{Endianness, FrameError, Framer, LengthPrefixed, Output, Unframed, Width};
+#[cfg(feature = "codec")]
+pub use framer::Codec;
+#[cfg(feature = "json")]
+pub use framer::Json;
+#[cfg(feature = "postcard")]
+pub use framer::Postcard;
+#[cfg(any(feature = "codec", feature = "json", feature = "postcard"))]
+pub use framer::{Decoded, Value};
+pub use framer::{
+    Endianness, FrameError, Framer, LengthPrefixed, Line, Lines, Output, Unframed, Width,
+};
 pub use launch::{
     Engine, EngineBuilder, Listener, initiate, initiate_with, listen, listen_with, respond,
     respond_async, respond_per_core, respond_with,

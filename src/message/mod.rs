@@ -67,6 +67,24 @@ impl<'a> Message<'a> {
         Self { complete: false, ..self }
     }
 
+    /// The first part of a Message of `total_len` bytes in all, this part included. Framers that
+    /// write the length before the content need it; further parts are [`partial`](Self::partial),
+    /// the last one is not, and may be empty.
+    ///
+    /// ```
+    /// use postring::{Framer, LengthPrefixed, Message, Output};
+    /// let (mut framer, mut output) = (LengthPrefixed::default(), Output::default());
+    /// framer.encode(Message::from("Hel").partial_of(6), &mut output)?;
+    /// framer.encode(Message::from("lo").partial(), &mut output)?;
+    /// framer.encode(Message::from("!"), &mut output)?;
+    /// assert_eq!(output.to_vec(), b"\0\0\0\x06Hello!");
+    /// # Ok::<(), postring::FrameError>(())
+    /// ```
+    #[must_use]
+    pub fn partial_of(self, total_len: u64) -> Self {
+        self.ask(|properties| properties.total_len(total_len)).partial()
+    }
+
     /// The content.
     #[inline]
     #[must_use]
