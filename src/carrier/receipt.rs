@@ -152,6 +152,9 @@ fn watch_ack(core: &Rc<Core>, id: Id, number: u64, position: Option<u64>, record
             outgoing.watch_ack(number, position, record);
         }
     });
+    if watched.is_ok() {
+        core.check_soon(id);
+    }
     settle_gone(core, watched, &unheard);
 }
 

@@ -11,7 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Phase};
 use super::executor::Executor;
@@ -45,6 +45,9 @@ const DEFERRED_MAX: usize = 4096;
 const SPARE_OUTPUTS_MAX: usize = 1024;
 /// An output that grew beyond this is not kept whole.
 const SPARE_OUTPUT_BYTES_MAX: usize = 16 << 10;
+
+/// Acks that somebody waits for are asked for this often.
+pub(super) const ACKS_EVERY: Duration = Duration::from_millis(1);
 
 /// Why a call into a connection did not take place or did not end well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -475,6 +478,11 @@ impl Core {
 
     pub(crate) fn name_ticket(&self, ticket: u32, id: Id) {
         self.state.borrow_mut().tickets.insert(ticket, (id.slot, id.generation));
+    }
+
+    /// Has the wheel look at the connection a moment from now.
+    pub(crate) fn check_soon(&self, id: Id) {
+        super::timeouts::check_after(self, self.resolve(id), ACKS_EVERY);
     }
 
     /// Has the wheel look at the slot no later than `at_ms`.

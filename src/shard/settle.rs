@@ -9,13 +9,10 @@ use std::time::Duration;
 
 use super::Shard;
 use super::connection::{Connection, Peer, Phase};
-use super::core::{Core, Id};
+use super::core::{ACKS_EVERY, Core, Id};
 use super::outgoing::Filling;
 use crate::engine::operation::{Errno, Manner, Operation, PathSample, Token};
 use crate::framer::Output;
-
-/// Acks that somebody waits for are asked for this often.
-const ACKS_EVERY: Duration = Duration::from_millis(1);
 
 /// What a slot needs now; one step at a time, until nothing.
 enum Step {
@@ -241,7 +238,7 @@ impl Shard {
             connection.outgoing.as_ref().is_some_and(|outgoing| outgoing.awaits_acks())
         };
         if self.core.look(id, awaits) == Ok(true) {
-            super::timeouts::check_after(&self.core, id, ACKS_EVERY);
+            self.core.check_soon(id);
         }
     }
 

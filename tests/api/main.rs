@@ -16,6 +16,7 @@ mod faults;
 mod from_tokio;
 mod limits;
 mod listeners;
+mod messages;
 mod reentrancy;
 mod seccomp;
 mod shutdown;
