@@ -19,7 +19,7 @@ use crate::address::Address;
 use crate::error::{CloseReason, Error, Result};
 use crate::framer::Framer;
 use crate::shard::core::{Core, Id};
-use crate::shard::protocol::{Call, Progress, Protocol, Verdict};
+use crate::shard::protocol::{Call, Lost, Progress, Protocol, Verdict};
 
 /// Who gets the Messages.
 pub(super) enum Reader<F: Framer> {
@@ -55,6 +55,11 @@ pub(super) struct Rare<F: Framer> {
     pub(super) room: VecDeque<Waker>,
     /// Sends of other threads that wait for room, with their messages.
     pub(super) parcels: VecDeque<(Accepting, Parcel<F>)>,
+    /// The framer as it is at the start of a connection, if there may be another one.
+    pub(super) fresh: Option<F>,
+    /// Where Messages without wishes end in the stream, while there may be another connection:
+    /// the last that has left, and all behind it.
+    pub(super) ends: VecDeque<u64>,
 }
 
 impl<F: Framer> Default for Rare<F> {
@@ -66,6 +71,8 @@ impl<F: Framer> Default for Rare<F> {
             closing: Vec::new(),
             room: VecDeque::new(),
             parcels: VecDeque::new(),
+            fresh: None,
+            ends: VecDeque::new(),
         }
     }
 }
@@ -77,6 +84,19 @@ impl<F: Framer> Rare<F> {
             && !self.room.iter().any(|known| known.will_wake(waker))
         {
             self.room.push_back(waker.clone());
+        }
+    }
+
+    /// Takes note of where a Message ends, and forgets what nobody will ask for.
+    fn note_end(&mut self, position: u64, left: u64) {
+        if self.fresh.is_none() {
+            return;
+        }
+        while self.ends.get(1).is_some_and(|end| *end <= left) {
+            self.ends.pop_front();
+        }
+        if self.ends.back() != Some(&position) {
+            self.ends.push_back(position);
         }
     }
 
@@ -146,7 +166,7 @@ impl<F: Framer> Endpoint<F> {
     /// Sends a Message; its Receipt.
     #[inline]
     pub(super) fn push(
-        &self,
+        &mut self,
         call: &Call<'_>,
         message: F::Out<'_>,
         wishes: Wishes,
@@ -159,6 +179,9 @@ impl<F: Framer> Endpoint<F> {
         let number = self.way.submitted.get() + 1;
         self.way.submitted.set(number);
         let position = call.handed + call.outbox.borrow().len() as u64;
+        if let Some(rare) = &mut self.rare {
+            rare.note_end(position, call.left);
+        }
         Ok(Receipt::plain(message_id(call.id, number), position))
     }
 
@@ -176,6 +199,10 @@ impl<F: Framer> Endpoint<F> {
         if self.has_no_parcels() {
             super::here::set_full(call.core, call.id, false);
         }
+    }
+
+    fn is_revivable(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.fresh.is_some())
     }
 
     fn has_room_for_messages(&self, core: &Core) -> bool {
@@ -270,6 +297,8 @@ impl<F: Framer> Protocol for Endpoint<F> {
                     Verdict::Stop
                 }
             }
+            // Nobody ends in order within a Message.
+            Err(_) if self.is_revivable() => return Verdict::Fail(CloseReason::Reset),
             Err(error) => {
                 tracing::debug!(%error, "the peer ended within a message");
                 Verdict::Fail(CloseReason::Framing)
@@ -343,6 +372,27 @@ impl<F: Framer> Protocol for Endpoint<F> {
             Reader::Respond(_) => false,
             Reader::Carrier(inbox) => inbox.is_awaited(),
         }
+    }
+
+    fn awaits_connection(&self) -> bool {
+        let activating = self.rare.as_ref().is_some_and(|rare| !rare.activating.is_empty());
+        activating || self.awaits_input()
+    }
+
+    fn lost(&mut self) -> Lost {
+        if let Reader::Carrier(inbox) = &mut self.reader {
+            inbox.reopen();
+        }
+        let heard = std::mem::take(&mut self.greeted);
+        let Some(rare) = &mut self.rare else { return Lost { ends: Vec::new(), heard } };
+        if let Some(fresh) = &rare.fresh {
+            self.way.framer = RefCell::new(fresh.clone());
+        }
+        Lost { ends: rare.ends.iter().copied().collect(), heard }
+    }
+
+    fn remote(&self) -> Option<Address> {
+        self.address()?.as_ref().ok().cloned()
     }
 
     fn is_busy(&self) -> bool {

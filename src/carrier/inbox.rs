@@ -159,7 +159,14 @@ impl<F: Framer> Inbox<F> {
     /// True while messages were asked for that have not come.
     pub(crate) fn is_awaited(&self) -> bool {
         self.ended.is_none()
-            && (self.handler.is_some() || !self.elsewhere.is_empty() || !self.here.is_empty())
+            && (self.handler.is_some()
+                || self.elsewhere.iter().any(|slot| !slot.is_abandoned())
+                || !self.here.is_empty())
+    }
+
+    /// There may be another connection after all: what waits goes on waiting.
+    pub(crate) fn reopen(&mut self) {
+        self.ended = None;
     }
 
     /// No more messages come: those that wait in vain are told.

@@ -74,6 +74,11 @@ pub enum CarrierState {
     Activating,
     /// Backed by a connection.
     Active,
+    /// Its connection was lost; it is made again when there is something to send or to wait for
+    /// (draft §2.1). Only Carriers that were initiated, with a framer that is
+    /// [`RESTARTABLE`](Framer::RESTARTABLE) and whose Messages
+    /// [stand alone](Framer::STANDS_ALONE).
+    Dormant,
     /// This side has ended; what was queued is flushed.
     Closing,
     /// It has ended, and why.

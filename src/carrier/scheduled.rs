@@ -66,6 +66,7 @@ pub(super) fn submit<F: Framer>(
         niceness,
         immediate: properties.flags.immediate,
         idempotent: properties.flags.idempotent,
+        deadline_us,
     };
     let mut outgoing = call.outgoing.borrow_mut();
     let outgoing = outgoing.get_or_insert_with(|| {

@@ -93,6 +93,9 @@ fn push_here<'m, F: Framer>(
         let busy = connection.protocol.as_ref().is_some_and(|protocol| protocol.is_busy());
         let answers = busy && connection.reason != Some(CloseReason::Local);
         let ended = flags.output_ended || (flags.end_wanted && !answers);
+        // Without a connection it goes on taking Messages for the next one, until it is closed.
+        let lost = connection.is_lost();
+        let ended = if lost { connection.is_closing_lost() } else { ended };
         let ended = ended || connection.phase == Phase::Closed;
         (connection.phase, ended.then(|| connection.reason.unwrap_or(CloseReason::Local)))
     });

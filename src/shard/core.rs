@@ -241,17 +241,18 @@ impl Core {
         act: impl FnOnce(&mut dyn Protocol, &Call<'_>) -> R,
     ) -> Result<R, CallError> {
         let id = self.resolve(id);
-        let (mut protocol, outbox, outgoing, handed) = {
+        let (mut protocol, outbox, outgoing, (handed, left)) = {
             let mut state = self.state.borrow_mut();
             let state = &mut *state;
             let connection = find(&mut state.slots, id)?;
             let protocol = connection.protocol.take().ok_or(CallError::InCall)?;
             let outbox = connection.outbox.take();
             let outbox = outbox.or_else(|| state.spare_outputs.pop()).unwrap_or_default();
-            (protocol, outbox, connection.outgoing.take(), connection.handed)
+            let positions = (connection.handed, connection.left());
+            (protocol, outbox, connection.outgoing.take(), positions)
         };
         let (outbox, outgoing) = (RefCell::new(outbox), RefCell::new(outgoing));
-        let call = Call { core: self, id, outbox: &outbox, outgoing: &outgoing, handed };
+        let call = Call { core: self, id, outbox: &outbox, outgoing: &outgoing, handed, left };
         let acted = catch_unwind(AssertUnwindSafe(|| act(&mut *protocol, &call)));
         let name = acted.is_err().then(|| protocol.name());
         self.put_back(id, protocol, outbox.into_inner(), outgoing.into_inner());
@@ -404,6 +405,7 @@ impl Core {
         let reset = matches!(reason, CloseReason::Aborted);
         // Gone already: then there is nothing left to end.
         let _ = self.change(id, |connection| {
+            connection.note_failure(reason);
             connection.reason.get_or_insert(reason);
             connection.flags.reset |= reset;
             connection.flags.discarding = true;

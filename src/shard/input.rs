@@ -266,6 +266,8 @@ impl Shard {
             (protocol.input_ended(call, rest), protocol.ends_with_input())
         });
         match verdict {
+            // It broke off where no orderly end can be.
+            Ok((Verdict::Fail(CloseReason::Reset), _)) => self.core.fail(id, CloseReason::Reset),
             Ok((Verdict::Fail(reason), _)) => {
                 self.core.metrics.frame_errors.add(1);
                 self.core.end_output(id, reason);

@@ -16,6 +16,7 @@ pub(crate) mod mail;
 pub(crate) mod outgoing;
 pub(crate) mod protocol;
 pub(crate) mod record;
+pub(crate) mod revival;
 mod settle;
 mod sleepers;
 mod stall;

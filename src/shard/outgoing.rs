@@ -37,6 +37,7 @@ pub(crate) struct Parcel {
     pub(crate) niceness: u32,
     pub(crate) immediate: bool,
     pub(crate) idempotent: bool,
+    pub(crate) deadline_us: Option<u64>,
 }
 
 /// One Message that was handed over, until the kernel has it (and the peer, if that was asked).
@@ -45,6 +46,14 @@ struct Handed {
     /// Where its last byte stands in the stream.
     position: u64,
     record: Option<Arc<Record>>,
+    /// It may be sent again until the peer has it: its bytes, and until when.
+    again: Option<Box<Again>>,
+}
+
+/// A Message that may be sent again.
+struct Again {
+    output: Output,
+    deadline_us: Option<u64>,
 }
 
 /// Word of one Message, to be delivered outside every borrow.
@@ -53,7 +62,7 @@ pub(crate) struct Report {
     pub(crate) record: Option<Arc<Record>>,
     pub(crate) outcome: Outcome,
     /// What is left of it; its drop may run user code.
-    pub(crate) remains: Option<Parcel>,
+    pub(crate) remains: Option<Output>,
 }
 
 /// A Carrier's own handler for one kind of event: it gets the Message's number.
@@ -72,6 +81,8 @@ pub(crate) struct Filling<'a> {
     pub(crate) now_us: u64,
     /// Bytes handed to the driver so far.
     pub(crate) handed: u64,
+    /// Bytes that may be kept to be sent again.
+    pub(crate) copies_max: usize,
     pub(crate) outbox: &'a mut Box<Output>,
 }
 
@@ -84,6 +95,12 @@ pub(crate) struct Outgoing {
     classes: BTreeMap<u32, usize>,
     handed: VecDeque<Handed>,
     unacknowledged: VecDeque<Handed>,
+    /// Handed to a connection that was lost, to be sent again on the next one.
+    resends: Vec<Handed>,
+    /// Bytes of all that may be sent again.
+    copied: usize,
+    /// Where the last of those that have left ends.
+    left_end: u64,
     reports: Vec<Report>,
     pub(crate) handlers: Handlers,
     path: Option<PathSample>,
@@ -106,6 +123,9 @@ impl Outgoing {
             classes: BTreeMap::new(),
             handed: VecDeque::new(),
             unacknowledged: VecDeque::new(),
+            resends: Vec::new(),
+            copied: 0,
+            left_end: 0,
             reports: Vec::new(),
             handlers: Handlers::default(),
             path: None,
@@ -149,16 +169,28 @@ impl Outgoing {
     /// Has the kernel told when a Message that was handed over earlier has left.
     pub(crate) fn watch(&mut self, number: u64, position: u64, record: Arc<Record>) {
         record.handed_over(position);
-        let handed = Handed { number, position, record: Some(record) };
+        let handed = Handed { number, position, record: Some(record), again: None };
         let at = self.handed.partition_point(|other| other.position <= position);
         self.handed.insert(at, handed);
     }
 
     /// A Message that has left is also to be reported when the peer has it.
-    pub(crate) fn watch_ack(&mut self, number: u64, position: u64, record: Arc<Record>) {
-        let still_here = self.handed.iter().any(|handed| handed.number == number);
-        if !still_here {
-            let handed = Handed { number, position, record: Some(record) };
+    pub(crate) fn watch_ack(
+        &mut self,
+        number: u64,
+        position: u64,
+        record: Arc<Record>,
+        on_a_lost_connection: bool,
+    ) {
+        let known = self.handed.iter().chain(&self.unacknowledged).chain(&self.resends);
+        if known.into_iter().any(|handed| handed.number == number) {
+            return;
+        }
+        if on_a_lost_connection {
+            let (record, outcome) = (Some(record), Outcome::MayHaveArrived);
+            self.reports.push(Report { number, record, outcome, remains: None });
+        } else {
+            let handed = Handed { number, position, record: Some(record), again: None };
             let at = self.unacknowledged.partition_point(|other| other.position <= position);
             self.unacknowledged.insert(at, handed);
         }
@@ -228,7 +260,7 @@ impl Outgoing {
     /// Moves what is to leave next into the outbox: whole Messages, until a quantum is full. A
     /// frame once begun is finished on a stack that cannot interleave.
     pub(crate) fn fill(&mut self, filling: Filling<'_>) {
-        let Filling { now_us, handed, outbox } = filling;
+        let Filling { now_us, handed, copies_max, outbox } = filling;
         let sample = self.path.unwrap_or_default();
         let path = scheduler::Path {
             rate_bytes_per_s: sample.rate_bytes_per_s,
@@ -242,6 +274,7 @@ impl Outgoing {
             self.leave_class(&parcel);
             let number = self.base + taken.number;
             let (immediate, niceness) = (parcel.immediate, parcel.niceness);
+            let again = self.copy(&parcel, copies_max);
             let Parcel { output, record, .. } = parcel;
             if outbox.is_empty() {
                 **outbox = output
@@ -252,7 +285,7 @@ impl Outgoing {
             if let Some(record) = &record {
                 record.handed_over(position);
             }
-            self.handed.push_back(Handed { number, position, record });
+            self.handed.push_back(Handed { number, position, record, again });
             self.best_niceness = Some(self.best_niceness.map_or(niceness, |b| b.min(niceness)));
             if immediate {
                 break;
@@ -273,11 +306,16 @@ impl Outgoing {
     /// Lets expire what is past its deadline.
     pub(crate) fn expire(&mut self, now_us: u64) {
         self.scheduler.expire(now_us);
+        self.expire_resends(now_us);
         self.collect();
     }
 
     pub(crate) fn next_timeout_us(&self) -> Option<u64> {
-        if self.expires { self.scheduler.next_timeout_us() } else { None }
+        if !self.expires {
+            return None;
+        }
+        let resends = self.resends.iter().filter_map(|handed| handed.again.as_ref()?.deadline_us);
+        resends.chain(self.scheduler.next_timeout_us()).min()
     }
 
     fn collect(&mut self) {
@@ -290,9 +328,9 @@ impl Outgoing {
             };
             self.reports.push(Report {
                 number: self.base + number,
-                record: payload.record.clone(),
+                record: payload.record,
                 outcome: Outcome::Expired(why),
-                remains: Some(payload),
+                remains: Some(payload.output),
             });
         }
     }
@@ -301,6 +339,7 @@ impl Outgoing {
     pub(crate) fn left(&mut self, position: u64) {
         while self.handed.front().is_some_and(|handed| handed.position <= position) {
             let Some(handed) = self.handed.pop_front() else { return };
+            self.left_end = handed.position;
             self.reports.push(Report {
                 number: handed.number,
                 record: handed.record.clone(),
@@ -308,7 +347,7 @@ impl Outgoing {
                 remains: None,
             });
             let asked = handed.record.as_ref().is_some_and(|record| record.wants_ack());
-            if asked || self.handlers.acked.is_some() {
+            if asked || self.handlers.acked.is_some() || handed.again.is_some() {
                 self.unacknowledged.push_back(handed);
             }
         }
@@ -325,28 +364,124 @@ impl Outgoing {
             None => (u64::MAX, Outcome::Unsupported),
         };
         while self.unacknowledged.front().is_some_and(|handed| handed.position <= until) {
-            let Some(Handed { number, record, .. }) = self.unacknowledged.pop_front() else {
+            let Some(Handed { number, record, again, .. }) = self.unacknowledged.pop_front()
+            else {
                 return;
             };
+            let remains = self.forget(again);
+            self.reports.push(Report { number, record, outcome, remains });
+        }
+    }
+
+    /// A copy of what may be sent again, if there is room for one.
+    fn copy(&mut self, parcel: &Parcel, bytes_max: usize) -> Option<Box<Again>> {
+        let bytes = parcel.output.len();
+        if !parcel.idempotent || self.copied + bytes > bytes_max {
+            return None;
+        }
+        self.copied += bytes;
+        let mut output = Output::default();
+        parcel.output.copy_into(0..bytes, &mut output);
+        Some(Box::new(Again { output, deadline_us: parcel.deadline_us }))
+    }
+
+    /// What was kept is not needed any more; its drop may run user code.
+    fn forget(&mut self, again: Option<Box<Again>>) -> Option<Output> {
+        let output = again?.output;
+        self.copied -= output.len();
+        Some(output)
+    }
+
+    /// What waits to be sent again has a lifetime, too.
+    fn expire_resends(&mut self, now_us: u64) {
+        let due = |handed: &Handed| {
+            let deadline_us = handed.again.as_ref().and_then(|again| again.deadline_us);
+            deadline_us.is_some_and(|at| at <= now_us)
+        };
+        while let Some(at) = self.resends.iter().position(due) {
+            let Handed { number, record, again, .. } = self.resends.remove(at);
+            let outcome = Outcome::Expired(Expiry::Deadline);
+            let remains = self.forget(again);
+            self.reports.push(Report { number, record, outcome, remains });
+        }
+    }
+
+    /// Where the Messages end that were handed over: the last that has left, and all behind it.
+    pub(crate) fn ends(&self) -> impl Iterator<Item = u64> {
+        let left = std::iter::once(self.left_end);
+        left.chain(self.handed.iter().map(|handed| handed.position))
+    }
+
+    /// The connection was lost and may be made again. What ends up to `position` was handed to it:
+    /// it is sent again if it may arrive twice; the rest goes on waiting.
+    pub(crate) fn lost(&mut self, position: u64) {
+        (self.tuned, self.path, self.sampled_us) = (false, None, None);
+        self.left_end = position;
+        let broken = self.handed.partition_point(|handed| handed.position <= position);
+        let under_way = self.unacknowledged.drain(..).chain(self.handed.drain(..broken));
+        for handed in under_way {
+            if handed.again.is_some() {
+                self.resends.push(handed);
+                continue;
+            }
+            let Handed { number, record, .. } = handed;
+            let outcome = Outcome::MayHaveArrived;
             self.reports.push(Report { number, record, outcome, remains: None });
         }
     }
 
+    /// The bytes of what is to be sent again, as far as it is still of use, now that there is a
+    /// connection. They stand before `position` in the stream, where what is new goes on.
+    pub(crate) fn resend(&mut self, now_us: u64, position: u64) -> Option<Output> {
+        self.expire(now_us);
+        let resends = std::mem::take(&mut self.resends);
+        let bytes = |handed: &Handed| handed.again.as_ref().map_or(0, |again| again.output.len());
+        let mut at = position - resends.iter().map(bytes).sum::<usize>() as u64;
+        self.left_end = at;
+        let mut all = Output::default();
+        let mut first = VecDeque::new();
+        for handed in resends {
+            if let Some(again) = &handed.again {
+                again.output.copy_into(0..again.output.len(), &mut all);
+            }
+            at += bytes(&handed) as u64;
+            if let Some(record) = &handed.record {
+                record.handed_over(at);
+            }
+            first.push_back(Handed { position: at, ..handed });
+        }
+        first.append(&mut self.handed);
+        self.handed = first;
+        (!all.is_empty()).then_some(all)
+    }
+
+    /// True if something is to be sent, now or again.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.has_queued() || !self.resends.is_empty()
+    }
+
     /// The connection is over: whatever waits has failed, whatever was under way may have arrived.
-    pub(crate) fn end(&mut self, reason: CloseReason) {
+    /// Up to `given` the stream was given to the driver.
+    pub(crate) fn end(&mut self, reason: CloseReason, given: u64) {
         let base = self.base;
-        let under_way = self.unacknowledged.drain(..).chain(self.handed.drain(..));
-        self.reports.extend(under_way.map(|handed| Report {
+        let resends = self.resends.drain(..).chain(self.unacknowledged.drain(..));
+        let begun = resends.map(|handed| (Outcome::MayHaveArrived, handed));
+        let handed = self.handed.drain(..).map(|handed| match handed.position > given {
+            true => (Outcome::Failed(reason), handed),
+            false => (Outcome::MayHaveArrived, handed),
+        });
+        self.reports.extend(begun.chain(handed).map(|(outcome, handed)| Report {
             number: handed.number,
             record: handed.record,
-            outcome: Outcome::MayHaveArrived,
-            remains: None,
+            outcome,
+            remains: handed.again.map(|again| again.output),
         }));
+        self.copied = 0;
         self.reports.extend(self.scheduler.drain().map(|(number, parcel)| Report {
             number: base + number,
-            record: parcel.record.clone(),
+            record: parcel.record,
             outcome: Outcome::Failed(reason),
-            remains: Some(parcel),
+            remains: Some(parcel.output),
         }));
         self.classes.clear();
     }

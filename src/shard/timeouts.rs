@@ -32,7 +32,7 @@ pub(super) fn expect(core: &Core, id: Id) {
 
 /// `timeout` after `from`, or `None` for never: 24 days and more, of which 32 bits that begin
 /// again could not say whether they are over.
-fn after(from: u32, timeout: Duration) -> Option<u32> {
+pub(super) fn after(from: u32, timeout: Duration) -> Option<u32> {
     let timeout = i32::try_from(timeout.as_millis()).ok()?.cast_unsigned();
     // Never 0, which is "not".
     Some(from.wrapping_add(timeout).wrapping_add(1).max(1))
@@ -87,6 +87,7 @@ enum Visit {
     Again(u32),
     Expired(CloseReason),
     Accept,
+    Revive,
 }
 
 impl Shard {
@@ -130,6 +131,7 @@ impl Shard {
             Visit::Nothing => {}
             Visit::Again(at) => self.core.check_by(slot, at),
             Visit::Expired(reason) => self.expired(id, reason),
+            Visit::Revive => self.connect_again(id),
             Visit::Accept => {
                 let accept = self.core.change(id, |c| c.flags.backing_off = false);
                 debug_assert!(accept.is_ok(), "a listener that is in use");
@@ -145,6 +147,13 @@ impl Shard {
             Phase::Listening if connection.flags.backing_off => return Visit::Accept,
             Phase::Free | Phase::Closing | Phase::Closed | Phase::Listening => {
                 return Visit::Nothing;
+            }
+            Phase::Dormant => {
+                return match connection.revival_due() {
+                    Some(at) if has_come(at, now) => Visit::Revive,
+                    Some(at) => Visit::Again(at),
+                    None => Visit::Nothing,
+                };
             }
             _ => {}
         }

@@ -10,6 +10,7 @@
 mod async_handlers;
 mod cancel;
 mod carriers;
+mod dormant;
 mod echo;
 mod edges;
 mod faults;
