@@ -75,7 +75,8 @@ pub use carrier::accept::AcceptingCarrier;
 pub use carrier::responder::{Answer, Flow, Reply, spawn};
 pub use carrier::task::{Sleeping, Yielding, sleep, yield_now};
 pub use carrier::{
-    Asked, Callback, Carrier, CarrierRef, CarrierState, Receipt, Receiving, Sending, Settling,
+    Asked, Callback, Carrier, CarrierRef, CarrierState, Part, PartialMessage, Receipt, Receiving,
+    ReceivingPart, Sending, Settling,
 };
 pub use engine::driver::DriverChoice;
 pub use engine::metrics::{CoreSnapshot, Metrics};

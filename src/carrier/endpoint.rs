@@ -10,6 +10,8 @@ use std::rc::Rc;
 use std::task::Waker;
 
 use super::inbox::Inbox;
+use super::part::Demand;
+use super::parts::Begun;
 use super::promise::Promise;
 use super::receipt::{Receipt, message_id};
 use super::responder::{Reply, Respond, Responded};
@@ -18,6 +20,7 @@ use super::send::{Accepting, Parcel};
 use crate::address::Address;
 use crate::error::{CloseReason, Error, Result};
 use crate::framer::Framer;
+use crate::message::Outcome;
 use crate::shard::core::{Core, Id};
 use crate::shard::protocol::{Call, Lost, Progress, Protocol, Verdict};
 
@@ -36,7 +39,7 @@ pub(super) struct Way<F> {
 
 /// The typed half of one connection.
 pub(super) struct Endpoint<F: Framer> {
-    way: Way<F>,
+    pub(super) way: Way<F>,
     reader: Reader<F>,
     /// Async handlers that have not answered.
     answering: u32,
@@ -57,6 +60,8 @@ pub(super) struct Rare<F: Framer> {
     pub(super) parcels: VecDeque<(Accepting, Parcel<F>)>,
     /// The framer as it is at the start of a connection, if there may be another one.
     pub(super) fresh: Option<F>,
+    /// The Message in parts that has the way out.
+    pub(super) begun: Option<Begun>,
     /// Where Messages without wishes end in the stream, while there may be another connection:
     /// the last that has left, and all behind it.
     pub(super) ends: VecDeque<u64>,
@@ -72,6 +77,7 @@ impl<F: Framer> Default for Rare<F> {
             room: VecDeque::new(),
             parcels: VecDeque::new(),
             fresh: None,
+            begun: None,
             ends: VecDeque::new(),
         }
     }
@@ -88,7 +94,7 @@ impl<F: Framer> Rare<F> {
     }
 
     /// Takes note of where a Message ends, and forgets what nobody will ask for.
-    fn note_end(&mut self, position: u64, left: u64) {
+    pub(super) fn note_end(&mut self, position: u64, left: u64) {
         if self.fresh.is_none() {
             return;
         }
@@ -119,7 +125,11 @@ pub(super) fn encode<F: Framer>(way: &Way<F>, call: &Call<'_>, message: F::Out<'
     }
     let mut outbox = call.outbox.borrow_mut();
     let mark = outbox.mark();
-    let encoded = way.framer.borrow_mut().encode(message, &mut outbox);
+    let mut framer = way.framer.borrow_mut();
+    if framer.is_within_message() {
+        return Err(Error::Message("a message in parts is under way on this carrier".into()));
+    }
+    let encoded = framer.encode(message, &mut outbox);
     if let Err(error) = encoded {
         outbox.rewind(mark);
         return Err(error.into());
@@ -142,6 +152,10 @@ impl<F: Framer> Endpoint<F> {
 
     pub(super) fn rare(&mut self) -> &mut Rare<F> {
         self.rare.get_or_insert_default()
+    }
+
+    pub(super) fn rare_mut(&mut self) -> Option<&mut Rare<F>> {
+        self.rare.as_deref_mut()
     }
 
     pub(super) fn rare_ref(&self) -> Option<&Rare<F>> {
@@ -169,8 +183,11 @@ impl<F: Framer> Endpoint<F> {
         &mut self,
         call: &Call<'_>,
         message: F::Out<'_>,
-        wishes: Wishes,
+        mut wishes: Wishes,
     ) -> Result<Receipt> {
+        if let Some(part) = wishes.part.take() {
+            return self.push_part(call, message, part);
+        }
         let scheduled = call.outgoing.borrow().is_some();
         if scheduled || wishes.are_some() || F::properties(&message).is_some() {
             return super::scheduled::submit::<F>(&self.way, call, message, wishes);
@@ -187,10 +204,9 @@ impl<F: Framer> Endpoint<F> {
 
     /// Accepts what other threads sent, in order, as long as there is room.
     pub(super) fn take_parcels(&mut self, call: &Call<'_>) {
-        while !call.is_full()
-            && let Some((accepting, parcel)) =
-                self.rare.as_mut().and_then(|rare| rare.parcels.pop_front())
-        {
+        while let Some(at) = self.next_parcel(call) {
+            let parcel = self.rare.as_mut().and_then(|rare| rare.parcels.remove(at));
+            let Some((accepting, parcel)) = parcel else { return };
             if accepting.claim() {
                 let Parcel { message, wishes } = parcel;
                 accepting.answer(self.push(call, message, wishes));
@@ -235,7 +251,19 @@ impl<F: Framer> Endpoint<F> {
         }
     }
 
-    fn decode_all(&mut self, call: &Call<'_>, bytes: &[u8]) -> (Progress, u64) {
+    /// What the next Message is wanted as.
+    #[inline]
+    fn demand(&self, at_end: bool) -> Demand {
+        match &self.reader {
+            Reader::Respond(_) => Demand::Whole,
+            Reader::Carrier(inbox) => match inbox.demand() {
+                Demand::Part { max, .. } if at_end => Demand::Part { min: 1, max },
+                demand => demand,
+            },
+        }
+    }
+
+    fn decode_all(&mut self, call: &Call<'_>, bytes: &[u8], at_end: bool) -> (Progress, u64) {
         let mut consumed = 0;
         let mut messages = 0;
         let verdict = loop {
@@ -243,7 +271,12 @@ impl<F: Framer> Endpoint<F> {
                 break Verdict::Paused;
             }
             let rest = &bytes[consumed..];
-            let decoded = self.way.framer.get_mut().decode(rest);
+            let demand = self.demand(at_end);
+            let framer = self.way.framer.get_mut();
+            let decoded = match demand {
+                Demand::Whole => framer.decode(rest),
+                Demand::Part { min, max } => framer.decode_part(rest, min, max),
+            };
             match decoded {
                 Ok(Some((used, message))) if used > 0 && used <= rest.len() => {
                     consumed += used;
@@ -253,7 +286,10 @@ impl<F: Framer> Endpoint<F> {
                     }
                 }
                 Ok(None) if rest.is_empty() => break Verdict::More { needs: None },
-                Ok(None) => break Verdict::More { needs: self.way.framer.get_mut().needs(rest) },
+                Ok(None) => {
+                    let framer = self.way.framer.get_mut();
+                    break Verdict::More { needs: needs(framer, rest, demand) };
+                }
                 Ok(Some(_)) => {
                     tracing::error!(framer = std::any::type_name::<F>(), "a framer took no bytes");
                     break Verdict::Fail(CloseReason::Framing);
@@ -270,9 +306,17 @@ impl<F: Framer> Endpoint<F> {
     }
 }
 
+/// How many bytes the next Message or part needs in all, if that is known.
+fn needs<F: Framer>(framer: &F, bytes: &[u8], demand: Demand) -> Option<usize> {
+    match demand {
+        Demand::Whole => framer.needs(bytes),
+        Demand::Part { min, max } => framer.needs_part(bytes, min, max),
+    }
+}
+
 impl<F: Framer> Protocol for Endpoint<F> {
-    fn input(&mut self, call: &Call<'_>, bytes: &[u8]) -> Progress {
-        let (progress, messages) = self.decode_all(call, bytes);
+    fn input(&mut self, call: &Call<'_>, bytes: &[u8], at_end: bool) -> Progress {
+        let (progress, messages) = self.decode_all(call, bytes, at_end);
         call.core.metrics.received_messages.add(messages);
         if messages > 0 && !self.greeted {
             self.greeted = true;
@@ -283,7 +327,8 @@ impl<F: Framer> Protocol for Endpoint<F> {
     }
 
     fn needs(&mut self, bytes: &[u8]) -> Option<usize> {
-        self.way.framer.get_mut().needs(bytes)
+        let demand = self.demand(false);
+        needs(self.way.framer.get_mut(), bytes, demand)
     }
 
     fn input_ended(&mut self, call: &Call<'_>, rest: usize) -> Verdict {
@@ -338,6 +383,7 @@ impl<F: Framer> Protocol for Endpoint<F> {
         if let Reader::Carrier(inbox) = &mut self.reader {
             inbox.end(reason);
         }
+        self.break_off(core, Outcome::MayHaveArrived);
         let Some(rare) = &mut self.rare else { return };
         let connecting = match &rare.address {
             Some(Ok(address)) => Some(address.to_string()),
@@ -379,7 +425,8 @@ impl<F: Framer> Protocol for Endpoint<F> {
         activating || self.awaits_input()
     }
 
-    fn lost(&mut self) -> Lost {
+    fn lost(&mut self, core: &Core) -> Lost {
+        self.break_off(core, Outcome::MayHaveArrived);
         if let Reader::Carrier(inbox) = &mut self.reader {
             inbox.reopen();
         }

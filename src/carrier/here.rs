@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::endpoint::Endpoint;
+use super::part::Demand;
 use super::promise::Promise;
 use super::{Carrier, CarrierRef, CarrierState, inbox};
 use crate::address::Address;
@@ -133,12 +134,17 @@ pub(super) fn close_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Option<Pro
     }
 }
 
-pub(super) fn set_handler<F: Framer>(core: &Rc<Core>, id: Id, handler: inbox::Handler<F>) {
+pub(super) fn set_handler<F: Framer>(
+    core: &Rc<Core>,
+    id: Id,
+    demand: Demand,
+    handler: inbox::Handler<F>,
+) {
     let mut handler = Some(handler);
     let set = core.call(id, |protocol, _| {
         let inbox = endpoint_of::<F>(protocol).and_then(Endpoint::inbox);
         match (inbox, handler.take()) {
-            (Ok(inbox), Some(handler)) => drop(inbox.set_handler(handler)),
+            (Ok(inbox), Some(handler)) => drop(inbox.set_handler(demand, handler)),
             (Err(error), _) => tracing::warn!(%error, "ready() has no effect"),
             (Ok(_), None) => {}
         }
@@ -146,7 +152,7 @@ pub(super) fn set_handler<F: Framer>(core: &Rc<Core>, id: Id, handler: inbox::Ha
     if set == Err(CallError::InCall)
         && let Some(handler) = handler
     {
-        return core.defer(move |core| set_handler::<F>(core, id, handler));
+        return core.defer(move |core| set_handler::<F>(core, id, demand, handler));
     }
     core.attend(id);
 }

@@ -44,7 +44,7 @@ impl Shard {
         match route {
             Route::Direct => {
                 lending::lend_buffer(bytes, data.leasable.then_some(data.buffer));
-                let progress = core.call(id, |protocol, call| protocol.input(call, bytes));
+                let progress = core.call(id, |protocol, call| protocol.input(call, bytes, false));
                 lending::take_back();
                 after_input(core, id, progress, bytes);
             }
@@ -83,7 +83,7 @@ impl Shard {
         if pending.is_empty() || discarding {
             return;
         }
-        let progress = self.core.call(id, |protocol, call| protocol.input(call, &pending));
+        let progress = self.core.call(id, |protocol, call| protocol.input(call, &pending, false));
         let consumed = progress.as_ref().map_or(pending.len(), |progress| progress.consumed);
         pending.drain(..consumed);
         if consumed > 0 {
@@ -129,7 +129,7 @@ impl Shard {
         let len = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
         let whole = Bytes::from(buffer);
         lending::lend_shared(&whole);
-        let progress = self.core.call(id, |protocol, call| protocol.input(call, &whole));
+        let progress = self.core.call(id, |protocol, call| protocol.input(call, &whole, false));
         lending::take_back();
         // Ended in the call: then the expectation does not matter.
         let _ = self.core.change(id, |connection| connection.large = len);
@@ -256,12 +256,24 @@ impl Shard {
         if ready != Ok(true) {
             return;
         }
-        let rest = self.core.change(id, |connection| {
+        let left = self.core.change(id, |connection| {
             connection.flags.input_end_told = true;
-            let gathered = connection.gather.take().map_or(0, |gather| gather.buffer.len());
-            std::mem::take(&mut connection.pending).len() + gathered
+            let begun = connection.gather.take().map(|gather| gather.buffer);
+            let mut left = begun.unwrap_or_default();
+            left.append(&mut connection.pending);
+            left
         });
-        let rest = rest.unwrap_or(0);
+        let mut left = left.unwrap_or_default();
+        if !left.is_empty() {
+            // Whoever takes parts takes what is there, since no more will come.
+            let progress = self.core.call(id, |protocol, call| protocol.input(call, &left, true));
+            let Ok(Progress { consumed, verdict }) = progress else { return };
+            left.drain(..consumed);
+            if verdict == Verdict::Paused && !left.is_empty() {
+                return self.keep_end(id, left);
+            }
+        }
+        let rest = left.len();
         let verdict = self.core.call(id, |protocol, call| {
             (protocol.input_ended(call, rest), protocol.ends_with_input())
         });
@@ -277,6 +289,16 @@ impl Shard {
             }
             _ => {}
         }
+    }
+
+    /// Nobody takes what came before the end: it waits, and so does the end.
+    fn keep_end(&self, id: Id, left: Vec<u8>) {
+        // In use: it was just called.
+        let _ = self.core.change(id, |connection| {
+            connection.flags.input_end_told = false;
+            connection.flags.paused = true;
+            connection.pending = left;
+        });
     }
 
     /// True if no Carrier owns the connection: then it ends with its peer.

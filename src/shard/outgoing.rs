@@ -273,6 +273,10 @@ impl Outgoing {
             let Some(parcel) = self.scheduler.finish(taken.number) else { break };
             self.leave_class(&parcel);
             let number = self.base + taken.number;
+            if parcel.record.is_none() && parcel.output.is_empty() {
+                // Only a place in the order: what stands for it leaves by itself.
+                continue;
+            }
             let (immediate, niceness) = (parcel.immediate, parcel.niceness);
             let again = self.copy(&parcel, copies_max);
             let Parcel { output, record, .. } = parcel;

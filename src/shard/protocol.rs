@@ -83,8 +83,8 @@ pub(crate) struct Lost {
 
 /// The typed half of a connection. Every method may run user code.
 pub(crate) trait Protocol: Any {
-    /// Bytes of the peer, from the first that was not consumed.
-    fn input(&mut self, call: &Call<'_>, bytes: &[u8]) -> Progress;
+    /// Bytes of the peer, from the first that was not consumed; `at_end`: no more will come.
+    fn input(&mut self, call: &Call<'_>, bytes: &[u8], at_end: bool) -> Progress;
 
     /// How long the message at the start of `bytes` is in all, if that is known.
     fn needs(&mut self, bytes: &[u8]) -> Option<usize>;
@@ -111,7 +111,7 @@ pub(crate) trait Protocol: Any {
     fn awaits_connection(&self) -> bool;
 
     /// The connection was lost and may be made again: what comes next begins anew.
-    fn lost(&mut self) -> Lost;
+    fn lost(&mut self, core: &Core) -> Lost;
 
     /// Where a connection that may be made again leads.
     fn remote(&self) -> Option<Address>;

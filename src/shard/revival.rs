@@ -265,7 +265,7 @@ impl Shard {
             return false;
         }
         if !in_order {
-            let Ok(lost) = core.call(id, |protocol, _| protocol.lost()) else { return false };
+            let Ok(lost) = core.call(id, |protocol, call| protocol.lost(call.core)) else { return false };
             let now = core.now_ms();
             let dropped = core.change(id, |connection| connection.put_in_order(&lost, now));
             // Payloads are user memory: dropped outside the borrow.

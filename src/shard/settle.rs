@@ -327,6 +327,7 @@ impl Shard {
 
 fn next_step(connection: &Connection, core: &Core) -> Step {
     match connection.phase {
+        Phase::Closed if has_reports(connection) => Step::Report,
         Phase::Free | Phase::Closing | Phase::Closed => Step::Nothing,
         Phase::Listening => listening(connection),
         Phase::Inactive | Phase::Resolving | Phase::Connecting | Phase::Dormant => {
@@ -334,6 +335,10 @@ fn next_step(connection: &Connection, core: &Core) -> Step {
         }
         Phase::Open => open(connection, core),
     }
+}
+
+fn has_reports(connection: &Connection) -> bool {
+    connection.outgoing.as_ref().is_some_and(|outgoing| outgoing.has_reports())
 }
 
 fn listening(connection: &Connection) -> Step {
@@ -354,7 +359,7 @@ fn unconnected(connection: &Connection) -> Step {
     if flags.end_wanted && (flags.output_ended || (dormant && connection.is_done_dormant())) {
         return Step::Close;
     }
-    if connection.outgoing.as_ref().is_some_and(|outgoing| outgoing.has_reports()) {
+    if has_reports(connection) {
         return Step::Report;
     }
     if dormant && connection.wants_revival() {
@@ -380,7 +385,7 @@ fn open(connection: &Connection, core: &Core) -> Step {
     if flags.input_ended && !flags.input_end_told && !flags.discarding && !flags.paused {
         return Step::TellEnd;
     }
-    if connection.outgoing.as_ref().is_some_and(|outgoing| outgoing.has_reports()) {
+    if has_reports(connection) {
         return Step::Report;
     }
     if !flags.sending && connection.queued() > 0 && !flags.output_ended {
