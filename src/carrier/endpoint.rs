@@ -263,6 +263,18 @@ impl<F: Framer> Endpoint<F> {
         }
     }
 
+    /// More bytes are needed, `needs` in all if that is known: now, or not before a receive.
+    fn await_rest(&mut self, core: &Core, needs: Option<usize>) -> Verdict {
+        let large = needs.is_some_and(|needs| needs >= core.limits.exact_receive_bytes);
+        if large
+            && let Reader::Carrier(inbox) = &mut self.reader
+            && inbox.holds_large()
+        {
+            return Verdict::Paused;
+        }
+        Verdict::More { needs }
+    }
+
     fn decode_all(&mut self, call: &Call<'_>, bytes: &[u8], at_end: bool) -> (Progress, u64) {
         let mut consumed = 0;
         let mut messages = 0;
@@ -287,8 +299,8 @@ impl<F: Framer> Endpoint<F> {
                 }
                 Ok(None) if rest.is_empty() => break Verdict::More { needs: None },
                 Ok(None) => {
-                    let framer = self.way.framer.get_mut();
-                    break Verdict::More { needs: needs(framer, rest, demand) };
+                    let needs = needs(self.way.framer.get_mut(), rest, demand);
+                    break self.await_rest(call.core, needs);
                 }
                 Ok(Some(_)) => {
                     tracing::error!(framer = std::any::type_name::<F>(), "a framer took no bytes");
@@ -318,7 +330,9 @@ impl<F: Framer> Protocol for Endpoint<F> {
     fn input(&mut self, call: &Call<'_>, bytes: &[u8], at_end: bool) -> Progress {
         let (progress, messages) = self.decode_all(call, bytes, at_end);
         call.core.metrics.received_messages.add(messages);
-        if messages > 0 && !self.greeted {
+        // What nobody has asked for yet is a greeting, too.
+        let came = messages > 0 || (progress.verdict == Verdict::Paused && !bytes.is_empty());
+        if came && !self.greeted {
             self.greeted = true;
             // In use: it is in a call.
             let _ = call.core.change(call.id, |connection| connection.flags.greeted = true);

@@ -42,6 +42,8 @@ pub(crate) struct Inbox<F: Framer> {
     number: u64,
     /// More parts of it are to come.
     within: bool,
+    /// A large Message waits for a taker.
+    held: bool,
     /// They will not come.
     broken: bool,
     ended: Option<CloseReason>,
@@ -62,6 +64,7 @@ impl<F: Framer> Inbox<F> {
             last: Demand::Whole,
             number: 0,
             within: false,
+            held: false,
             broken: false,
             ended: None,
         }
@@ -69,6 +72,9 @@ impl<F: Framer> Inbox<F> {
 
     /// True if a message would find a taker or a place.
     pub(crate) fn wants(&self) -> bool {
+        if self.held && !self.is_awaited() {
+            return false;
+        }
         // Parts are cut as they are asked for; so is a stream, which is one Message in parts.
         let cut = F::PARTS && (!F::STANDS_ALONE || self.last != Demand::Whole);
         let ahead = if cut {
@@ -77,6 +83,13 @@ impl<F: Framer> Inbox<F> {
             self.messages.len() < self.ahead_max
         };
         ahead || self.handler.is_some() || !self.elsewhere.is_empty()
+    }
+
+    /// A large Message has begun: it is received for a taker only, and as that one wants it.
+    /// True if there is none.
+    pub(crate) fn holds_large(&mut self) -> bool {
+        self.held = F::PARTS && !self.is_awaited();
+        self.held
     }
 
     /// What the next taker wants.
@@ -190,7 +203,7 @@ impl<F: Framer> Inbox<F> {
         demand: Demand,
         waker: &Waker,
     ) -> Option<Result<Part<F::Got>, Error>> {
-        self.last = demand;
+        (self.last, self.held) = (demand, false);
         self.fetch_back();
         if let Some(part) = self.next(demand) {
             return Some(Ok(part));
@@ -209,7 +222,7 @@ impl<F: Framer> Inbox<F> {
 
     /// A future on another thread waits.
     pub(crate) fn wait_elsewhere(&mut self, demand: Demand, slot: Place<F>) {
-        self.last = demand;
+        (self.last, self.held) = (demand, false);
         self.elsewhere.retain(|(_, slot)| !slot.is_abandoned());
         self.elsewhere.push_back((demand, slot));
         self.hand_out();
@@ -222,7 +235,7 @@ impl<F: Framer> Inbox<F> {
         demand: Demand,
         handler: Handler<F>,
     ) -> Option<Handler<F>> {
-        self.last = demand;
+        (self.last, self.held) = (demand, false);
         let before = self.handler.replace((demand, handler));
         self.hand_out();
         before.map(|(_, handler)| handler)

@@ -53,7 +53,8 @@ impl<F: Framer> CarrierRef<F> {
     /// unless it is the last part, at most `max_len` (draft §2.2, Partial Messages). A shorter
     /// Message that is complete comes at once. Values below 1 count as 1, a `min_len` above
     /// `max_len` as that. A framer that does not cut Messages
-    /// ([`Framer::PARTS`]) gives whole ones.
+    /// ([`Framer::PARTS`]) gives whole ones. Without frames, on a byte stream, the end of the peer
+    /// completes its one Message: what was left below `min_len`, then an empty part.
     ///
     /// A connection that is lost within a Message, and made again, is one
     /// [`Error::Message`](crate::Error) in place of its rest.

@@ -270,6 +270,8 @@ impl Shard {
             let dropped = core.change(id, |connection| connection.put_in_order(&lost, now));
             // Payloads are user memory: dropped outside the borrow.
             core.guard(|| drop(dropped));
+            // A Message in parts that was broken off has held up others.
+            let _ = core.call(id, |protocol, call| protocol.writable(call));
         }
         let lives = core.change(id, |connection| {
             let work = connection.has_work();

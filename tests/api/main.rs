@@ -17,6 +17,7 @@ mod faults;
 mod from_tokio;
 mod limits;
 mod listeners;
+mod partial;
 mod messages;
 mod reentrancy;
 mod seccomp;
