@@ -51,6 +51,8 @@ pub(super) struct Endpoint<F: Framer> {
 pub(super) struct Rare<F: Framer> {
     /// Where an initiated Carrier goes, or what is wrong with that.
     pub(super) address: Option<Result<Address, (String, String)>>,
+    /// An initiated Carrier's framer as it was given, for forks and further connections.
+    pub(super) fresh: Option<F>,
     pub(super) on_closed: Vec<Box<dyn FnOnce(CloseReason) + Send>>,
     pub(super) activating: Vec<Promise<()>>,
     pub(super) closing: Vec<Promise<()>>,
@@ -58,8 +60,8 @@ pub(super) struct Rare<F: Framer> {
     pub(super) room: VecDeque<Waker>,
     /// Sends of other threads that wait for room, with their messages.
     pub(super) parcels: VecDeque<(Accepting, Parcel<F>)>,
-    /// The framer as it is at the start of a connection, if there may be another one.
-    pub(super) fresh: Option<F>,
+    /// A lost connection is made again.
+    pub(super) revivable: bool,
     /// The Message in parts that has the way out.
     pub(super) begun: Option<Begun>,
     /// Where Messages without wishes end in the stream, while there may be another connection:
@@ -71,12 +73,13 @@ impl<F: Framer> Default for Rare<F> {
     fn default() -> Self {
         Self {
             address: None,
+            fresh: None,
             on_closed: Vec::new(),
             activating: Vec::new(),
             closing: Vec::new(),
             room: VecDeque::new(),
             parcels: VecDeque::new(),
-            fresh: None,
+            revivable: false,
             begun: None,
             ends: VecDeque::new(),
         }
@@ -95,7 +98,7 @@ impl<F: Framer> Rare<F> {
 
     /// Takes note of where a Message ends, and forgets what nobody will ask for.
     pub(super) fn note_end(&mut self, position: u64, left: u64) {
-        if self.fresh.is_none() {
+        if !self.revivable {
             return;
         }
         while self.ends.get(1).is_some_and(|end| *end <= left) {
@@ -218,7 +221,7 @@ impl<F: Framer> Endpoint<F> {
     }
 
     fn is_revivable(&self) -> bool {
-        self.rare.as_ref().is_some_and(|rare| rare.fresh.is_some())
+        self.rare.as_ref().is_some_and(|rare| rare.revivable)
     }
 
     fn has_room_for_messages(&self, core: &Core) -> bool {
@@ -300,7 +303,8 @@ impl<F: Framer> Endpoint<F> {
                 Ok(None) if rest.is_empty() => break Verdict::More { needs: None },
                 Ok(None) => {
                     let needs = needs(self.way.framer.get_mut(), rest, demand);
-                    break self.await_rest(call.core, needs);
+                    // A length that is there already is a lie: the limit of unknown lengths holds.
+                    break self.await_rest(call.core, needs.filter(|needs| *needs > rest.len()));
                 }
                 Ok(Some(_)) => {
                     tracing::error!(framer = std::any::type_name::<F>(), "a framer took no bytes");

@@ -38,9 +38,8 @@ pub(super) fn endpoint_of<F: Framer>(protocol: &mut dyn Protocol) -> Result<&mut
 }
 
 pub(super) fn activate_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Option<Promise<()>>) {
-    let phase = core.look(id, |connection| {
-        (connection.phase, connection.reason, connection.is_lost())
-    });
+    let phase =
+        core.look(id, |connection| (connection.phase, connection.reason, connection.is_lost()));
     let (phase, reason) = match phase {
         Ok((_, reason, true)) => (Phase::Dormant, reason),
         Ok((phase, reason, _)) => (phase, reason),
@@ -256,17 +255,23 @@ pub(crate) fn nowhere<F: Framer>() -> Carrier<F> {
     Carrier::own(CarrierRef::new(Id { unit: 0, slot: TICKET_SLOT, generation: 0 }))
 }
 
-fn place<F: Framer>(core: &Rc<Core>, address: &str, framer: F) -> Id {
+/// True if a Carrier that was initiated is connected again when its connection is lost.
+pub(super) fn is_revivable<F: Framer>(core: &Core) -> bool {
+    F::RESTARTABLE && F::STANDS_ALONE && !core.timeouts.dormant.is_zero()
+}
+
+pub(super) fn place<F: Framer>(core: &Rc<Core>, address: &str, framer: F) -> Id {
     let id = core.allocate(Phase::Inactive);
-    let revivable = F::RESTARTABLE && F::STANDS_ALONE && !core.timeouts.dormant.is_zero();
-    let fresh = revivable.then(|| framer.clone());
+    let revivable = is_revivable::<F>(core);
+    let fresh = framer.clone();
     let mut endpoint = Endpoint::carrier(framer, core);
-    endpoint.rare().fresh = fresh;
     let parsed = address.parse::<Address>().map_err(|error| match error {
         Error::Address { address, why } => (address, why),
         other => (address.to_owned(), other.to_string()),
     });
     endpoint.rare().address = Some(parsed);
+    endpoint.rare().fresh = Some(fresh);
+    endpoint.rare().revivable = revivable;
     // Just allocated.
     let _ = core.change(id, |connection| {
         connection.flags.owned = true;

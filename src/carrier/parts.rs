@@ -114,11 +114,7 @@ where
     /// [`Error::Message`] if the Message is complete already, was broken off by the loss of its
     /// connection, or has niceness, lifetime or antecedents; [`Error::Frame`] if the framer needs
     /// the length beforehand or was told another one; otherwise as [`CarrierRef::send`].
-    pub fn send<'m>(
-        &'m mut self,
-        part: impl Into<Message<'m>>,
-        complete: bool,
-    ) -> Sending<'m, F> {
+    pub fn send<'m>(&'m mut self, part: impl Into<Message<'m>>, complete: bool) -> Sending<'m, F> {
         let part = part.into();
         let part = if complete { part } else { part.partial() };
         let part = match self.progress.is(NOT_BEGUN) {
@@ -279,7 +275,7 @@ impl<F: Framer> Endpoint<F> {
         let mut outgoing = call.outgoing.borrow_mut();
         let outgoing =
             outgoing.get_or_insert_with(|| Box::new(Outgoing::new(submitted, messages_max)));
-        outgoing.watch(number, position, Arc::clone(&progress.record));
+        outgoing.announce(number, position, Arc::clone(&progress.record));
     }
 
     /// The connection is gone in the middle of a Message in parts.

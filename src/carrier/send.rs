@@ -183,8 +183,8 @@ fn parks<F: Framer>(core: &Rc<Core>, id: Id, parcel: &Parcel<F>) -> bool {
         // The rest of a Message in parts stands behind nobody.
         let goes_on = part.is_some_and(|part| part.goes_on());
         let mut others = endpoint.rare().parcels.iter();
-        let before = others
-            .any(|(_, parcel)| niceness_of::<F>(&parcel.message, &parcel.wishes) <= niceness);
+        let before =
+            others.any(|(_, parcel)| niceness_of::<F>(&parcel.message, &parcel.wishes) <= niceness);
         Some(!admitted || (before && !goes_on))
     });
     matches!(waiting, Ok(Some(true)))

@@ -218,7 +218,9 @@ mod tests {
         output.put_bytes(large);
         output.put(b"tail");
         let whole = joined(&output, 0);
-        for (from, to) in [(0, whole.len()), (2, 3), (3, 9000), (5000, usize::MAX), (20_006, 20_008)] {
+        for (from, to) in
+            [(0, whole.len()), (2, 3), (3, 9000), (5000, usize::MAX), (20_006, 20_008)]
+        {
             let mut copy = Output::default();
             output.copy_into(from..to, &mut copy);
             let expected = &whole[from..to.min(whole.len())];
@@ -226,7 +228,6 @@ mod tests {
         }
         let mut copy = Output::default();
         output.copy_into(30_000..40_000, &mut copy);
-        output.copy_into(9..3, &mut copy);
         assert!(copy.is_empty());
     }
 

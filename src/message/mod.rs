@@ -5,6 +5,7 @@
 //! a receive buffer or owns them; `detach` turns the first into the second.
 //! Absent: no I/O, no framing, no socket.
 
+mod event;
 mod identity;
 mod outcome;
 mod properties;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use self::event::Event;
 pub use self::identity::MessageId;
 pub use self::outcome::{Expiry, Outcome};
 pub use self::properties::{ANTECEDENTS_MAX, Properties, SPECIFICS_MAX};

@@ -68,7 +68,7 @@ pub(crate) struct Connection {
     pub(crate) rare: Option<Box<Rare>>,
 }
 
-/// What only listeners and initiated connections have.
+/// What only listeners, initiated and marked connections have.
 #[derive(Default)]
 pub(crate) struct Rare {
     pub(crate) service: Option<Rc<dyn Service>>,
@@ -82,6 +82,8 @@ pub(crate) struct Rare {
     pub(crate) ticket: u32,
     /// It may be made again when it is lost.
     pub(crate) revival: Option<Box<Revival>>,
+    /// The most urgent class that its packets were marked for, where packets are marked.
+    pub(crate) marked_niceness: Option<u32>,
 }
 
 /// A large message under way.
@@ -145,6 +147,8 @@ pub(crate) struct Flags {
     pub(crate) attended: bool,
     /// A `Carrier` owns it.
     pub(crate) owned: bool,
+    /// A Sink holds it: it goes on receiving after this side has ended.
+    pub(crate) sink: bool,
     /// A first message has come.
     pub(crate) greeted: bool,
     /// The protocol was told that it is over.
@@ -172,9 +176,9 @@ impl Connection {
         self.queued() + self.outgoing.as_ref().map_or(0, |outgoing| outgoing.queued_bytes())
     }
 
-    /// True if what is handed to the kernel is kept short.
-    pub(crate) fn is_paced(&self) -> bool {
-        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.is_paced())
+    /// If what is handed to the kernel is kept short: how many bytes at a time.
+    pub(crate) fn paced_quantum(&self) -> Option<u32> {
+        self.outgoing.as_ref().and_then(|outgoing| outgoing.paced_quantum())
     }
 
     /// True if Messages wait for their turn.

@@ -9,6 +9,8 @@
 
 pub(crate) mod connection;
 pub(crate) mod core;
+pub(crate) mod event_queue;
+pub(crate) mod events;
 mod executor;
 mod input;
 mod lifecycle;
@@ -21,6 +23,7 @@ mod settle;
 mod sleepers;
 mod stall;
 mod timeouts;
+pub(crate) mod traffic_class;
 mod waiting;
 
 use std::any::Any;

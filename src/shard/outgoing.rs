@@ -8,17 +8,19 @@
 //! Bounds: `Limits::send_queue_bytes` per class and twice that in all,
 //! `Limits::scheduled_messages`.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
-use std::rc::Rc;
 use std::sync::Arc;
 
-use super::record::{Action, Record};
+mod resending;
+
+use self::resending::{Again, Resending};
+use super::events::{Listeners, Report};
+use super::record::Record;
 use crate::engine::operation::{PathSample, SocketOption};
 use crate::error::CloseReason;
 use crate::framer::Output;
 use crate::message::{Expiry, Outcome};
-use crate::scheduler::{self, Ask, Bounds, Event, Number, Refusal, Scheduler};
+use crate::scheduler::{self, Ask, Bounds, Event, Refusal, Scheduler};
 
 /// A quantum holds what the path carries in this time: an urgent Message waits no longer for one
 /// that has begun.
@@ -46,34 +48,10 @@ struct Handed {
     /// Where its last byte stands in the stream.
     position: u64,
     record: Option<Arc<Record>>,
-    /// It may be sent again until the peer has it: its bytes, and until when.
+    /// It was sent before there was an order: only its Receipt hears of it.
+    private: bool,
+    /// It may be sent again until the peer has it.
     again: Option<Box<Again>>,
-}
-
-/// A Message that may be sent again.
-struct Again {
-    output: Output,
-    deadline_us: Option<u64>,
-}
-
-/// Word of one Message, to be delivered outside every borrow.
-pub(crate) struct Report {
-    pub(crate) number: u64,
-    pub(crate) record: Option<Arc<Record>>,
-    pub(crate) outcome: Outcome,
-    /// What is left of it; its drop may run user code.
-    pub(crate) remains: Option<Output>,
-}
-
-/// A Carrier's own handler for one kind of event: it gets the Message's number.
-pub(crate) type Handler = Rc<RefCell<dyn FnMut(u64)>>;
-
-/// A Carrier's default handlers (draft §3.2: `OnSent`, `OnAcked`, `OnExpired`).
-#[derive(Default)]
-pub(crate) struct Handlers {
-    pub(crate) sent: Option<Handler>,
-    pub(crate) acked: Option<Handler>,
-    pub(crate) expired: Option<Handler>,
 }
 
 /// What a quantum is filled with.
@@ -95,23 +73,27 @@ pub(crate) struct Outgoing {
     classes: BTreeMap<u32, usize>,
     handed: VecDeque<Handed>,
     unacknowledged: VecDeque<Handed>,
-    /// Handed to a connection that was lost, to be sent again on the next one.
-    resends: Vec<Handed>,
-    /// Bytes of all that may be sent again.
-    copied: usize,
-    /// Where the last of those that have left ends.
-    left_end: u64,
+    resending: Resending,
     reports: Vec<Report>,
-    pub(crate) handlers: Handlers,
+    pub(crate) listeners: Listeners,
     path: Option<PathSample>,
     sampled_us: Option<u64>,
     /// Niceness or lifetime was used: what is handed over is kept short.
     paced: bool,
     /// The socket knows.
     tuned: bool,
-    /// The lowest class in use has this traffic class on its packets.
+    /// What the kernel may hold unsent.
+    unsent_max: u32,
+    /// The most urgent class of which a Message has left.
     best_niceness: Option<u32>,
     expires: bool,
+}
+
+impl Report {
+    fn of(handed: &Handed, outcome: Outcome) -> Self {
+        let Handed { number, record, private, .. } = handed;
+        Self { number: *number, record: record.clone(), outcome, private: *private, remains: None }
+    }
 }
 
 impl Outgoing {
@@ -123,15 +105,14 @@ impl Outgoing {
             classes: BTreeMap::new(),
             handed: VecDeque::new(),
             unacknowledged: VecDeque::new(),
-            resends: Vec::new(),
-            copied: 0,
-            left_end: 0,
+            resending: Resending::default(),
             reports: Vec::new(),
-            handlers: Handlers::default(),
+            listeners: Listeners::default(),
             path: None,
             sampled_us: None,
             paced: false,
             tuned: false,
+            unsent_max: 0,
             best_niceness: None,
             expires: false,
         }
@@ -168,29 +149,41 @@ impl Outgoing {
 
     /// Has the kernel told when a Message that was handed over earlier has left.
     pub(crate) fn watch(&mut self, number: u64, position: u64, record: Arc<Record>) {
+        self.note(number, position, record, true);
+    }
+
+    /// Has everybody told when a Message has left that did not wait for its turn.
+    pub(crate) fn announce(&mut self, number: u64, position: u64, record: Arc<Record>) {
+        self.note(number, position, record, false);
+    }
+
+    fn note(&mut self, number: u64, position: u64, record: Arc<Record>, private: bool) {
         record.handed_over(position);
-        let handed = Handed { number, position, record: Some(record), again: None };
+        let handed = Handed { number, position, record: Some(record), private, again: None };
         let at = self.handed.partition_point(|other| other.position <= position);
         self.handed.insert(at, handed);
     }
 
-    /// A Message that has left is also to be reported when the peer has it.
+    /// A Message that has left is also to be reported when the peer has it; nobody can know that of
+    /// one that left on a connection which was `lost`.
     pub(crate) fn watch_ack(
         &mut self,
         number: u64,
         position: u64,
         record: Arc<Record>,
-        on_a_lost_connection: bool,
+        lost: bool,
     ) {
-        let known = self.handed.iter().chain(&self.unacknowledged).chain(&self.resends);
-        if known.into_iter().any(|handed| handed.number == number) {
+        let known = self.handed.iter().chain(&self.unacknowledged);
+        let mut known = known.chain(self.resending.waiting());
+        let is_it = |known: &Arc<Record>| Arc::ptr_eq(known, &record);
+        if known.any(|handed| handed.record.as_ref().is_some_and(is_it)) {
             return;
         }
-        if on_a_lost_connection {
-            let (record, outcome) = (Some(record), Outcome::MayHaveArrived);
-            self.reports.push(Report { number, record, outcome, remains: None });
+        let record = Some(record);
+        let handed = Handed { number, position, record, private: true, again: None };
+        if lost {
+            self.reports.push(Report::of(&handed, Outcome::MayHaveArrived));
         } else {
-            let handed = Handed { number, position, record: Some(record), again: None };
             let at = self.unacknowledged.partition_point(|other| other.position <= position);
             self.unacknowledged.insert(at, handed);
         }
@@ -220,16 +213,23 @@ impl Outgoing {
         self.scheduler.queued_bytes()
     }
 
+    /// The most urgent class of which a Message has left.
+    pub(crate) const fn best_niceness(&self) -> Option<u32> {
+        self.best_niceness
+    }
+
     pub(crate) fn has_queued(&self) -> bool {
         self.scheduler.queued_messages() > 0
     }
 
-    pub(crate) const fn is_paced(&self) -> bool {
-        self.paced
+    /// If what is handed to the kernel is kept short: how many bytes at a time.
+    pub(crate) fn paced_quantum(&self) -> Option<u32> {
+        self.paced.then(|| self.quantum() as u32)
     }
 
     /// What the socket is to be told, once: when pacing begins.
     pub(crate) fn tune(&mut self, unsent_bytes: u32) -> Option<SocketOption> {
+        self.unsent_max = unsent_bytes;
         let begins = self.paced && !std::mem::replace(&mut self.tuned, self.paced);
         begins.then_some(SocketOption::UnsentLimit(unsent_bytes))
     }
@@ -264,8 +264,8 @@ impl Outgoing {
         let sample = self.path.unwrap_or_default();
         let path = scheduler::Path {
             rate_bytes_per_s: sample.rate_bytes_per_s,
-            delay_us: u64::from(sample.rtt_min_us / 2),
-            unsent_bytes: u64::from(sample.unsent_bytes),
+            delay_us: delay_us(&sample),
+            unsent_bytes: u64::from(sample.unsent_bytes.max(self.unsent_max)),
         };
         let quantum = self.quantum();
         while outbox.len() < quantum {
@@ -278,7 +278,7 @@ impl Outgoing {
                 continue;
             }
             let (immediate, niceness) = (parcel.immediate, parcel.niceness);
-            let again = self.copy(&parcel, copies_max);
+            let again = self.resending.copy(&parcel, copies_max);
             let Parcel { output, record, .. } = parcel;
             if outbox.is_empty() {
                 **outbox = output
@@ -289,7 +289,7 @@ impl Outgoing {
             if let Some(record) = &record {
                 record.handed_over(position);
             }
-            self.handed.push_back(Handed { number, position, record, again });
+            self.handed.push_back(Handed { number, position, record, private: false, again });
             self.best_niceness = Some(self.best_niceness.map_or(niceness, |b| b.min(niceness)));
             if immediate {
                 break;
@@ -318,22 +318,22 @@ impl Outgoing {
         if !self.expires {
             return None;
         }
-        let resends = self.resends.iter().filter_map(|handed| handed.again.as_ref()?.deadline_us);
-        resends.chain(self.scheduler.next_timeout_us()).min()
+        let resending = self.resending.next_timeout_us();
+        self.scheduler.next_timeout_us().into_iter().chain(resending).min()
     }
 
     fn collect(&mut self) {
         while let Some(Event::Expired { number, why, payload, .. }) = self.scheduler.poll_event() {
             self.leave_class(&payload);
             let why = match why {
-                scheduler::Expiry::Deadline => Expiry::Deadline,
-                scheduler::Expiry::Hopeless => Expiry::Hopeless,
-                scheduler::Expiry::Antecedent(number) => Expiry::Antecedent(self.base + number),
+                Expiry::Antecedent(number) => Expiry::Antecedent(self.base + number),
+                other => other,
             };
             self.reports.push(Report {
                 number: self.base + number,
                 record: payload.record,
                 outcome: Outcome::Expired(why),
+                private: false,
                 remains: Some(payload.output),
             });
         }
@@ -343,15 +343,10 @@ impl Outgoing {
     pub(crate) fn left(&mut self, position: u64) {
         while self.handed.front().is_some_and(|handed| handed.position <= position) {
             let Some(handed) = self.handed.pop_front() else { return };
-            self.left_end = handed.position;
-            self.reports.push(Report {
-                number: handed.number,
-                record: handed.record.clone(),
-                outcome: Outcome::Sent,
-                remains: None,
-            });
+            self.resending.left(handed.position);
+            self.reports.push(Report::of(&handed, Outcome::Sent));
             let asked = handed.record.as_ref().is_some_and(|record| record.wants_ack());
-            if asked || self.handlers.acked.is_some() || handed.again.is_some() {
+            if asked || self.listeners.want_acks() || handed.again.is_some() {
                 self.unacknowledged.push_back(handed);
             }
         }
@@ -368,123 +363,32 @@ impl Outgoing {
             None => (u64::MAX, Outcome::Unsupported),
         };
         while self.unacknowledged.front().is_some_and(|handed| handed.position <= until) {
-            let Some(Handed { number, record, again, .. }) = self.unacknowledged.pop_front()
-            else {
-                return;
-            };
-            let remains = self.forget(again);
-            self.reports.push(Report { number, record, outcome, remains });
+            let Some(handed) = self.unacknowledged.pop_front() else { return };
+            let mut report = Report::of(&handed, outcome);
+            report.remains = self.resending.forget(handed.again);
+            self.reports.push(report);
         }
-    }
-
-    /// A copy of what may be sent again, if there is room for one.
-    fn copy(&mut self, parcel: &Parcel, bytes_max: usize) -> Option<Box<Again>> {
-        let bytes = parcel.output.len();
-        if !parcel.idempotent || self.copied + bytes > bytes_max {
-            return None;
-        }
-        self.copied += bytes;
-        let mut output = Output::default();
-        parcel.output.copy_into(0..bytes, &mut output);
-        Some(Box::new(Again { output, deadline_us: parcel.deadline_us }))
-    }
-
-    /// What was kept is not needed any more; its drop may run user code.
-    fn forget(&mut self, again: Option<Box<Again>>) -> Option<Output> {
-        let output = again?.output;
-        self.copied -= output.len();
-        Some(output)
-    }
-
-    /// What waits to be sent again has a lifetime, too.
-    fn expire_resends(&mut self, now_us: u64) {
-        let due = |handed: &Handed| {
-            let deadline_us = handed.again.as_ref().and_then(|again| again.deadline_us);
-            deadline_us.is_some_and(|at| at <= now_us)
-        };
-        while let Some(at) = self.resends.iter().position(due) {
-            let Handed { number, record, again, .. } = self.resends.remove(at);
-            let outcome = Outcome::Expired(Expiry::Deadline);
-            let remains = self.forget(again);
-            self.reports.push(Report { number, record, outcome, remains });
-        }
-    }
-
-    /// Where the Messages end that were handed over: the last that has left, and all behind it.
-    pub(crate) fn ends(&self) -> impl Iterator<Item = u64> {
-        let left = std::iter::once(self.left_end);
-        left.chain(self.handed.iter().map(|handed| handed.position))
-    }
-
-    /// The connection was lost and may be made again. What ends up to `position` was handed to it:
-    /// it is sent again if it may arrive twice; the rest goes on waiting.
-    pub(crate) fn lost(&mut self, position: u64) {
-        (self.tuned, self.path, self.sampled_us) = (false, None, None);
-        self.left_end = position;
-        let broken = self.handed.partition_point(|handed| handed.position <= position);
-        let under_way = self.unacknowledged.drain(..).chain(self.handed.drain(..broken));
-        for handed in under_way {
-            if handed.again.is_some() {
-                self.resends.push(handed);
-                continue;
-            }
-            let Handed { number, record, .. } = handed;
-            let outcome = Outcome::MayHaveArrived;
-            self.reports.push(Report { number, record, outcome, remains: None });
-        }
-    }
-
-    /// The bytes of what is to be sent again, as far as it is still of use, now that there is a
-    /// connection. They stand before `position` in the stream, where what is new goes on.
-    pub(crate) fn resend(&mut self, now_us: u64, position: u64) -> Option<Output> {
-        self.expire(now_us);
-        let resends = std::mem::take(&mut self.resends);
-        let bytes = |handed: &Handed| handed.again.as_ref().map_or(0, |again| again.output.len());
-        let mut at = position - resends.iter().map(bytes).sum::<usize>() as u64;
-        self.left_end = at;
-        let mut all = Output::default();
-        let mut first = VecDeque::new();
-        for handed in resends {
-            if let Some(again) = &handed.again {
-                again.output.copy_into(0..again.output.len(), &mut all);
-            }
-            at += bytes(&handed) as u64;
-            if let Some(record) = &handed.record {
-                record.handed_over(at);
-            }
-            first.push_back(Handed { position: at, ..handed });
-        }
-        first.append(&mut self.handed);
-        self.handed = first;
-        (!all.is_empty()).then_some(all)
-    }
-
-    /// True if something is to be sent, now or again.
-    pub(crate) fn has_unsent(&self) -> bool {
-        self.has_queued() || !self.resends.is_empty()
     }
 
     /// The connection is over: whatever waits has failed, whatever was under way may have arrived.
     /// Up to `given` the stream was given to the driver.
     pub(crate) fn end(&mut self, reason: CloseReason, given: u64) {
         let base = self.base;
-        let resends = self.resends.drain(..).chain(self.unacknowledged.drain(..));
-        let begun = resends.map(|handed| (Outcome::MayHaveArrived, handed));
+        let under_way = self.resending.drain().into_iter().chain(self.unacknowledged.drain(..));
+        let under_way = under_way.map(|handed| (Outcome::MayHaveArrived, handed));
         let handed = self.handed.drain(..).map(|handed| match handed.position > given {
             true => (Outcome::Failed(reason), handed),
             false => (Outcome::MayHaveArrived, handed),
         });
-        self.reports.extend(begun.chain(handed).map(|(outcome, handed)| Report {
-            number: handed.number,
-            record: handed.record,
-            outcome,
-            remains: handed.again.map(|again| again.output),
+        self.reports.extend(under_way.chain(handed).map(|(outcome, handed)| {
+            let report = Report::of(&handed, outcome);
+            Report { remains: handed.again.map(|again| again.into_output()), ..report }
         }));
-        self.copied = 0;
         self.reports.extend(self.scheduler.drain().map(|(number, parcel)| Report {
             number: base + number,
             record: parcel.record,
             outcome: Outcome::Failed(reason),
+            private: false,
             remains: Some(parcel.output),
         }));
         self.classes.clear();
@@ -502,24 +406,16 @@ impl Outgoing {
     pub(crate) fn take_reports(&mut self) -> Vec<Report> {
         std::mem::take(&mut self.reports)
     }
+}
 
-    /// What is to be done about a report, outside every borrow.
-    pub(crate) fn actions(&self, report: &Report) -> (Vec<Action>, Option<Handler>) {
-        let (actions, unheard) = match &report.record {
-            Some(record) => record.settle(report.outcome),
-            None => (Vec::new(), true),
-        };
-        let handler = match report.outcome {
-            Outcome::Sent => self.handlers.sent.as_ref(),
-            Outcome::Acked => self.handlers.acked.as_ref(),
-            Outcome::Expired(_) => self.handlers.expired.as_ref(),
-            _ => None,
-        };
-        (actions, handler.filter(|_| unheard).map(Rc::clone))
+/// How long a byte that the kernel takes now is under way. While nothing is unsent that is half of
+/// the emptiest round trip. On a busy path it is what round trips take of late, less the empty way
+/// back, and what they vary by (as RFC 6298 bounds a late acknowledgement): too high an estimate
+/// costs a few Messages, too low a one makes every Message late.
+fn delay_us(sample: &PathSample) -> u64 {
+    let back = sample.rtt_min_us / 2;
+    if sample.unsent_bytes == 0 {
+        return u64::from(back);
     }
-
-    /// Messages queued so far, those before there was an order included.
-    pub(crate) fn scheduler_number(&self, number: Number) -> u64 {
-        self.base + number
-    }
+    u64::from(sample.rtt_us.saturating_sub(back)) + 4 * u64::from(sample.rtt_var_us)
 }

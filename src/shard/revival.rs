@@ -127,8 +127,7 @@ impl Connection {
     fn has_work(&self) -> bool {
         let unsent = self.outgoing.as_ref().is_some_and(|outgoing| outgoing.has_unsent());
         let closing = self.revival().is_some_and(|revival| revival.closing);
-        let awaits =
-            || self.protocol.as_ref().is_some_and(|protocol| protocol.awaits_connection());
+        let awaits = || self.protocol.as_ref().is_some_and(|protocol| protocol.awaits_connection());
         self.queued() > 0 || unsent || (!closing && awaits())
     }
 
@@ -161,6 +160,9 @@ impl Connection {
         self.reason = closing.then_some(CloseReason::Local);
         self.gather = None;
         (self.large, self.discarded) = (0, 0);
+        if let Some(rare) = &mut self.rare {
+            rare.marked_niceness = None;
+        }
         let check = self.clocks.check;
         self.clocks = super::connection::Clocks { check, ..Default::default() };
     }
@@ -265,7 +267,9 @@ impl Shard {
             return false;
         }
         if !in_order {
-            let Ok(lost) = core.call(id, |protocol, call| protocol.lost(call.core)) else { return false };
+            let Ok(lost) = core.call(id, |protocol, call| protocol.lost(call.core)) else {
+                return false;
+            };
             let now = core.now_ms();
             let dropped = core.change(id, |connection| connection.put_in_order(&lost, now));
             // Payloads are user memory: dropped outside the borrow.

@@ -205,8 +205,7 @@ fn broken_off(
     message: impl Fn(u32) -> Message<'static>,
 ) -> (Engine, Vec<u32>, Vec<Outcome>) {
     let Pair { engine, carrier, listener, mut peer } = pair;
-    let receipts: Vec<_> =
-        (0..MANY).map(|at| carrier.send(message(at)).wait().unwrap()).collect();
+    let receipts: Vec<_> = (0..MANY).map(|at| carrier.send(message(at)).wait().unwrap()).collect();
     let acks: Vec<_> = receipts.iter().map(postring::Receipt::acked).collect();
     assert_eq!(read_frame(&mut peer).unwrap(), numbered(0));
     until("the kernel has what it takes", || {

@@ -10,16 +10,24 @@
 mod async_handlers;
 mod cancel;
 mod carriers;
+mod closing;
 mod dormant;
 mod echo;
 mod edges;
+mod events;
 mod faults;
+mod forks;
+mod framer_faults;
 mod from_tokio;
+#[cfg(feature = "futures")]
+mod futures;
+mod interop;
 mod limits;
 mod listeners;
-mod partial;
 mod messages;
+mod partial;
 mod reentrancy;
 mod seccomp;
 mod shutdown;
 mod support;
+mod traffic_class;

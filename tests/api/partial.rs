@@ -75,9 +75,8 @@ fn a_message_comes_in_parts_within_the_limits() {
         assert!(content == pattern(100_000) && parts >= 25, "{parts} parts");
         let short = carrier.receive_partial(1000, 4096).wait().unwrap();
         assert_eq!((short.handle(), short.bytes(), short.is_complete()), (2, &b"short"[..], true));
-        let (handle, content, parts) = whole(4096, 4096, || {
-            carrier.receive_partial(usize::MAX, 4096).wait().unwrap()
-        });
+        let (handle, content, parts) =
+            whole(4096, 4096, || carrier.receive_partial(usize::MAX, 4096).wait().unwrap());
         assert_eq!((handle, content == pattern(9_000), parts), (3, true, 3));
         drop(sender.join().unwrap());
         end(engine);
@@ -135,7 +134,10 @@ fn a_stream_is_one_message_that_is_complete_at_its_end() {
         }
         peer.write_all(&pattern(20)[10..]).unwrap();
         let first = first.wait().unwrap();
-        assert_eq!((first.bytes(), first.is_complete(), first.handle()), (&pattern(20)[..], false, 1));
+        assert_eq!(
+            (first.bytes(), first.is_complete(), first.handle()),
+            (&pattern(20)[..], false, 1)
+        );
         peer.write_all(&[7; 1000]).unwrap();
         peer.write_all(&[8; 5]).unwrap();
         peer.shutdown(Shutdown::Write).unwrap();

@@ -102,8 +102,11 @@ fn the_limit_holds_both_ways() {
 
 #[test]
 fn a_value_is_anything_and_an_answer_may_be_what_came() {
-    let framer = Json::<String>::default().clone();
-    assert!(format!("{framer:?}").contains("1048576"));
+    let framer = Json::<String>::default().len_max(77).clone();
+    assert!(format!("{framer:?}").contains("77"));
+    assert!(Json::<u8>::properties(&Value(7)).is_none());
+    assert_eq!(Json::<u8>::default().needs(b"7"), None);
+    assert_eq!(Json::<u8>::default().needs_part(b"7", 1, 2), None);
     let decoded = Json::<String>::lend("echo".to_owned());
     let mut changed: Decoded<String> = decoded.clone();
     changed.push('!');

@@ -242,6 +242,7 @@ fn the_longest_frame_of_all_does_not_overflow() {
         let header = (u64::MAX - above).to_be_bytes();
         let refused = framer.decode(&header).is_err();
         assert_eq!(framer.needs(&header).is_none(), refused, "u64::MAX - {above}");
+        assert_eq!(refused, above < 8, "u64::MAX - {above}");
     }
 }
 
@@ -260,4 +261,14 @@ fn a_refused_message_leaves_the_output_as_it_was() {
     let refused = framer.encode(Message::from(vec![7; 256]), &mut output);
     assert_eq!(refused, Err(FrameError::TooLong { len: 256, len_max: 255 }));
     assert_eq!(output.to_vec(), b"before");
+}
+
+#[test]
+fn what_the_sender_asked_for_a_message_is_known() {
+    let wished = Message::from("urgent").niceness(3);
+    let niceness = |wish: &postring::Properties| wish.niceness_or_default();
+    assert_eq!(LengthPrefixed::properties(&wished).map(niceness), Some(3));
+    assert_eq!(Unframed::properties(&wished).map(niceness), Some(3));
+    assert!(LengthPrefixed::properties(&Message::from("plain")).is_none());
+    assert!(Unframed::properties(&Message::from("plain")).is_none());
 }
