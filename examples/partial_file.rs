@@ -58,9 +58,6 @@ fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         }
     }
     drop(carrier);
-    match sender.join() {
-        Ok(sent) if sent? == received => Ok(()),
-        Ok(_) => Err("not as much as was sent".into()),
-        Err(_) => Err("the sender panicked".into()),
-    }
+    let sent = sender.join().map_err(|_| "the sender panicked")??;
+    if sent == received { Ok(()) } else { Err(format!("{sent} bytes were sent").into()) }
 }

@@ -70,8 +70,8 @@ pub(super) struct Begun {
 /// delimits Messages: nothing can follow half a Message.
 ///
 /// ```no_run
-/// # async fn example(carrier: postring::Carrier<postring::LengthPrefixed>) -> postring::Result<()> {
-/// use postring::Properties;
+/// use postring::{Carrier, LengthPrefixed, Properties};
+/// # async fn example(carrier: Carrier<LengthPrefixed>) -> postring::Result<()> {
 /// let mut picture = carrier.begin(Properties::new().total_len(6));
 /// picture.send("Hel", false).await?;
 /// let whole = picture.send("lo!", true).await?;

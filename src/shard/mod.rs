@@ -13,6 +13,7 @@ pub(crate) mod event_queue;
 pub(crate) mod events;
 mod executor;
 mod input;
+mod input_end;
 mod lifecycle;
 pub(crate) mod mail;
 pub(crate) mod outgoing;

@@ -45,7 +45,7 @@ fn whole(min: usize, max: usize, mut next: impl FnMut() -> Received) -> (u64, Ve
     let (mut handle, mut content, mut parts) = (None, Vec::new(), 0);
     loop {
         let part = next();
-        assert_eq!(*handle.get_or_insert(part.handle()), part.handle());
+        assert_eq!(*handle.get_or_insert_with(|| part.handle()), part.handle());
         assert!(part.len() <= max, "{} of at most {max}", part.len());
         assert!(part.len() >= min || part.is_complete(), "{} of at least {min}", part.len());
         content.extend_from_slice(part.bytes());
