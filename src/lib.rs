@@ -76,8 +76,9 @@ pub use carrier::accept::AcceptingCarrier;
 pub use carrier::responder::{Answer, Flow, Reply, spawn};
 pub use carrier::task::{Sleeping, Yielding, sleep, yield_now};
 pub use carrier::{
-    Acceptor, Asked, Callback, Carrier, CarrierRef, CarrierState, Events, Forking, NextEvent,
-    Receipt, Receiving, Reporter, Sending, Settling, Sink, Source, Supports,
+    Acceptor, Asked, Callback, Carrier, CarrierRef, CarrierState, Events, Forking, NextEvent, Part,
+    PartialMessage, Receipt, Receiving, ReceivingPart, Reporter, Sending, Settling, Sink, Source,
+    Supports,
 };
 pub use engine::driver::DriverChoice;
 pub use engine::metrics::{CoreSnapshot, Metrics};

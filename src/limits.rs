@@ -23,6 +23,9 @@ pub struct Limits {
     /// Once a Carrier uses niceness or lifetime, the kernel is to hold fewer bytes of it unsent
     /// than this, so that what is urgent does not queue behind them. Default 4 KiB.
     pub paced_unsent_bytes: u32,
+    /// Bytes of idempotent Messages kept on one Carrier until the peer has them, for the case that
+    /// the connection is lost and made again. Those beyond are not sent again. Default 1 MiB.
+    pub resend_bytes: usize,
     /// Events that wait for each [`Events`](crate::Events) stream; further ones are lost and
     /// counted ([`Event::Missed`](crate::Event::Missed)). At least 2. Default 1 024.
     pub events: usize,
@@ -65,6 +68,7 @@ impl Default for Limits {
             send_queue_bytes: 256 << 10,
             scheduled_messages: 16_384,
             paced_unsent_bytes: 4 << 10,
+            resend_bytes: 1 << 20,
             events: 1024,
             receive_queue_messages: 16,
             async_handlers_per_connection: 64,
@@ -142,6 +146,9 @@ pub struct Timeouts {
     pub connect: Duration,
     /// For the peer to end its side after this side was closed. Default 5 s.
     pub linger: Duration,
+    /// For a Carrier whose connection was lost to connect again, from its first try to its last;
+    /// zero: a lost connection ends its Carrier. Default 60 s.
+    pub dormant: Duration,
     /// For connections to finish when the engine shuts down. Default 10 s.
     pub drain: Duration,
 }
@@ -156,6 +163,7 @@ impl Default for Timeouts {
             unread_send: seconds(30),
             connect: seconds(10),
             linger: seconds(5),
+            dormant: seconds(60),
             drain: seconds(10),
         }
     }

@@ -10,6 +10,8 @@ use std::rc::Rc;
 use std::task::Waker;
 
 use super::inbox::Inbox;
+use super::part::Demand;
+use super::parts::Begun;
 use super::promise::Promise;
 use super::receipt::{Receipt, message_id};
 use super::responder::{Reply, Respond, Responded};
@@ -18,8 +20,9 @@ use super::send::{Accepting, Parcel};
 use crate::address::Address;
 use crate::error::{CloseReason, Error, Result};
 use crate::framer::Framer;
+use crate::message::Outcome;
 use crate::shard::core::{Core, Id};
-use crate::shard::protocol::{Call, Progress, Protocol, Verdict};
+use crate::shard::protocol::{Call, Lost, Progress, Protocol, Verdict};
 
 /// Who gets the Messages.
 pub(super) enum Reader<F: Framer> {
@@ -36,7 +39,7 @@ pub(super) struct Way<F> {
 
 /// The typed half of one connection.
 pub(super) struct Endpoint<F: Framer> {
-    way: Way<F>,
+    pub(super) way: Way<F>,
     reader: Reader<F>,
     /// Async handlers that have not answered.
     answering: u32,
@@ -48,7 +51,7 @@ pub(super) struct Endpoint<F: Framer> {
 pub(super) struct Rare<F: Framer> {
     /// Where an initiated Carrier goes, or what is wrong with that.
     pub(super) address: Option<Result<Address, (String, String)>>,
-    /// An initiated Carrier's framer as it was given, for forks.
+    /// An initiated Carrier's framer as it was given, for forks and further connections.
     pub(super) fresh: Option<F>,
     pub(super) on_closed: Vec<Box<dyn FnOnce(CloseReason) + Send>>,
     pub(super) activating: Vec<Promise<()>>,
@@ -57,6 +60,13 @@ pub(super) struct Rare<F: Framer> {
     pub(super) room: VecDeque<Waker>,
     /// Sends of other threads that wait for room, with their messages.
     pub(super) parcels: VecDeque<(Accepting, Parcel<F>)>,
+    /// A lost connection is made again.
+    pub(super) revivable: bool,
+    /// The Message in parts that has the way out.
+    pub(super) begun: Option<Begun>,
+    /// Where Messages without wishes end in the stream, while there may be another connection:
+    /// the last that has left, and all behind it.
+    pub(super) ends: VecDeque<u64>,
 }
 
 impl<F: Framer> Default for Rare<F> {
@@ -69,6 +79,9 @@ impl<F: Framer> Default for Rare<F> {
             closing: Vec::new(),
             room: VecDeque::new(),
             parcels: VecDeque::new(),
+            revivable: false,
+            begun: None,
+            ends: VecDeque::new(),
         }
     }
 }
@@ -80,6 +93,19 @@ impl<F: Framer> Rare<F> {
             && !self.room.iter().any(|known| known.will_wake(waker))
         {
             self.room.push_back(waker.clone());
+        }
+    }
+
+    /// Takes note of where a Message ends, and forgets what nobody will ask for.
+    pub(super) fn note_end(&mut self, position: u64, left: u64) {
+        if !self.revivable {
+            return;
+        }
+        while self.ends.get(1).is_some_and(|end| *end <= left) {
+            self.ends.pop_front();
+        }
+        if self.ends.back() != Some(&position) {
+            self.ends.push_back(position);
         }
     }
 
@@ -102,7 +128,11 @@ pub(super) fn encode<F: Framer>(way: &Way<F>, call: &Call<'_>, message: F::Out<'
     }
     let mut outbox = call.outbox.borrow_mut();
     let mark = outbox.mark();
-    let encoded = way.framer.borrow_mut().encode(message, &mut outbox);
+    let mut framer = way.framer.borrow_mut();
+    if framer.is_within_message() {
+        return Err(Error::Message("a message in parts is under way on this carrier".into()));
+    }
+    let encoded = framer.encode(message, &mut outbox);
     if let Err(error) = encoded {
         outbox.rewind(mark);
         return Err(error.into());
@@ -127,6 +157,10 @@ impl<F: Framer> Endpoint<F> {
         self.rare.get_or_insert_default()
     }
 
+    pub(super) fn rare_mut(&mut self) -> Option<&mut Rare<F>> {
+        self.rare.as_deref_mut()
+    }
+
     pub(super) fn rare_ref(&self) -> Option<&Rare<F>> {
         self.rare.as_deref()
     }
@@ -149,11 +183,14 @@ impl<F: Framer> Endpoint<F> {
     /// Sends a Message; its Receipt.
     #[inline]
     pub(super) fn push(
-        &self,
+        &mut self,
         call: &Call<'_>,
         message: F::Out<'_>,
-        wishes: Wishes,
+        mut wishes: Wishes,
     ) -> Result<Receipt> {
+        if let Some(part) = wishes.part.take() {
+            return self.push_part(call, message, part);
+        }
         let scheduled = call.outgoing.borrow().is_some();
         if scheduled || wishes.are_some() || F::properties(&message).is_some() {
             return super::scheduled::submit::<F>(&self.way, call, message, wishes);
@@ -162,15 +199,17 @@ impl<F: Framer> Endpoint<F> {
         let number = self.way.submitted.get() + 1;
         self.way.submitted.set(number);
         let position = call.handed + call.outbox.borrow().len() as u64;
+        if let Some(rare) = &mut self.rare {
+            rare.note_end(position, call.left);
+        }
         Ok(Receipt::plain(message_id(call.id, number), position))
     }
 
     /// Accepts what other threads sent, in order, as long as there is room.
     pub(super) fn take_parcels(&mut self, call: &Call<'_>) {
-        while !call.is_full()
-            && let Some((accepting, parcel)) =
-                self.rare.as_mut().and_then(|rare| rare.parcels.pop_front())
-        {
+        while let Some(at) = self.next_parcel(call) {
+            let parcel = self.rare.as_mut().and_then(|rare| rare.parcels.remove(at));
+            let Some((accepting, parcel)) = parcel else { return };
             if accepting.claim() {
                 let Parcel { message, wishes } = parcel;
                 accepting.answer(self.push(call, message, wishes));
@@ -179,6 +218,10 @@ impl<F: Framer> Endpoint<F> {
         if self.has_no_parcels() {
             super::here::set_full(call.core, call.id, false);
         }
+    }
+
+    fn is_revivable(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.revivable)
     }
 
     fn has_room_for_messages(&self, core: &Core) -> bool {
@@ -211,7 +254,31 @@ impl<F: Framer> Endpoint<F> {
         }
     }
 
-    fn decode_all(&mut self, call: &Call<'_>, bytes: &[u8]) -> (Progress, u64) {
+    /// What the next Message is wanted as.
+    #[inline]
+    fn demand(&self, at_end: bool) -> Demand {
+        match &self.reader {
+            Reader::Respond(_) => Demand::Whole,
+            Reader::Carrier(inbox) => match inbox.demand() {
+                Demand::Part { max, .. } if at_end => Demand::Part { min: 1, max },
+                demand => demand,
+            },
+        }
+    }
+
+    /// More bytes are needed, `needs` in all if that is known: now, or not before a receive.
+    fn await_rest(&mut self, core: &Core, needs: Option<usize>) -> Verdict {
+        let large = needs.is_some_and(|needs| needs >= core.limits.exact_receive_bytes);
+        if large
+            && let Reader::Carrier(inbox) = &mut self.reader
+            && inbox.holds_large()
+        {
+            return Verdict::Paused;
+        }
+        Verdict::More { needs }
+    }
+
+    fn decode_all(&mut self, call: &Call<'_>, bytes: &[u8], at_end: bool) -> (Progress, u64) {
         let mut consumed = 0;
         let mut messages = 0;
         let verdict = loop {
@@ -219,7 +286,12 @@ impl<F: Framer> Endpoint<F> {
                 break Verdict::Paused;
             }
             let rest = &bytes[consumed..];
-            let decoded = self.way.framer.get_mut().decode(rest);
+            let demand = self.demand(at_end);
+            let framer = self.way.framer.get_mut();
+            let decoded = match demand {
+                Demand::Whole => framer.decode(rest),
+                Demand::Part { min, max } => framer.decode_part(rest, min, max),
+            };
             match decoded {
                 Ok(Some((used, message))) if used > 0 && used <= rest.len() => {
                     consumed += used;
@@ -230,9 +302,9 @@ impl<F: Framer> Endpoint<F> {
                 }
                 Ok(None) if rest.is_empty() => break Verdict::More { needs: None },
                 Ok(None) => {
+                    let needs = needs(self.way.framer.get_mut(), rest, demand);
                     // A length that is there already is a lie: the limit of unknown lengths holds.
-                    let needs = self.way.framer.get_mut().needs(rest);
-                    break Verdict::More { needs: needs.filter(|needs| *needs > rest.len()) };
+                    break self.await_rest(call.core, needs.filter(|needs| *needs > rest.len()));
                 }
                 Ok(Some(_)) => {
                     tracing::error!(framer = std::any::type_name::<F>(), "a framer took no bytes");
@@ -250,11 +322,21 @@ impl<F: Framer> Endpoint<F> {
     }
 }
 
+/// How many bytes the next Message or part needs in all, if that is known.
+fn needs<F: Framer>(framer: &F, bytes: &[u8], demand: Demand) -> Option<usize> {
+    match demand {
+        Demand::Whole => framer.needs(bytes),
+        Demand::Part { min, max } => framer.needs_part(bytes, min, max),
+    }
+}
+
 impl<F: Framer> Protocol for Endpoint<F> {
-    fn input(&mut self, call: &Call<'_>, bytes: &[u8]) -> Progress {
-        let (progress, messages) = self.decode_all(call, bytes);
+    fn input(&mut self, call: &Call<'_>, bytes: &[u8], at_end: bool) -> Progress {
+        let (progress, messages) = self.decode_all(call, bytes, at_end);
         call.core.metrics.received_messages.add(messages);
-        if messages > 0 && !self.greeted {
+        // What nobody has asked for yet is a greeting, too.
+        let came = messages > 0 || (progress.verdict == Verdict::Paused && !bytes.is_empty());
+        if came && !self.greeted {
             self.greeted = true;
             // In use: it is in a call.
             let _ = call.core.change(call.id, |connection| connection.flags.greeted = true);
@@ -263,7 +345,8 @@ impl<F: Framer> Protocol for Endpoint<F> {
     }
 
     fn needs(&mut self, bytes: &[u8]) -> Option<usize> {
-        self.way.framer.get_mut().needs(bytes)
+        let demand = self.demand(false);
+        needs(self.way.framer.get_mut(), bytes, demand)
     }
 
     fn input_ended(&mut self, call: &Call<'_>, rest: usize) -> Verdict {
@@ -277,6 +360,8 @@ impl<F: Framer> Protocol for Endpoint<F> {
                     Verdict::Stop
                 }
             }
+            // Nobody ends in order within a Message.
+            Err(_) if self.is_revivable() => return Verdict::Fail(CloseReason::Reset),
             Err(error) => {
                 tracing::debug!(%error, "the peer ended within a message");
                 Verdict::Fail(CloseReason::Framing)
@@ -316,6 +401,7 @@ impl<F: Framer> Protocol for Endpoint<F> {
         if let Reader::Carrier(inbox) = &mut self.reader {
             inbox.end(reason);
         }
+        self.break_off(core, Outcome::MayHaveArrived);
         let Some(rare) = &mut self.rare else { return };
         let connecting = match &rare.address {
             Some(Ok(address)) => Some(address.to_string()),
@@ -350,6 +436,28 @@ impl<F: Framer> Protocol for Endpoint<F> {
             Reader::Respond(_) => false,
             Reader::Carrier(inbox) => inbox.is_awaited(),
         }
+    }
+
+    fn awaits_connection(&self) -> bool {
+        let activating = self.rare.as_ref().is_some_and(|rare| !rare.activating.is_empty());
+        activating || self.awaits_input()
+    }
+
+    fn lost(&mut self, core: &Core) -> Lost {
+        self.break_off(core, Outcome::MayHaveArrived);
+        if let Reader::Carrier(inbox) = &mut self.reader {
+            inbox.reopen();
+        }
+        let heard = std::mem::take(&mut self.greeted);
+        let Some(rare) = &mut self.rare else { return Lost { ends: Vec::new(), heard } };
+        if let Some(fresh) = &rare.fresh {
+            self.way.framer = RefCell::new(fresh.clone());
+        }
+        Lost { ends: rare.ends.iter().copied().collect(), heard }
+    }
+
+    fn remote(&self) -> Option<Address> {
+        self.address()?.as_ref().ok().cloned()
     }
 
     fn is_busy(&self) -> bool {

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::endpoint::Endpoint;
+use super::part::Demand;
 use super::promise::Promise;
 use super::{Carrier, CarrierRef, CarrierState, inbox};
 use crate::address::Address;
@@ -37,14 +38,16 @@ pub(super) fn endpoint_of<F: Framer>(protocol: &mut dyn Protocol) -> Result<&mut
 }
 
 pub(super) fn activate_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Option<Promise<()>>) {
-    let phase = core.look(id, |connection| (connection.phase, connection.reason));
+    let phase =
+        core.look(id, |connection| (connection.phase, connection.reason, connection.is_lost()));
     let (phase, reason) = match phase {
-        Ok(found) => found,
+        Ok((_, reason, true)) => (Phase::Dormant, reason),
+        Ok((phase, reason, _)) => (phase, reason),
         Err(CallError::Gone(reason)) => (Phase::Closed, Some(reason)),
         Err(CallError::InCall) => (Phase::Open, None),
     };
     let opening = match phase {
-        Phase::Inactive | Phase::Resolving | Phase::Connecting => true,
+        Phase::Inactive | Phase::Resolving | Phase::Connecting | Phase::Dormant => true,
         Phase::Open => {
             return promise.into_iter().for_each(|promise| promise.answer(Ok(())));
         }
@@ -70,6 +73,8 @@ pub(super) fn activate_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Option<
     });
     let again = move |core: &Rc<Core>, promise| activate_here::<F>(core, id, promise);
     let refused = match address {
+        // A lost Carrier has pauses between its tries.
+        Ok(Ok(Some(_))) if phase == Phase::Dormant => return core.attend(id),
         Ok(Ok(Some(address))) => return core.begin_connect(id, &address),
         Err(CallError::InCall) => return core.defer(move |core| again(core, promise)),
         Ok(Ok(None)) => Ok(()),
@@ -120,9 +125,13 @@ pub(super) fn close_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Option<Pro
         }
         Err(CallError::InCall) => return core.defer(move |core| again(core, promise)),
     }
-    let phase = core.look(id, |connection| (connection.phase, connection.reason));
+    let phase = core.change(id, |connection| {
+        connection.close_lost();
+        (connection.phase, connection.reason, connection.is_lost())
+    });
     match phase {
-        Ok((Phase::Closed | Phase::Closing, reason)) => {
+        Ok((_, _, true)) => core.end_output(id, CloseReason::Local),
+        Ok((Phase::Closed | Phase::Closing, reason, _)) => {
             let reason = reason.unwrap_or(CloseReason::Finished);
             // Whoever closes what has ended is answered at once.
             let _ = core.call(id, |protocol, _| {
@@ -133,17 +142,22 @@ pub(super) fn close_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Option<Pro
                 }
             });
         }
-        Ok((Phase::Inactive, _)) => core.fail(id, CloseReason::Local),
+        Ok((Phase::Inactive, ..)) => core.fail(id, CloseReason::Local),
         _ => core.end_output(id, CloseReason::Local),
     }
 }
 
-pub(super) fn set_handler<F: Framer>(core: &Rc<Core>, id: Id, handler: inbox::Handler<F>) {
+pub(super) fn set_handler<F: Framer>(
+    core: &Rc<Core>,
+    id: Id,
+    demand: Demand,
+    handler: inbox::Handler<F>,
+) {
     let mut handler = Some(handler);
     let set = core.call(id, |protocol, _| {
         let inbox = endpoint_of::<F>(protocol).and_then(Endpoint::inbox);
         match (inbox, handler.take()) {
-            (Ok(inbox), Some(handler)) => drop(inbox.set_handler(handler)),
+            (Ok(inbox), Some(handler)) => drop(inbox.set_handler(demand, handler)),
             (Err(error), _) => tracing::warn!(%error, "ready() has no effect"),
             (Ok(_), None) => {}
         }
@@ -151,7 +165,7 @@ pub(super) fn set_handler<F: Framer>(core: &Rc<Core>, id: Id, handler: inbox::Ha
     if set == Err(CallError::InCall)
         && let Some(handler) = handler
     {
-        return core.defer(move |core| set_handler::<F>(core, id, handler));
+        return core.defer(move |core| set_handler::<F>(core, id, demand, handler));
     }
     core.attend(id);
 }
@@ -186,9 +200,11 @@ pub(super) fn state_here(core: &Rc<Core>, id: Id) -> CarrierState {
     let state = core.look(id, |connection| {
         let reason = connection.reason.unwrap_or(CloseReason::Finished);
         match connection.phase {
+            _ if connection.is_closing_lost() => CarrierState::Closing,
             Phase::Inactive => CarrierState::Inactive,
             Phase::Resolving | Phase::Connecting => CarrierState::Activating,
             Phase::Closed => CarrierState::Closed(reason),
+            _ if connection.is_lost() => CarrierState::Dormant,
             Phase::Closing => CarrierState::Closing,
             _ if connection.flags.end_wanted => CarrierState::Closing,
             _ => CarrierState::Active,
@@ -253,8 +269,14 @@ pub(crate) fn nowhere<F: Framer>() -> Carrier<F> {
     Carrier::own(CarrierRef::new(Id { unit: 0, slot: TICKET_SLOT, generation: 0 }))
 }
 
+/// True if a Carrier that was initiated is connected again when its connection is lost.
+pub(super) fn is_revivable<F: Framer>(core: &Core) -> bool {
+    F::RESTARTABLE && F::STANDS_ALONE && !core.timeouts.dormant.is_zero()
+}
+
 pub(super) fn place<F: Framer>(core: &Rc<Core>, address: &str, framer: F) -> Id {
     let id = core.allocate(Phase::Inactive);
+    let revivable = is_revivable::<F>(core);
     let fresh = framer.clone();
     let mut endpoint = Endpoint::carrier(framer, core);
     let parsed = address.parse::<Address>().map_err(|error| match error {
@@ -263,10 +285,14 @@ pub(super) fn place<F: Framer>(core: &Rc<Core>, address: &str, framer: F) -> Id 
     });
     endpoint.rare().address = Some(parsed);
     endpoint.rare().fresh = Some(fresh);
+    endpoint.rare().revivable = revivable;
     // Just allocated.
     let _ = core.change(id, |connection| {
         connection.flags.owned = true;
         connection.protocol = Some(Box::new(endpoint));
     });
+    if revivable {
+        core.may_revive(id);
+    }
     id
 }

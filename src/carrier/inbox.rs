@@ -12,28 +12,45 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
+use super::part::{Demand, Part};
 use super::responder::Flow;
 use super::slot::{Fate, Slot};
-use crate::error::CloseReason;
+use crate::error::{CloseReason, Error};
 use crate::framer::Framer;
 use crate::message::Detach;
 
 /// A handler of `ready`: it sees Messages where they lie.
-pub(crate) type Handler<F> = Box<dyn FnMut(<F as Framer>::In<'_>) -> Flow + Send>;
+pub(crate) type Handler<F> = Box<dyn FnMut(Part<<F as Framer>::In<'_>>) -> Flow + Send>;
+
+/// Where one Message arrives on another thread.
+pub(crate) type Place<F> = Arc<Slot<Part<<F as Framer>::Got>>>;
 
 /// Received Messages and their takers.
 pub(crate) struct Inbox<F: Framer> {
-    messages: VecDeque<F::Got>,
-    handler: Option<Handler<F>>,
+    messages: VecDeque<Part<F::Got>>,
+    handler: Option<(Demand, Handler<F>)>,
     /// Futures on this core.
-    here: VecDeque<Waker>,
+    here: VecDeque<(Demand, Waker)>,
     /// Futures on other threads that wait.
-    elsewhere: VecDeque<Arc<Slot<F::Got>>>,
+    elsewhere: VecDeque<(Demand, Place<F>)>,
     /// Futures on other threads that have a message they did not take yet.
-    filled: VecDeque<Arc<Slot<F::Got>>>,
+    filled: VecDeque<Place<F>>,
     ahead_max: usize,
+    /// What was asked for last: nothing is received ahead of who takes parts.
+    last: Demand,
+    /// The number of the Message that came last.
+    number: u64,
+    /// More parts of it are to come.
+    within: bool,
+    /// A large Message waits for a taker.
+    held: bool,
+    /// They will not come.
+    broken: bool,
     ended: Option<CloseReason>,
 }
+
+const BROKEN: &str = "the connection was lost within a message received in parts; its rest will \
+                      not come, the next receive begins with another message";
 
 impl<F: Framer> Inbox<F> {
     pub(crate) fn new(ahead_max: usize) -> Self {
@@ -44,68 +61,122 @@ impl<F: Framer> Inbox<F> {
             elsewhere: VecDeque::new(),
             filled: VecDeque::new(),
             ahead_max,
+            last: Demand::Whole,
+            number: 0,
+            within: false,
+            held: false,
+            broken: false,
             ended: None,
         }
     }
 
     /// True if a message would find a taker or a place.
     pub(crate) fn wants(&self) -> bool {
-        let somebody = self.handler.is_some() || !self.elsewhere.is_empty();
-        somebody || self.messages.len() < self.ahead_max
+        if self.held && !self.is_awaited() {
+            return false;
+        }
+        // Parts are cut as they are asked for; so is a stream, which is one Message in parts.
+        let cut = F::PARTS && (!F::STANDS_ALONE || self.last != Demand::Whole);
+        let ahead = if cut {
+            self.messages.is_empty() && !self.here.is_empty()
+        } else {
+            self.messages.len() < self.ahead_max
+        };
+        ahead || self.handler.is_some() || !self.elsewhere.is_empty()
+    }
+
+    /// A large Message has begun: it is received for a taker only, and as that one wants it.
+    /// True if there is none.
+    pub(crate) fn holds_large(&mut self) -> bool {
+        self.held = F::PARTS && !self.is_awaited();
+        self.held
+    }
+
+    /// What the next taker wants.
+    pub(crate) fn demand(&self) -> Demand {
+        let first = self.handler.as_ref().map(|(demand, _)| *demand);
+        let first = first.or_else(|| self.elsewhere.front().map(|(demand, _)| *demand));
+        let first = first.or_else(|| self.here.front().map(|(demand, _)| *demand));
+        first.unwrap_or(self.last)
     }
 
     /// Hands a decoded message to whoever is first, or keeps it.
     pub(crate) fn deliver(&mut self, message: F::In<'_>) {
+        let complete = F::is_complete(&message);
+        self.number += u64::from(!self.within);
+        self.within = !complete;
+        let handle = self.number;
         if self.messages.is_empty()
-            && let Some(handler) = &mut self.handler
+            && let Some((_, handler)) = &mut self.handler
         {
-            if handler(message) == Flow::Stop {
+            if handler(Part { message, handle, complete }) == Flow::Stop {
                 self.handler = None;
             }
             return;
         }
-        self.messages.push_back(message.detach());
+        self.messages.push_back(Part { message: message.detach(), handle, complete });
         self.hand_out();
+    }
+
+    /// The next message or part in the way it is asked for.
+    fn next(&mut self, demand: Demand) -> Option<Part<F::Got>> {
+        let part = self.messages.pop_front()?;
+        let Demand::Part { max, .. } = demand else { return Some(part) };
+        let Part { message, handle, complete } = part;
+        let (message, rest) = F::cut(message, max);
+        let is_last = rest.is_none();
+        if let Some(message) = rest {
+            self.messages.push_front(Part { message, handle, complete });
+        }
+        Some(Part { message, handle, complete: complete && is_last })
     }
 
     /// Gives kept messages to those that wait, in order.
     pub(crate) fn hand_out(&mut self) {
         self.fetch_back();
         self.run_handler();
-        while let Some(message) = self.messages.pop_front() {
-            let Some(slot) = self.elsewhere.pop_front() else {
-                self.messages.push_front(message);
-                break;
-            };
-            match slot.fill(message) {
+        while !self.messages.is_empty() {
+            let Some((demand, slot)) = self.elsewhere.pop_front() else { break };
+            let Some(part) = self.next(demand) else { break };
+            match slot.fill(part) {
                 None => self.filled.push_back(slot),
-                Some(message) => self.messages.push_front(message),
+                Some(part) => self.messages.push_front(part),
             }
         }
-        if !self.messages.is_empty() {
+        if self.messages.is_empty()
+            && self.broken
+            && let Some((_, slot)) = self.elsewhere.pop_front()
+        {
+            self.broken = false;
+            slot.end(Error::Message(BROKEN.into()));
+        }
+        if !self.messages.is_empty() || self.broken {
             self.wake_here();
         }
         if let Some(reason) = self.ended
             && self.messages.is_empty()
         {
-            for slot in self.elsewhere.drain(..) {
+            for (_, slot) in self.elsewhere.drain(..) {
                 slot.end(reason.into());
             }
         }
     }
 
     fn run_handler(&mut self) {
-        while let Some(handler) = &mut self.handler
-            && let Some(message) = self.messages.pop_front()
-        {
-            if handler(F::lend(message)) == Flow::Stop {
-                self.handler = None;
+        while let Some((demand, mut handler)) = self.handler.take() {
+            let Some(Part { message, handle, complete }) = self.next(demand) else {
+                self.handler = Some((demand, handler));
+                return;
+            };
+            let part = Part { message: F::lend(message), handle, complete };
+            if handler(part) == Flow::Continue {
+                self.handler = Some((demand, handler));
             }
         }
     }
 
     fn wake_here(&mut self) {
-        for waker in self.here.drain(..) {
+        for (_, waker) in self.here.drain(..) {
             waker.wake();
         }
     }
@@ -127,39 +198,60 @@ impl<F: Framer> Inbox<F> {
     }
 
     /// The next message for a future on this core; else it is woken when there is one.
-    pub(crate) fn take(&mut self, waker: &Waker) -> Option<Result<F::Got, CloseReason>> {
+    pub(crate) fn take(
+        &mut self,
+        demand: Demand,
+        waker: &Waker,
+    ) -> Option<Result<Part<F::Got>, Error>> {
+        (self.last, self.held) = (demand, false);
         self.fetch_back();
-        if let Some(message) = self.messages.pop_front() {
-            return Some(Ok(message));
+        if let Some(part) = self.next(demand) {
+            return Some(Ok(part));
+        }
+        if std::mem::take(&mut self.broken) {
+            return Some(Err(Error::Message(BROKEN.into())));
         }
         if let Some(reason) = self.ended {
-            return Some(Err(reason));
+            return Some(Err(reason.into()));
         }
-        if !self.here.iter().any(|known| known.will_wake(waker)) {
-            self.here.push_back(waker.clone());
+        if !self.here.iter().any(|(_, known)| known.will_wake(waker)) {
+            self.here.push_back((demand, waker.clone()));
         }
         None
     }
 
     /// A future on another thread waits.
-    pub(crate) fn wait_elsewhere(&mut self, slot: Arc<Slot<F::Got>>) {
-        self.elsewhere.retain(|slot| !slot.is_abandoned());
-        self.elsewhere.push_back(slot);
+    pub(crate) fn wait_elsewhere(&mut self, demand: Demand, slot: Place<F>) {
+        (self.last, self.held) = (demand, false);
+        self.elsewhere.retain(|(_, slot)| !slot.is_abandoned());
+        self.elsewhere.push_back((demand, slot));
         self.hand_out();
     }
 
     /// From now on `handler` gets the messages, those that are kept first. Gives back the handler
     /// that was set before.
-    pub(crate) fn set_handler(&mut self, handler: Handler<F>) -> Option<Handler<F>> {
-        let before = self.handler.replace(handler);
+    pub(crate) fn set_handler(
+        &mut self,
+        demand: Demand,
+        handler: Handler<F>,
+    ) -> Option<Handler<F>> {
+        (self.last, self.held) = (demand, false);
+        let before = self.handler.replace((demand, handler));
         self.hand_out();
-        before
+        before.map(|(_, handler)| handler)
     }
 
     /// True while messages were asked for that have not come.
     pub(crate) fn is_awaited(&self) -> bool {
-        self.ended.is_none()
-            && (self.handler.is_some() || !self.elsewhere.is_empty() || !self.here.is_empty())
+        let elsewhere = || self.elsewhere.iter().any(|(_, slot)| !slot.is_abandoned());
+        self.ended.is_none() && (self.handler.is_some() || !self.here.is_empty() || elsewhere())
+    }
+
+    /// There may be another connection after all: what waits goes on waiting.
+    pub(crate) fn reopen(&mut self) {
+        self.ended = None;
+        self.broken |= std::mem::take(&mut self.within);
+        self.hand_out();
     }
 
     /// No more messages come: those that wait in vain are told.
@@ -174,8 +266,8 @@ impl<F: Framer> Inbox<F> {
 impl<F: Framer> Drop for Inbox<F> {
     fn drop(&mut self) {
         // Only a core that broke down drops an inbox before its end was told.
-        for slot in self.elsewhere.drain(..) {
-            slot.end(crate::error::Error::EngineEnded);
+        for (_, slot) in self.elsewhere.drain(..) {
+            slot.end(Error::EngineEnded);
         }
     }
 }

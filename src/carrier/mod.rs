@@ -10,6 +10,8 @@ mod fork;
 mod halves;
 mod here;
 mod inbox;
+mod part;
+mod parts;
 pub(crate) mod promise;
 mod receipt;
 mod receive;
@@ -34,14 +36,17 @@ use std::task::{Context, Poll};
 pub use self::events::{Events, NextEvent};
 pub use self::fork::{Acceptor, Forking};
 pub use self::halves::{Sink, Source};
+pub use self::part::Part;
+pub use self::parts::PartialMessage;
 pub use self::receipt::{Receipt, Settling};
-pub use self::receive::Receiving;
+pub use self::receive::{Receiving, ReceivingPart};
 pub use self::send::{Callback, Sending};
 pub use self::supports::{Reporter, Supports};
 
 pub(crate) use self::here::{initiate_here, initiate_there, nowhere};
 
 use self::here::{activate_here, close_here, disown, on_closed_here, set_handler, state_here};
+use self::part::Demand;
 use self::promise::{Answer, Promise, answered, promise};
 use self::responder::Answer as HandlerAnswer;
 use crate::error::{CloseReason, Error, Result};
@@ -84,6 +89,11 @@ pub enum CarrierState {
     Activating,
     /// Backed by a connection.
     Active,
+    /// Its connection was lost; it is made again when there is something to send or to wait for
+    /// (draft §2.1). Only Carriers that were initiated, with a framer that is
+    /// [`RESTARTABLE`](Framer::RESTARTABLE) and whose Messages
+    /// [stand alone](Framer::STANDS_ALONE).
+    Dormant,
     /// This side has ended; what was queued is flushed.
     Closing,
     /// It has ended, and why.
@@ -190,8 +200,29 @@ impl<F: Framer> CarrierRef<F> {
         H: FnMut(F::In<'_>) -> R + Send + 'static,
     {
         self.tell(move |core, id| {
-            let handler: inbox::Handler<F> = Box::new(move |message| handler(message).flow());
-            set_handler::<F>(core, id, handler);
+            let handler: inbox::Handler<F> =
+                Box::new(move |part: Part<F::In<'_>>| handler(part.into_message()).flow());
+            set_handler::<F>(core, id, Demand::Whole, handler);
+        })
+    }
+
+    /// As [`CarrierRef::ready`], in parts: `handler` gets at least `min_len` bytes of content at a
+    /// time unless a Message is complete with fewer, and at most `max_len`; see
+    /// [`CarrierRef::receive_partial`]. When a connection is lost within a Message and made again,
+    /// the next part has another [`handle`](Part::handle).
+    ///
+    /// # Errors
+    /// [`Error::EngineEnded`], or [`Error::MailboxFull`] from another thread.
+    pub fn ready_partial<H, R>(&self, min_len: usize, max_len: usize, mut handler: H) -> Result<()>
+    where
+        R: HandlerAnswer,
+        H: FnMut(Part<F::In<'_>>) -> R + Send + 'static,
+    {
+        let demand = Demand::Part { min: min_len, max: max_len };
+        self.tell(move |core, id| {
+            let handler: inbox::Handler<F> =
+                Box::new(move |part: Part<F::In<'_>>| handler(part).flow());
+            set_handler::<F>(core, id, demand, handler);
         })
     }
 

@@ -133,11 +133,15 @@ fn watch(core: &Rc<Core>, id: Id, number: u64, position: u64, record: Arc<Record
     let unheard = Arc::clone(&record);
     let watched = core.change(id, |connection| {
         let base = connection.protocol.as_ref().map_or(number, |protocol| protocol.submitted());
-        let left = connection.left();
+        let (left, handed) = (connection.left(), connection.handed);
+        let reason = connection.reason.unwrap_or(CloseReason::Finished);
         let outgoing =
             connection.outgoing.get_or_insert_with(|| Box::new(Outgoing::new(base, limit)));
         outgoing.watch(number, position, record);
         outgoing.left(left);
+        if connection.flags.close_told {
+            outgoing.end(reason, handed);
+        }
     });
     settle_gone(core, watched, &unheard);
 }
@@ -146,10 +150,10 @@ fn watch(core: &Rc<Core>, id: Id, number: u64, position: u64, record: Arc<Record
 fn watch_ack(core: &Rc<Core>, id: Id, number: u64, position: Option<u64>, record: Arc<Record>) {
     let unheard = Arc::clone(&record);
     let watched = core.change(id, |connection| {
-        let left = connection.left();
+        let (left, floor) = (connection.left(), connection.floor());
         let (Some(outgoing), Some(position)) = (&mut connection.outgoing, position) else { return };
         if position <= left {
-            outgoing.watch_ack(number, position, record);
+            outgoing.watch_ack(number, position, record, position <= floor);
         }
     });
     if watched.is_ok() {

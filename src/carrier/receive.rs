@@ -12,6 +12,8 @@ use std::task::{Context, Poll};
 use super::CarrierRef;
 use super::endpoint::Endpoint;
 use super::here::endpoint_of;
+use super::inbox::Place;
+use super::part::{Demand, Part};
 use super::slot::Slot;
 use crate::error::{Error, Result};
 use crate::framer::Framer;
@@ -23,17 +25,42 @@ use crate::shard::mail::{self, Mail};
 /// Cancel safety: dropped before it is ready, no Message is lost or doubled; the next receive gets
 /// it.
 #[must_use = "a receive is scheduled when the future is awaited"]
-pub struct Receiving<F: Framer> {
+pub struct Receiving<F: Framer>(Pull<F>);
+
+/// The future of [`CarrierRef::receive_partial`].
+///
+/// Cancel safety: as [`Receiving`]; a part that had come goes to the next receive of any kind.
+#[must_use = "a receive is scheduled when the future is awaited"]
+pub struct ReceivingPart<F: Framer>(Pull<F>);
+
+/// One receive.
+struct Pull<F: Framer> {
     carrier: CarrierRef<F>,
+    demand: Demand,
     /// Where another thread's message arrives, once it was asked for.
-    slot: Option<Arc<Slot<F::Got>>>,
+    slot: Option<Place<F>>,
 }
 
 impl<F: Framer> CarrierRef<F> {
     /// Receives the next Message (draft §2.2). An orderly end of the peer is
-    /// [`CloseReason::Finished`](crate::CloseReason).
+    /// [`CloseReason::Finished`](crate::CloseReason). After parts of a Message it gives the rest of
+    /// it, as its last part.
     pub fn receive(&self) -> Receiving<F> {
-        Receiving { carrier: *self, slot: None }
+        Receiving(Pull { carrier: *self, demand: Demand::Whole, slot: None })
+    }
+
+    /// Receives the next Message, or the next part of one: at least `min_len` bytes of content
+    /// unless it is the last part, at most `max_len` (draft §2.2, Partial Messages). A shorter
+    /// Message that is complete comes at once. Values below 1 count as 1, a `min_len` above
+    /// `max_len` as that. A framer that does not cut Messages
+    /// ([`Framer::PARTS`]) gives whole ones. Without frames, on a byte stream, the end of the peer
+    /// completes its one Message: what was left below `min_len`, then an empty part.
+    ///
+    /// A connection that is lost within a Message, and made again, is one
+    /// [`Error::Message`](crate::Error) in place of its rest.
+    pub fn receive_partial(&self, min_len: usize, max_len: usize) -> ReceivingPart<F> {
+        let demand = Demand::Part { min: min_len, max: max_len };
+        ReceivingPart(Pull { carrier: *self, demand, slot: None })
     }
 }
 
@@ -45,19 +72,31 @@ impl<F: Framer> Receiving<F> {
     pub fn wait(self) -> Result<F::Got> {
         super::wait::wait(self)
     }
+}
 
-    fn poll_here(&self, core: &Rc<Core>, context: &Context<'_>) -> Poll<Result<F::Got>> {
-        let id = self.carrier.id;
+impl<F: Framer> ReceivingPart<F> {
+    /// Waits on this thread.
+    ///
+    /// # Errors
+    /// Those of the future; [`Error::WaitOnCore`] on a core thread.
+    pub fn wait(self) -> Result<Part<F::Got>> {
+        super::wait::wait(self)
+    }
+}
+
+impl<F: Framer> Pull<F> {
+    fn poll_here(&self, core: &Rc<Core>, context: &Context<'_>) -> Poll<Result<Part<F::Got>>> {
+        let (id, demand) = (self.carrier.id, self.demand);
         let taken = core.call(id, |protocol, _| {
             let inbox = endpoint_of::<F>(protocol).and_then(Endpoint::inbox)?;
-            Ok(inbox.take(context.waker()))
+            Ok(inbox.take(demand, context.waker()))
         });
         match taken {
             Ok(Ok(Some(Ok(message)))) => {
                 core.attend(id);
                 Poll::Ready(Ok(message))
             }
-            Ok(Ok(Some(Err(reason)))) => Poll::Ready(Err(reason.into())),
+            Ok(Ok(Some(Err(reason)))) => Poll::Ready(Err(reason)),
             Ok(Ok(None)) => {
                 core.attend(id);
                 Poll::Pending
@@ -71,7 +110,7 @@ impl<F: Framer> Receiving<F> {
         }
     }
 
-    fn poll_elsewhere(&mut self, context: &Context<'_>) -> Poll<Result<F::Got>> {
+    fn poll_elsewhere(&mut self, context: &Context<'_>) -> Poll<Result<Part<F::Got>>> {
         if let Some(slot) = &self.slot {
             return slot.take(context.waker()).map_or(Poll::Pending, |taken| {
                 self.slot = None;
@@ -85,7 +124,7 @@ impl<F: Framer> Receiving<F> {
         let slot = Slot::new();
         let registered = slot.take(context.waker());
         debug_assert!(registered.is_none(), "a new slot is empty");
-        let asking = Asking { slot: Some(Arc::clone(&slot)) };
+        let asking = Asking { slot: Some(Arc::clone(&slot)), demand: self.demand };
         let errand = move |core: &Rc<Core>| wait_there::<F>(core, id, asking);
         match handle.post(Mail::Errand(Box::new(errand))) {
             Ok(()) => {
@@ -106,6 +145,7 @@ impl<F: Framer> Receiving<F> {
 /// A request on its way; dropped on the way it is answered all the same.
 struct Asking<T> {
     slot: Option<Arc<Slot<T>>>,
+    demand: Demand,
 }
 
 impl<T> Drop for Asking<T> {
@@ -116,19 +156,29 @@ impl<T> Drop for Asking<T> {
     }
 }
 
-fn wait_there<F: Framer>(core: &Rc<Core>, id: Id, mut asking: Asking<F::Got>) {
+fn wait_there<F: Framer>(core: &Rc<Core>, id: Id, mut asking: Asking<Part<F::Got>>) {
+    let demand = asking.demand;
     let Some(slot) = asking.slot.take() else { return };
     let asked =
         core.call(id, |protocol, _| match endpoint_of::<F>(protocol).and_then(Endpoint::inbox) {
-            Ok(inbox) => inbox.wait_elsewhere(Arc::clone(&slot)),
+            Ok(inbox) => inbox.wait_elsewhere(demand, Arc::clone(&slot)),
             Err(error) => slot.end(error),
         });
     match asked {
         Ok(()) => core.attend(id),
         Err(CallError::Gone(reason)) => slot.end(reason.into()),
         Err(CallError::InCall) => {
-            let asking = Asking { slot: Some(slot) };
+            let asking = Asking { slot: Some(slot), demand };
             core.defer(move |core| wait_there::<F>(core, id, asking));
+        }
+    }
+}
+
+impl<F: Framer> Pull<F> {
+    fn poll(&mut self, context: &Context<'_>) -> Poll<Result<Part<F::Got>>> {
+        match Core::current_is(self.carrier.id.unit) {
+            Some(core) if self.slot.is_none() => self.poll_here(&core, context),
+            _ => self.poll_elsewhere(context),
         }
     }
 }
@@ -137,14 +187,19 @@ impl<F: Framer> Future for Receiving<F> {
     type Output = Result<F::Got>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<F::Got>> {
-        match Core::current_is(self.carrier.id.unit) {
-            Some(core) if self.slot.is_none() => self.poll_here(&core, context),
-            _ => self.poll_elsewhere(context),
-        }
+        self.0.poll(context).map(|part| part.map(Part::into_message))
     }
 }
 
-impl<F: Framer> Drop for Receiving<F> {
+impl<F: Framer> Future for ReceivingPart<F> {
+    type Output = Result<Part<F::Got>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll(context)
+    }
+}
+
+impl<F: Framer> Drop for Pull<F> {
     fn drop(&mut self) {
         let Some(slot) = self.slot.take() else { return };
         if !slot.abandon() {

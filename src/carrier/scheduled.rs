@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::endpoint::Way;
+use super::parts::PartTag;
 use super::receipt::{Receipt, message_id};
 use crate::error::{Error, Result};
 use crate::framer::{Framer, Output};
@@ -24,6 +25,8 @@ pub(super) struct Wishes {
     /// For typed Messages, which carry no properties of their own.
     pub(super) properties: Option<Box<Properties>>,
     pub(super) callbacks: Option<Box<Callbacks>>,
+    /// It is a part of a longer Message.
+    pub(super) part: Option<PartTag>,
 }
 
 impl Wishes {
@@ -66,6 +69,7 @@ pub(super) fn submit<F: Framer>(
         niceness,
         immediate: properties.flags.immediate,
         idempotent: properties.flags.idempotent,
+        deadline_us,
     };
     let mut outgoing = call.outgoing.borrow_mut();
     let outgoing = outgoing.get_or_insert_with(|| {

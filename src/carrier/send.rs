@@ -93,6 +93,9 @@ fn push_here<'m, F: Framer>(
         let busy = connection.protocol.as_ref().is_some_and(|protocol| protocol.is_busy());
         let answers = busy && connection.reason != Some(CloseReason::Local);
         let ended = flags.output_ended || (flags.end_wanted && !answers);
+        // Without a connection it goes on taking Messages for the next one, until it is closed.
+        let lost = connection.is_lost();
+        let ended = if lost { connection.is_closing_lost() } else { ended };
         let ended = ended || connection.phase == Phase::Closed;
         (connection.phase, ended.then(|| connection.reason.unwrap_or(CloseReason::Local)))
     });
@@ -110,7 +113,8 @@ fn push_here<'m, F: Framer>(
         if let Some(Err((address, why))) = endpoint.address() {
             return Err(Error::Address { address: address.clone(), why: why.clone() });
         }
-        if call.is_full_for(niceness) {
+        let part = message.as_ref().and_then(|(_, wishes)| wishes.part.as_ref());
+        if !endpoint.admits(call, niceness, part)? {
             endpoint.rare().wait_for_room(waker);
             return Ok(None);
         }
@@ -143,14 +147,14 @@ fn push_here<'m, F: Framer>(
     }
 }
 
-fn niceness_of<F: Framer>(message: &F::Out<'_>, wishes: &Wishes) -> u32 {
+pub(super) fn niceness_of<F: Framer>(message: &F::Out<'_>, wishes: &Wishes) -> u32 {
     let properties = wishes.properties.as_deref().or_else(|| F::properties(message));
     properties.map_or(0, Properties::niceness_or_default)
 }
 
 /// Frames an owned Message, or keeps it until there is room.
 fn send_or_park<F: Framer>(core: &Rc<Core>, id: Id, parcel: Parcel<F>, accepting: Accepting) {
-    if parks::<F>(core, id, niceness_of::<F>(&parcel.message, &parcel.wishes)) {
+    if parks::<F>(core, id, &parcel) {
         return park::<F>(core, id, parcel, accepting);
     }
     if !accepting.claim() {
@@ -169,15 +173,19 @@ fn send_or_park<F: Framer>(core: &Rc<Core>, id: Id, parcel: Parcel<F>, accepting
 
 /// True if there is no room, or others wait for it that are not less urgent: then this one stands
 /// behind them.
-fn parks<F: Framer>(core: &Rc<Core>, id: Id, niceness: u32) -> bool {
+fn parks<F: Framer>(core: &Rc<Core>, id: Id, parcel: &Parcel<F>) -> bool {
+    let niceness = niceness_of::<F>(&parcel.message, &parcel.wishes);
+    let part = parcel.wishes.part.as_ref();
     let waiting = core.call(id, |protocol, call| {
         let endpoint = endpoint_of::<F>(protocol).ok()?;
-        let before = endpoint
-            .rare()
-            .parcels
-            .iter()
-            .any(|(_, parcel)| niceness_of::<F>(&parcel.message, &parcel.wishes) <= niceness);
-        Some(before || call.is_full_for(niceness))
+        // What can never go need not wait to hear of it.
+        let Ok(admitted) = endpoint.admits(call, niceness, part) else { return Some(false) };
+        // The rest of a Message in parts stands behind nobody.
+        let goes_on = part.is_some_and(|part| part.goes_on());
+        let mut others = endpoint.rare().parcels.iter();
+        let before =
+            others.any(|(_, parcel)| niceness_of::<F>(&parcel.message, &parcel.wishes) <= niceness);
+        Some(!admitted || (before && !goes_on))
     });
     matches!(waiting, Ok(Some(true)))
 }
@@ -281,7 +289,7 @@ impl<F: Framer> CarrierRef<F> {
         let callbacks = Callbacks { sent: on_sent, acked: on_acked, expired: on_expired };
         self.offer(
             message.into(),
-            Wishes { properties: None, callbacks: Some(Box::new(callbacks)) },
+            Wishes { callbacks: Some(Box::new(callbacks)), ..Wishes::default() },
         )
     }
 
@@ -330,10 +338,10 @@ impl<F: Framer> CarrierRef<F> {
         message: impl Into<F::Out<'m>>,
     ) -> Sending<'m, F> {
         let properties = Some(Box::new(properties));
-        self.sending(message.into(), Wishes { properties, callbacks: None })
+        self.sending(message.into(), Wishes { properties, ..Wishes::default() })
     }
 
-    fn sending<'m>(&self, message: F::Out<'m>, wishes: Wishes) -> Sending<'m, F> {
+    pub(super) fn sending<'m>(&self, message: F::Out<'m>, wishes: Wishes) -> Sending<'m, F> {
         Sending { carrier: *self, step: Step::Offered(Some((message, wishes))) }
     }
 }

@@ -55,6 +55,9 @@ pub struct Supports {
     pub unreliable: bool,
     /// Idempotent Messages leave before the handshake is over (0-RTT).
     pub early_data: bool,
+    /// A lost connection is made again ([`CarrierState::Dormant`](crate::CarrierState)). Not on an
+    /// accepted Carrier, nor where the framer cannot begin anew ([`Framer::RESTARTABLE`]).
+    pub revival: bool,
     /// [`CarrierRef::fork`] makes another Carrier to the same remote.
     pub fork: bool,
     /// Forks share one connection, and the peer's Carrier hears of each as a fork request that it
@@ -114,6 +117,7 @@ fn stream<F: Framer>(core: &Core, is_unix: bool, accepted: bool) -> Supports {
         unordered: false,
         unreliable: false,
         early_data: false,
+        revival: !accepted && super::here::is_revivable::<F>(core),
         fork: !accepted,
         fork_requests: false,
         traffic_class: !is_unix && core.traffic_classes.get().is_some(),

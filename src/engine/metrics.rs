@@ -125,6 +125,10 @@ core_metrics! {
     connected: Counter,
     /// Connections closed, for whatever reason.
     closed: Counter,
+    /// Connections lost whose Carriers live on without one.
+    dormant: Counter,
+    /// Dormant Carriers connected again.
+    revived: Counter,
     /// Gauge: connections open now.
     open_connections: Gauge,
     /// Receives that ended because no buffer was free (ENOBUFS).

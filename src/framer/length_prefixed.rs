@@ -283,6 +283,14 @@ impl Framer for LengthPrefixed {
         Ok(Some((header + taken, if taken < rest { part.partial() } else { part })))
     }
 
+    fn is_complete(message: &Message<'_>) -> bool {
+        message.is_complete()
+    }
+
+    fn cut(message: Message<'static>, max: usize) -> (Message<'static>, Option<Message<'static>>) {
+        message.cut(max)
+    }
+
     fn needs_part(&self, input: &[u8], min: usize, max: usize) -> Option<usize> {
         let (header, begun) = self.begun(input).ok()??;
         Some(header + Self::part_min(begun.rest, min, max))

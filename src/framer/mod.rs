@@ -146,6 +146,19 @@ pub trait Framer: Clone + Send + 'static {
         self.decode(input)
     }
 
+    /// False for a part after which more parts of the same Message come.
+    fn is_complete(message: &Self::In<'_>) -> bool {
+        let _ = message;
+        true
+    }
+
+    /// Cuts a received Message that has more than `max` bytes of content into a part of that length
+    /// and the rest: it was received before somebody asked for parts.
+    fn cut(message: Self::Got, max: usize) -> (Self::Got, Option<Self::Got>) {
+        let _ = max;
+        (message, None)
+    }
+
     /// How many bytes `decode_part` needs at the start of `input` to give something, as soon as
     /// that is known.
     fn needs_part(&self, input: &[u8], min: usize, max: usize) -> Option<usize> {

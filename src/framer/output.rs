@@ -85,6 +85,26 @@ impl Output {
         self.len += other.len;
     }
 
+    /// Appends the bytes of `range` to `into`; what is shared is shared again.
+    pub(crate) fn copy_into(&self, range: std::ops::Range<usize>, into: &mut Self) {
+        let mut at = 0;
+        let mut from = 0;
+        let mut within = |len: usize| {
+            let start = range.start.clamp(at, at + len) - at;
+            let end = range.end.clamp(at, at + len) - at;
+            at += len;
+            start..end.max(start)
+        };
+        for shared in &self.shared {
+            let copied = &self.copied[from..shared.after];
+            from = shared.after;
+            into.put(&copied[within(copied.len())]);
+            into.put_bytes(shared.bytes.slice(within(shared.bytes.len())));
+        }
+        let copied = &self.copied[from..];
+        into.put(&copied[within(copied.len())]);
+    }
+
     /// As long as an output whose bytes lie elsewhere.
     #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
     pub(crate) fn ghost(len: usize) -> Self {
@@ -229,6 +249,27 @@ mod tests {
     fn a_ghost_has_a_length_and_no_bytes() {
         let ghost = Output::ghost(9);
         assert_eq!((ghost.len(), ghost.is_empty(), joined(&ghost, 0).len()), (9, false, 0));
+    }
+
+    #[test]
+    fn any_range_can_be_copied() {
+        let large = Bytes::from((0..20_000_u32).map(|at| at as u8).collect::<Vec<_>>());
+        let mut output = Output::default();
+        output.put(b"head");
+        output.put_bytes(large);
+        output.put(b"tail");
+        let whole = joined(&output, 0);
+        for (from, to) in
+            [(0, whole.len()), (2, 3), (3, 9000), (5000, usize::MAX), (20_006, 20_008)]
+        {
+            let mut copy = Output::default();
+            output.copy_into(from..to, &mut copy);
+            let expected = &whole[from..to.min(whole.len())];
+            assert_eq!((joined(&copy, 0).as_slice(), copy.len()), (expected, expected.len()));
+        }
+        let mut copy = Output::default();
+        output.copy_into(30_000..40_000, &mut copy);
+        assert!(copy.is_empty());
     }
 
     #[test]

@@ -42,6 +42,14 @@ impl Framer for Unframed {
         Ok(Some((len, Message::lent(&input[..len]).partial())))
     }
 
+    fn is_complete(message: &Message<'_>) -> bool {
+        message.is_complete()
+    }
+
+    fn cut(message: Message<'static>, max: usize) -> (Message<'static>, Option<Message<'static>>) {
+        message.cut(max)
+    }
+
     fn needs_part(&self, _input: &[u8], min: usize, max: usize) -> Option<usize> {
         Some(min.clamp(1, max.max(1)))
     }

@@ -120,3 +120,37 @@
 //! Closing a socket with unread bytes resets it, and the reset may destroy replies on their way.
 //! So what still comes is read until the peer ends or `Timeouts::linger` is over. Without a bound
 //! a flooding peer was read at wire speed for all that time: 3 to 5 GB in five seconds.
+//!
+//! # D15: a lost connection is made again by the side that made it
+//!
+//! The draft has Carriers that survive their connection as long as the Association has what it
+//! takes to make another. Over TCP that is the address, so a Carrier that was initiated goes on and
+//! an accepted one ends: it has nobody to call. It also takes a framer that can begin anew
+//! ([`RESTARTABLE`](crate::Framer::RESTARTABLE)) and whose encoded Messages do not lean on earlier
+//! ones ([`STANDS_ALONE`](crate::Framer::STANDS_ALONE)), for those that wait are encoded already;
+//! otherwise a loss closes the Carrier, with its reason: a state that nothing can leave but the end
+//! would only be another word for closed.
+//!
+//! A loss is a reset, an error of the connection, an idle or an unread-send timeout, and an end of
+//! the peer within a Message. An orderly end is none; but where the peer has ended and then refuses
+//! what is sent, as a process does that was started again, the Carrier is lost like any other, and
+//! receives begin anew. A dormant Carrier connects when there is something to send or somebody
+//! waits to receive; without either it costs its slot and no traffic. What is resent:
+//!
+//! - not handed to the kernel, or only its beginning: the peer cannot have it; it goes again
+//! - handed over and acknowledged by the peer's kernel: no
+//! - handed over, not known as acknowledged, idempotent and within `Limits::resend_bytes`: again
+//! - the same but not idempotent: no; it settles as `MayHaveArrived`
+//!
+//! The acknowledgement is that of the peer's kernel: a process that dies with unread bytes takes
+//! them along. Only an answer of the application says more. Connections that may be made again
+//! send without zero-copy, whose buffers do not come back. *Falls if* a stack with acknowledgements
+//! of the receiver carries the Carrier.
+//!
+//! # D16: nothing stands between the parts of a Message on a byte stream
+//!
+//! A length or a delimiter frames what follows it, so the stack can do nothing else until the
+//! last part is there. Other senders wait at the door instead of in the queue, where their order
+//! would be a promise that the stack cannot keep; and niceness or lifetime of a Message in parts is
+//! refused aloud. Receiving, a large Message whose framer cuts is not received ahead of demand:
+//! until somebody asks, nobody knows whether it is wanted whole.

@@ -15,6 +15,7 @@
 //! | `send_queue_bytes` | 256 KiB | bytes queued on one Carrier | sender waits |
 //! | `scheduled_messages` | 16 384 | messages of one Carrier that wait for their turn | `Full` |
 //! | `paced_unsent_bytes` | 4 KiB | unsent bytes of a paced Carrier in the kernel | waits |
+//! | `resend_bytes` | 1 MiB | idempotent bytes the peer may not have | not sent again |
 //! | `events` | 1 024 | events that wait for one `Events` stream | counted as missed |
 //! | `receive_queue_messages` | 16 | Messages received ahead, per Carrier | peer waits |
 //! | `async_handlers_per_connection` | 64 | Messages not answered yet | peer waits |
@@ -31,6 +32,7 @@
 //! What the last column means:
 //!
 //! - **refused**: the new connection is closed at once and counted; the others notice nothing.
+//! - **not sent again**: if the connection is lost, such a Message settles as `MayHaveArrived`.
 //! - **the kernel's**: the system lets further connections wait or fail, as it is configured.
 //! - **sender waits**: `try_send` gives the Message back, `send` waits for room, a Responder's
 //!   handler is not called. One Message may overshoot the mark.
@@ -55,6 +57,7 @@
 //! | `unread_send` | 30 s | a send to the peer's reading it | ends: `SendTimeout` |
 //! | `connect` | 10 s | asking for a connection to having it | fails: `Error::Connect` |
 //! | `linger` | 5 s | our end to the peer's | reset |
+//! | `dormant` | 60 s | first try to connect again to the last | ends with the loss |
 //! | `drain` | 10 s | shutdown to the last connection's end | reset |
 //!
 //! "Ends" closes the Carrier with that [`CloseReason`](crate::CloseReason).

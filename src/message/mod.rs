@@ -52,6 +52,23 @@ impl Message<'static> {
     pub fn new(content: impl Into<Bytes>) -> Self {
         Self { content: Content::Owned(content.into()), complete: true, properties: None }
     }
+
+    /// Its first `max` bytes (at least one) as a part, and the rest if there is one.
+    #[must_use]
+    pub fn cut(self, max: usize) -> (Self, Option<Self>) {
+        let max = max.max(1);
+        if self.len() <= max {
+            return (self, None);
+        }
+        let Self { content, complete, properties } = self;
+        let mut first = match content {
+            Content::Lent(bytes) => Bytes::from_static(bytes),
+            Content::Owned(bytes) => bytes,
+        };
+        let rest = Content::Owned(first.split_off(max));
+        let rest = Self { content: rest, complete, properties: None };
+        (Self { content: Content::Owned(first), complete: false, properties }, Some(rest))
+    }
 }
 
 impl<'a> Message<'a> {

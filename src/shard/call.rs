@@ -21,6 +21,7 @@ pub(super) struct Taken {
     outbox: Box<Output>,
     outgoing: Option<Box<Outgoing>>,
     handed: u64,
+    left: u64,
 }
 
 impl State {
@@ -30,8 +31,9 @@ impl State {
         let connection = &mut self.slots[slot as usize];
         let protocol = connection.protocol.take().ok_or(CallError::InCall)?;
         let outbox = connection.outbox.take().or_else(|| self.spare_outputs.pop());
-        let (outgoing, handed) = (connection.outgoing.take(), connection.handed);
-        Ok(Taken { protocol, outbox: outbox.unwrap_or_default(), outgoing, handed })
+        let (handed, left) = (connection.handed, connection.left());
+        let outgoing = connection.outgoing.take();
+        Ok(Taken { protocol, outbox: outbox.unwrap_or_default(), outgoing, handed, left })
     }
 }
 
@@ -61,13 +63,13 @@ impl Core {
         act: impl FnOnce(&mut dyn Protocol, &Call<'_>) -> R,
         then: impl FnOnce(&mut Connection, &R),
     ) -> Result<R, CallError> {
-        let Taken { mut protocol, outbox, outgoing, handed } = taken;
+        let Taken { mut protocol, outbox, outgoing, handed, left } = taken;
         let (outbox, outgoing) = (RefCell::new(outbox), RefCell::new(outgoing));
-        let call = Call { core: self, id, outbox: &outbox, outgoing: &outgoing, handed };
+        let call = Call { core: self, id, outbox: &outbox, outgoing: &outgoing, handed, left };
         let acted = catch_unwind(AssertUnwindSafe(|| act(&mut *protocol, &call)));
         let name = acted.is_err().then(|| protocol.name());
         let (outbox, outgoing) = (outbox.into_inner(), outgoing.into_inner());
-        let taken = Taken { protocol, outbox, outgoing, handed };
+        let taken = Taken { protocol, outbox, outgoing, handed, left };
         self.put_back(id, taken, |connection| {
             if let Ok(result) = &acted {
                 then(connection, result);

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use super::outgoing::Outgoing;
 use super::protocol::{Protocol, Service};
+use super::revival::Revival;
 use crate::address::SocketAddress;
 use crate::error::CloseReason;
 use crate::framer::Output;
@@ -28,6 +29,8 @@ pub(crate) enum Phase {
     Connecting,
     /// Bytes can flow.
     Open,
+    /// The connection was lost; it is made again when there is something to do.
+    Dormant,
     /// The driver is closing the socket.
     Closing,
     /// The socket is gone; the application still holds the Carrier.
@@ -79,6 +82,8 @@ pub(crate) struct Rare {
     pub(crate) candidates: Vec<SocketAddress>,
     /// The identity under which another thread initiated it.
     pub(crate) ticket: u32,
+    /// It may be made again when it is lost.
+    pub(crate) revival: Option<Box<Revival>>,
     /// The most urgent class that its packets were marked for, where packets are marked.
     pub(crate) marked_niceness: Option<u32>,
 }

@@ -324,6 +324,7 @@ impl Core {
         let reset = matches!(reason, CloseReason::Aborted);
         // Gone already: then there is nothing left to end.
         let _ = self.change(id, |connection| {
+            connection.note_failure(reason);
             connection.reason.get_or_insert(reason);
             connection.flags.reset |= reset;
             connection.flags.discarding = true;

@@ -11,9 +11,9 @@ use std::task::Waker;
 
 use super::core::{Core, Id};
 use super::event_queue::EventSender;
-use super::outgoing::Parcel;
 use super::record::{Action, Record};
 use crate::error::CloseReason;
+use crate::framer::Output;
 use crate::message::{Event, MessageId, Outcome};
 
 /// The most streams of events of one Carrier.
@@ -47,7 +47,7 @@ pub(crate) struct Report {
     /// Nobody but its Receipt asked: it was sent before anybody listened.
     pub(crate) private: bool,
     /// What is left of it; its drop may run user code.
-    pub(crate) remains: Option<Parcel>,
+    pub(crate) remains: Option<Output>,
 }
 
 impl Listeners {
@@ -100,7 +100,7 @@ struct Word {
     actions: Vec<Action>,
     wakers: Vec<Waker>,
     handler: Option<Handler>,
-    remains: Option<Parcel>,
+    remains: Option<Output>,
 }
 
 impl Word {

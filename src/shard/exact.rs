@@ -21,7 +21,7 @@ impl Shard {
         let len = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
         let whole = Bytes::from(buffer);
         lending::lend_shared(&whole);
-        let progress = self.core.call(id, |protocol, call| protocol.input(call, &whole));
+        let progress = self.core.call(id, |protocol, call| protocol.input(call, &whole, false));
         lending::take_back();
         // Ended in the call: then the expectation does not matter.
         let _ = self.core.change(id, |connection| connection.large = len);

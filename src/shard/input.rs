@@ -96,7 +96,7 @@ impl Shard {
         if pending.is_empty() || discarding {
             return;
         }
-        let progress = self.core.call(id, |protocol, call| protocol.input(call, &pending));
+        let progress = self.core.call(id, |protocol, call| protocol.input(call, &pending, false));
         let consumed = progress.as_ref().map_or(pending.len(), |progress| progress.consumed);
         pending.drain(..consumed);
         if consumed > 0 {
@@ -160,46 +160,10 @@ impl Shard {
             ReceiveEnd::Credit | ReceiveEnd::Stopped => {}
         }
     }
-
-    /// Tells the protocol that the peer has ended, once it has seen everything before that.
-    pub(super) fn tell_input_end(&mut self, id: Id) {
-        let ready = self.core.look(id, |connection| {
-            let flags = &connection.flags;
-            let waiting = flags.paused && !connection.pending.is_empty();
-            flags.input_ended && !flags.input_end_told && !waiting && !flags.discarding
-        });
-        if ready != Ok(true) {
-            return;
-        }
-        let rest = self.core.change(id, |connection| {
-            connection.flags.input_end_told = true;
-            let gathered = connection.gather.take().map_or(0, |gather| gather.buffer.len());
-            std::mem::take(&mut connection.pending).len() + gathered
-        });
-        let rest = rest.unwrap_or(0);
-        let verdict = self.core.call(id, |protocol, call| {
-            (protocol.input_ended(call, rest), protocol.ends_with_input())
-        });
-        match verdict {
-            Ok((Verdict::Fail(reason), _)) => {
-                self.core.metrics.frame_errors.add(1);
-                self.core.end_output(id, reason);
-            }
-            Ok((_, ends)) if ends || self.is_left_to_engine(id) => {
-                self.core.end_output(id, CloseReason::Finished);
-            }
-            _ => {}
-        }
-    }
-
-    /// True if no Carrier owns the connection: then it ends with its peer.
-    fn is_left_to_engine(&self, id: Id) -> bool {
-        self.core.look(id, |connection| !connection.flags.owned) == Ok(true)
-    }
 }
 
-/// Hands lent bytes to the protocol; `large` if more of this length are worth expecting. Mostly it uses them up, and what follows from that is done
-/// when its slot is looked at anyway.
+/// Hands lent bytes to the protocol; `large` if more of this length are worth expecting. Mostly it
+/// uses them up, and what follows from that is done when its slot is looked at anyway.
 #[inline]
 fn use_direct(core: &Rc<Core>, id: Id, taken: Taken, bytes: &[u8], large: bool) {
     let used_up = |progress: &Progress| {
@@ -208,7 +172,7 @@ fn use_direct(core: &Rc<Core>, id: Id, taken: Taken, bytes: &[u8], large: bool) 
     let progress = core.call_taken(
         id,
         taken,
-        |protocol, call| protocol.input(call, bytes),
+        |protocol, call| protocol.input(call, bytes, false),
         |connection, progress| {
             if used_up(progress) {
                 connection.clocks.message_begun = 0;

@@ -228,6 +228,7 @@ impl Shard {
                     connection.clocks.last_activity = now;
                 });
                 timeouts::check_after(&self.core, id, self.core.timeouts.idle);
+                self.revived(id);
                 let _ = self.core.call(id, |protocol, call| protocol.opened(call));
             }
             Err(errno) => {
@@ -312,6 +313,9 @@ impl Shard {
 
     /// The connection is over: the application is told, the slot is free unless a Carrier owns it.
     pub(super) fn finish_slot(&mut self, id: Id) {
+        if self.becomes_dormant(id) {
+            return;
+        }
         let core = self.core();
         let found = core.look(id, |connection| {
             let reason = connection.reason.unwrap_or(CloseReason::Finished);
@@ -364,8 +368,9 @@ impl Shard {
         if first == Ok(true) {
             // Just told, so in use.
             let _ = self.core.change(id, |connection| {
+                let handed = connection.handed;
                 if let Some(outgoing) = &mut connection.outgoing {
-                    outgoing.end(reason);
+                    outgoing.end(reason, handed);
                 }
             });
             self.core.report(id);
@@ -403,7 +408,7 @@ impl Shard {
     pub(super) fn drain_connection(&mut self, id: Id) {
         match self.core.look(id, |connection| connection.phase) {
             Ok(Phase::Open) => self.core.end_output(id, CloseReason::Shutdown),
-            Ok(Phase::Inactive | Phase::Resolving | Phase::Connecting) => {
+            Ok(Phase::Inactive | Phase::Resolving | Phase::Connecting | Phase::Dormant) => {
                 self.core.fail(id, CloseReason::Shutdown);
             }
             _ => {}
@@ -411,7 +416,7 @@ impl Shard {
     }
 }
 
-const HOST_UNREACHABLE: i32 = Errno::HOST_UNREACHABLE.0;
+pub(super) const HOST_UNREACHABLE: i32 = Errno::HOST_UNREACHABLE.0;
 
 /// The part of an address that counts as one peer: IPv4 /32, IPv6 /64.
 fn prefix(peer: Peer) -> Option<u64> {
@@ -424,17 +429,18 @@ fn prefix(peer: Peer) -> Option<u64> {
 
 /// Initiated connections begin here, from the verbs.
 impl super::core::Core {
-    /// True if connecting this one would be one connection too many. An inactive Carrier has a slot
-    /// but is no connection yet.
+    /// True if connecting this one would be one connection too many. An inactive or dormant Carrier
+    /// has a slot but is no connection.
     fn is_over_limit(&self, id: Id) -> bool {
-        if self.look(id, |connection| connection.phase) != Ok(Phase::Inactive) {
+        let unconnected = |phase| matches!(phase, Phase::Inactive | Phase::Dormant);
+        if self.look(id, |connection| unconnected(connection.phase)) != Ok(true) {
             return false;
         }
         let state = self.state.borrow();
         if state.connections <= self.limits.connections {
             return false;
         }
-        let inactive = state.slots.iter().filter(|slot| slot.phase == Phase::Inactive).count();
+        let inactive = state.slots.iter().filter(|slot| unconnected(slot.phase)).count();
         state.connections - inactive >= self.limits.connections
     }
 
@@ -447,7 +453,7 @@ impl super::core::Core {
             return self.fail(id, CloseReason::Limit);
         }
         let begun = self.change(id, |connection| {
-            let first = connection.phase == Phase::Inactive;
+            let first = matches!(connection.phase, Phase::Inactive | Phase::Dormant);
             if first {
                 connection.phase = Phase::Resolving;
                 connection.clocks.opened = now;
@@ -464,7 +470,10 @@ impl super::core::Core {
         if let Some(literal) = address.literal() {
             // To ourselves: the loop owns the driver, verbs do not.
             if handle.post(letter(Ok(vec![literal]))).is_err() {
-                self.fail(id, CloseReason::Limit);
+                // Enough of them wait there already; a lost Carrier tries again later.
+                let lost = self.look(id, |connection| connection.is_lost()) == Ok(true);
+                let reason = CloseReason::NotConnected(Errno::TIMED_OUT.0);
+                self.fail(id, if lost { reason } else { CloseReason::Limit });
             }
             return;
         }

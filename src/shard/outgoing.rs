@@ -11,6 +11,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+mod resending;
+
+use self::resending::{Again, Resending};
 use super::events::{Listeners, Report};
 use super::record::Record;
 use crate::engine::operation::{PathSample, SocketOption};
@@ -36,6 +39,7 @@ pub(crate) struct Parcel {
     pub(crate) niceness: u32,
     pub(crate) immediate: bool,
     pub(crate) idempotent: bool,
+    pub(crate) deadline_us: Option<u64>,
 }
 
 /// One Message that was handed over, until the kernel has it (and the peer, if that was asked).
@@ -46,6 +50,8 @@ struct Handed {
     record: Option<Arc<Record>>,
     /// It was sent before there was an order: only its Receipt hears of it.
     private: bool,
+    /// It may be sent again until the peer has it.
+    again: Option<Box<Again>>,
 }
 
 /// What a quantum is filled with.
@@ -53,6 +59,8 @@ pub(crate) struct Filling<'a> {
     pub(crate) now_us: u64,
     /// Bytes handed to the driver so far.
     pub(crate) handed: u64,
+    /// Bytes that may be kept to be sent again.
+    pub(crate) copies_max: usize,
     pub(crate) outbox: &'a mut Box<Output>,
 }
 
@@ -65,6 +73,7 @@ pub(crate) struct Outgoing {
     classes: BTreeMap<u32, usize>,
     handed: VecDeque<Handed>,
     unacknowledged: VecDeque<Handed>,
+    resending: Resending,
     reports: Vec<Report>,
     pub(crate) listeners: Listeners,
     path: Option<PathSample>,
@@ -80,6 +89,13 @@ pub(crate) struct Outgoing {
     expires: bool,
 }
 
+impl Report {
+    fn of(handed: &Handed, outcome: Outcome) -> Self {
+        let Handed { number, record, private, .. } = handed;
+        Self { number: *number, record: record.clone(), outcome, private: *private, remains: None }
+    }
+}
+
 impl Outgoing {
     pub(crate) fn new(base: u64, messages_max: usize) -> Self {
         let bounds = Bounds { messages: messages_max, bytes: usize::MAX };
@@ -89,6 +105,7 @@ impl Outgoing {
             classes: BTreeMap::new(),
             handed: VecDeque::new(),
             unacknowledged: VecDeque::new(),
+            resending: Resending::default(),
             reports: Vec::new(),
             listeners: Listeners::default(),
             path: None,
@@ -132,18 +149,41 @@ impl Outgoing {
 
     /// Has the kernel told when a Message that was handed over earlier has left.
     pub(crate) fn watch(&mut self, number: u64, position: u64, record: Arc<Record>) {
+        self.note(number, position, record, true);
+    }
+
+    /// Has everybody told when a Message has left that did not wait for its turn.
+    pub(crate) fn announce(&mut self, number: u64, position: u64, record: Arc<Record>) {
+        self.note(number, position, record, false);
+    }
+
+    fn note(&mut self, number: u64, position: u64, record: Arc<Record>, private: bool) {
         record.handed_over(position);
-        let handed = Handed { number, position, record: Some(record), private: true };
+        let handed = Handed { number, position, record: Some(record), private, again: None };
         let at = self.handed.partition_point(|other| other.position <= position);
         self.handed.insert(at, handed);
     }
 
-    /// A Message that has left is also to be reported when the peer has it.
-    pub(crate) fn watch_ack(&mut self, number: u64, position: u64, record: Arc<Record>) {
-        let mut known = self.handed.iter().chain(&self.unacknowledged);
+    /// A Message that has left is also to be reported when the peer has it; nobody can know that of
+    /// one that left on a connection which was `lost`.
+    pub(crate) fn watch_ack(
+        &mut self,
+        number: u64,
+        position: u64,
+        record: Arc<Record>,
+        lost: bool,
+    ) {
+        let known = self.handed.iter().chain(&self.unacknowledged);
+        let mut known = known.chain(self.resending.waiting());
         let is_it = |known: &Arc<Record>| Arc::ptr_eq(known, &record);
-        if !known.any(|handed| handed.record.as_ref().is_some_and(is_it)) {
-            let handed = Handed { number, position, record: Some(record), private: true };
+        if known.any(|handed| handed.record.as_ref().is_some_and(is_it)) {
+            return;
+        }
+        let record = Some(record);
+        let handed = Handed { number, position, record, private: true, again: None };
+        if lost {
+            self.reports.push(Report::of(&handed, Outcome::MayHaveArrived));
+        } else {
             let at = self.unacknowledged.partition_point(|other| other.position <= position);
             self.unacknowledged.insert(at, handed);
         }
@@ -220,7 +260,7 @@ impl Outgoing {
     /// Moves what is to leave next into the outbox: whole Messages, until a quantum is full. A
     /// frame once begun is finished on a stack that cannot interleave.
     pub(crate) fn fill(&mut self, filling: Filling<'_>) {
-        let Filling { now_us, handed, outbox } = filling;
+        let Filling { now_us, handed, copies_max, outbox } = filling;
         let sample = self.path.unwrap_or_default();
         let path = scheduler::Path {
             rate_bytes_per_s: sample.rate_bytes_per_s,
@@ -233,7 +273,12 @@ impl Outgoing {
             let Some(parcel) = self.scheduler.finish(taken.number) else { break };
             self.leave_class(&parcel);
             let number = self.base + taken.number;
+            if parcel.record.is_none() && parcel.output.is_empty() {
+                // Only a place in the order: what stands for it leaves by itself.
+                continue;
+            }
             let (immediate, niceness) = (parcel.immediate, parcel.niceness);
+            let again = self.resending.copy(&parcel, copies_max);
             let Parcel { output, record, .. } = parcel;
             if outbox.is_empty() {
                 **outbox = output
@@ -244,7 +289,7 @@ impl Outgoing {
             if let Some(record) = &record {
                 record.handed_over(position);
             }
-            self.handed.push_back(Handed { number, position, record, private: false });
+            self.handed.push_back(Handed { number, position, record, private: false, again });
             self.best_niceness = Some(self.best_niceness.map_or(niceness, |b| b.min(niceness)));
             if immediate {
                 break;
@@ -265,11 +310,16 @@ impl Outgoing {
     /// Lets expire what is past its deadline.
     pub(crate) fn expire(&mut self, now_us: u64) {
         self.scheduler.expire(now_us);
+        self.expire_resends(now_us);
         self.collect();
     }
 
     pub(crate) fn next_timeout_us(&self) -> Option<u64> {
-        if self.expires { self.scheduler.next_timeout_us() } else { None }
+        if !self.expires {
+            return None;
+        }
+        let resending = self.resending.next_timeout_us();
+        self.scheduler.next_timeout_us().into_iter().chain(resending).min()
     }
 
     fn collect(&mut self) {
@@ -281,10 +331,10 @@ impl Outgoing {
             };
             self.reports.push(Report {
                 number: self.base + number,
-                record: payload.record.clone(),
+                record: payload.record,
                 outcome: Outcome::Expired(why),
                 private: false,
-                remains: Some(payload),
+                remains: Some(payload.output),
             });
         }
     }
@@ -293,15 +343,10 @@ impl Outgoing {
     pub(crate) fn left(&mut self, position: u64) {
         while self.handed.front().is_some_and(|handed| handed.position <= position) {
             let Some(handed) = self.handed.pop_front() else { return };
-            self.reports.push(Report {
-                number: handed.number,
-                record: handed.record.clone(),
-                outcome: Outcome::Sent,
-                private: handed.private,
-                remains: None,
-            });
+            self.resending.left(handed.position);
+            self.reports.push(Report::of(&handed, Outcome::Sent));
             let asked = handed.record.as_ref().is_some_and(|record| record.wants_ack());
-            if asked || self.listeners.want_acks() {
+            if asked || self.listeners.want_acks() || handed.again.is_some() {
                 self.unacknowledged.push_back(handed);
             }
         }
@@ -318,31 +363,33 @@ impl Outgoing {
             None => (u64::MAX, Outcome::Unsupported),
         };
         while self.unacknowledged.front().is_some_and(|handed| handed.position <= until) {
-            let Some(Handed { number, record, private, .. }) = self.unacknowledged.pop_front()
-            else {
-                return;
-            };
-            self.reports.push(Report { number, record, outcome, private, remains: None });
+            let Some(handed) = self.unacknowledged.pop_front() else { return };
+            let mut report = Report::of(&handed, outcome);
+            report.remains = self.resending.forget(handed.again);
+            self.reports.push(report);
         }
     }
 
     /// The connection is over: whatever waits has failed, whatever was under way may have arrived.
-    pub(crate) fn end(&mut self, reason: CloseReason) {
+    /// Up to `given` the stream was given to the driver.
+    pub(crate) fn end(&mut self, reason: CloseReason, given: u64) {
         let base = self.base;
-        let under_way = self.unacknowledged.drain(..).chain(self.handed.drain(..));
-        self.reports.extend(under_way.map(|handed| Report {
-            number: handed.number,
-            record: handed.record,
-            outcome: Outcome::MayHaveArrived,
-            private: handed.private,
-            remains: None,
+        let under_way = self.resending.drain().into_iter().chain(self.unacknowledged.drain(..));
+        let under_way = under_way.map(|handed| (Outcome::MayHaveArrived, handed));
+        let handed = self.handed.drain(..).map(|handed| match handed.position > given {
+            true => (Outcome::Failed(reason), handed),
+            false => (Outcome::MayHaveArrived, handed),
+        });
+        self.reports.extend(under_way.chain(handed).map(|(outcome, handed)| {
+            let report = Report::of(&handed, outcome);
+            Report { remains: handed.again.map(|again| again.into_output()), ..report }
         }));
         self.reports.extend(self.scheduler.drain().map(|(number, parcel)| Report {
             number: base + number,
-            record: parcel.record.clone(),
+            record: parcel.record,
             outcome: Outcome::Failed(reason),
             private: false,
-            remains: Some(parcel),
+            remains: Some(parcel.output),
         }));
         self.classes.clear();
     }

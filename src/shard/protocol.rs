@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use super::core::{Core, Id};
 use super::outgoing::Outgoing;
+use crate::address::Address;
 use crate::error::CloseReason;
 use crate::framer::Output;
 
@@ -22,6 +23,8 @@ pub(crate) struct Call<'a> {
     pub(crate) outgoing: &'a RefCell<Option<Box<Outgoing>>>,
     /// Bytes that left the outbox before this call.
     pub(crate) handed: u64,
+    /// Bytes that the kernel had taken before this call.
+    pub(crate) left: u64,
 }
 
 impl Call<'_> {
@@ -69,10 +72,19 @@ pub(crate) enum Verdict {
     Fail(CloseReason),
 }
 
+/// What the typed half says when its connection was lost.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Lost {
+    /// Where Messages without wishes end in the stream: the last that has left, and all behind it.
+    pub(crate) ends: Vec<u64>,
+    /// A Message had come.
+    pub(crate) heard: bool,
+}
+
 /// The typed half of a connection. Every method may run user code.
 pub(crate) trait Protocol: Any {
-    /// Bytes of the peer, from the first that was not consumed.
-    fn input(&mut self, call: &Call<'_>, bytes: &[u8]) -> Progress;
+    /// Bytes of the peer, from the first that was not consumed; `at_end`: no more will come.
+    fn input(&mut self, call: &Call<'_>, bytes: &[u8], at_end: bool) -> Progress;
 
     /// How long the message at the start of `bytes` is in all, if that is known.
     fn needs(&mut self, bytes: &[u8]) -> Option<usize>;
@@ -94,6 +106,15 @@ pub(crate) trait Protocol: Any {
 
     /// True while somebody waits for a message that was asked for.
     fn awaits_input(&self) -> bool;
+
+    /// True while somebody waits for what only a connection can bring.
+    fn awaits_connection(&self) -> bool;
+
+    /// The connection was lost and may be made again: what comes next begins anew.
+    fn lost(&mut self, core: &Core) -> Lost;
+
+    /// Where a connection that may be made again leads.
+    fn remote(&self) -> Option<Address>;
 
     /// Messages sent through it before they asked for an order.
     fn submitted(&self) -> u64;

@@ -17,6 +17,12 @@ use crate::framer::Output;
 /// What a slot needs now; one step at a time, until nothing.
 enum Step {
     Nothing,
+    /// Without a connection, Messages have their lifetimes all the same.
+    Wait {
+        until_us: u64,
+    },
+    /// A dormant Carrier has something to do again.
+    Revive,
     /// The protocol can go on with what was kept.
     Resume,
     /// The protocol does not know yet that the peer ended.
@@ -79,6 +85,11 @@ impl Shard {
             }
             match step {
                 Step::Nothing => return,
+                Step::Wait { until_us } => {
+                    let now_us = self.core.now_us();
+                    return self.look_again(id, now_us, Some(until_us), false);
+                }
+                Step::Revive => self.revive(id),
                 Step::Resume => self.feed_pending(id),
                 Step::TellEnd => self.tell_input_end(id),
                 Step::Schedule => self.schedule(id),
@@ -128,7 +139,7 @@ impl Shard {
         self.mark(id);
         let token = self.token(id);
         let now = self.core.now_ms();
-        let (output, paced) = {
+        let (output, paced, kept) = {
             let mut state = self.core.state.borrow_mut();
             if let Some(at) = super::timeouts::after(now, self.core.timeouts.unread_send) {
                 state.check_by(id.slot, at, self.core.now_tick());
@@ -139,9 +150,10 @@ impl Shard {
             let output = connection.outbox.take().expect("a send step has an outbox");
             connection.unsent = output.len();
             connection.handed += output.len() as u64;
-            (output, connection.paced_quantum())
+            // What may have to go again must stay as it is.
+            (output, connection.paced_quantum(), connection.is_revivable())
         };
-        let is_large = output.len() >= self.core.limits.zero_copy_bytes;
+        let is_large = !kept && output.len() >= self.core.limits.zero_copy_bytes;
         let manner = if let Some(bytes) = paced {
             Manner::WhenWritable(bytes)
         } else if is_large && self.leaves_host(id) {
@@ -188,8 +200,8 @@ impl Shard {
         };
         match result {
             Err(errno) => {
-                self.core.recycle(output);
-                return self.core.fail(id, super::input::reason_of(errno));
+                self.core.fail(id, super::input::reason_of(errno));
+                return self.keep_unsent(id, output);
             }
             Ok(some) => self.core.metrics.sent_bytes.add(some as u64),
         }
@@ -203,6 +215,9 @@ impl Shard {
             let rest = Operation::Send { token, output, sent, manner };
             return self.driver.submit(rest);
         }
+        if unsent > 0 {
+            return self.keep_unsent(id, output);
+        }
         self.core.recycle(output);
         if wants_room {
             // In use: the driver has just reported on it.
@@ -210,6 +225,18 @@ impl Shard {
             let _ = self.core.call(id, |protocol, call| protocol.writable(call));
         }
         self.core.attend(id);
+    }
+
+    /// A send was broken off: a lost connection keeps it for the next one.
+    fn keep_unsent(&self, id: Id, output: Box<Output>) {
+        let mut output = Some(output);
+        // Gone already: then nobody needs it.
+        let _ = self.core.change(id, |connection| {
+            output = output.take().and_then(|output| connection.rescue(output));
+        });
+        if let Some(output) = output {
+            self.core.recycle(output);
+        }
     }
 
     /// Lets the scheduler choose what leaves next.
@@ -221,12 +248,14 @@ impl Shard {
             let mut state = self.core.state.borrow_mut();
             let connection = &mut state.slots[id.slot as usize];
             let handed = connection.handed;
+            let copies_max =
+                if connection.is_revivable() { self.core.limits.resend_bytes } else { 0 };
             let Some(outgoing) = &mut connection.outgoing else { return };
             let tune = outgoing.tune(self.core.limits.paced_unsent_bytes);
             if outgoing.wants_sample(now_us) {
                 outgoing.sample(now_us, self.driver.path(token));
             }
-            outgoing.fill(Filling { now_us, handed, outbox: &mut spare });
+            outgoing.fill(Filling { now_us, handed, copies_max, outbox: &mut spare });
             let next_us = outgoing.next_timeout_us();
             let awaits_acks = outgoing.awaits_acks();
             if !spare.is_empty() {
@@ -332,15 +361,19 @@ impl Shard {
 }
 
 fn next_step(connection: &Connection, core: &Core) -> Step {
-    let flags = &connection.flags;
     match connection.phase {
+        Phase::Closed if has_reports(connection) => Step::Report,
         Phase::Free | Phase::Closing | Phase::Closed => Step::Nothing,
         Phase::Listening => listening(connection),
-        Phase::Inactive | Phase::Resolving | Phase::Connecting => {
-            if flags.end_wanted && flags.output_ended { Step::Close } else { Step::Nothing }
+        Phase::Inactive | Phase::Resolving | Phase::Connecting | Phase::Dormant => {
+            unconnected(connection)
         }
         Phase::Open => open(connection, core),
     }
+}
+
+fn has_reports(connection: &Connection) -> bool {
+    connection.outgoing.as_ref().is_some_and(|outgoing| outgoing.has_reports())
 }
 
 fn listening(connection: &Connection) -> Step {
@@ -353,6 +386,24 @@ fn listening(connection: &Connection) -> Step {
         };
     }
     if !flags.accepting && !flags.backing_off { Step::Accept } else { Step::Nothing }
+}
+
+fn unconnected(connection: &Connection) -> Step {
+    let flags = &connection.flags;
+    let dormant = connection.phase == Phase::Dormant;
+    if flags.end_wanted && (flags.output_ended || (dormant && connection.is_done_dormant())) {
+        return Step::Close;
+    }
+    if has_reports(connection) {
+        return Step::Report;
+    }
+    if dormant && connection.wants_revival() {
+        return Step::Revive;
+    }
+    match connection.outgoing.as_ref().and_then(|outgoing| outgoing.next_timeout_us()) {
+        Some(until_us) => Step::Wait { until_us },
+        None => Step::Nothing,
+    }
 }
 
 fn open(connection: &Connection, core: &Core) -> Step {
@@ -369,7 +420,7 @@ fn open(connection: &Connection, core: &Core) -> Step {
     if flags.input_ended && !flags.input_end_told && !flags.discarding && !flags.paused {
         return Step::TellEnd;
     }
-    if connection.outgoing.as_ref().is_some_and(|outgoing| outgoing.has_reports()) {
+    if has_reports(connection) {
         return Step::Report;
     }
     if !flags.sending && connection.queued() > 0 && !flags.output_ended {

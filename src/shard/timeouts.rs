@@ -89,6 +89,7 @@ enum Visit {
     Again(u32),
     Expired(CloseReason),
     Accept,
+    Revive,
 }
 
 impl Shard {
@@ -132,6 +133,7 @@ impl Shard {
             Visit::Nothing => {}
             Visit::Again(at) => self.core.check_by(slot, at),
             Visit::Expired(reason) => self.expired(id, reason),
+            Visit::Revive => self.connect_again(id),
             Visit::Accept => {
                 let accept = self.core.change(id, |c| c.flags.backing_off = false);
                 debug_assert!(accept.is_ok(), "a listener that is in use");
@@ -147,6 +149,13 @@ impl Shard {
             Phase::Listening if connection.flags.backing_off => return Visit::Accept,
             Phase::Free | Phase::Closing | Phase::Closed | Phase::Listening => {
                 return Visit::Nothing;
+            }
+            Phase::Dormant => {
+                return match connection.revival_due() {
+                    Some(at) if has_come(at, now) => Visit::Revive,
+                    Some(at) => Visit::Again(at),
+                    None => Visit::Nothing,
+                };
             }
             _ => {}
         }

@@ -131,7 +131,9 @@ fn an_abort_is_a_reset_for_the_peer() {
 #[test]
 fn a_reset_by_the_peer_is_told_to_everybody_who_waits() {
     on_both(30, |driver| {
-        let engine = idle(driver);
+        // Otherwise the Carrier would connect again and they would go on waiting.
+        let off = timeouts(|timeouts| timeouts.dormant = Duration::ZERO);
+        let engine = one(driver).timeouts(off).start().unwrap();
         let (carrier, listener) = to_foreign(&engine);
         carrier.activate().wait().unwrap();
         let peer = accept(&listener);

@@ -178,7 +178,9 @@ fn a_stream_tells_everything_in_order_and_ends_with_the_end() {
 #[test]
 fn messages_that_never_left_fail_before_the_end_is_told() {
     on_both(60, |driver| {
-        let (engine, carrier, peer) = pair(one(driver));
+        // Otherwise they would wait for another connection.
+        let off = timeouts(|timeouts| timeouts.dormant = Duration::ZERO);
+        let (engine, carrier, peer) = pair(one(driver).timeouts(off));
         let mut events = carrier.events().unwrap();
         let (told, closed) = mpsc::channel();
         let mut taken = 0;

@@ -10,6 +10,8 @@
 mod async_handlers;
 mod cancel;
 mod carriers;
+mod closing;
+mod dormant;
 mod echo;
 mod edges;
 mod endings;
@@ -24,6 +26,7 @@ mod interop;
 mod limits;
 mod listeners;
 mod messages;
+mod partial;
 mod reentrancy;
 mod seccomp;
 mod shutdown;

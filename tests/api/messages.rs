@@ -14,7 +14,10 @@ use crate::support::*;
 
 /// A Carrier to a foreign peer that reads nothing yet, and the peer's side.
 fn pair(driver: DriverChoice) -> (Engine, Carrier<LengthPrefixed>, TcpStream) {
-    let engine = one(driver).start().unwrap();
+    pair_of(one(driver).start().unwrap())
+}
+
+fn pair_of(engine: Engine) -> (Engine, Carrier<LengthPrefixed>, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("tcp://{}", listener.local_addr().unwrap());
     let carrier = engine.initiate_with(&address, frames());
@@ -147,7 +150,9 @@ fn callbacks_of_one_message_are_called_once() {
 #[test]
 fn what_waits_when_the_peer_dies_fails_or_may_have_arrived() {
     on_both(60, |driver| {
-        let (engine, carrier, peer) = pair(driver);
+        // Otherwise it would go on with another connection.
+        let off = timeouts(|timeouts| timeouts.dormant = Duration::ZERO);
+        let (engine, carrier, peer) = pair_of(one(driver).timeouts(off).start().unwrap());
         let early = carrier.send(of(1, 10)).wait().unwrap();
         assert_eq!(early.sent().wait().unwrap(), Outcome::Sent);
         fill(&carrier);
