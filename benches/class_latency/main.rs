@@ -60,11 +60,16 @@ struct Options {
     seconds: u64,
     json: Option<String>,
     controls: Vec<String>,
+    unsent_bytes: Option<u32>,
 }
 
 fn options() -> anyhow::Result<Options> {
-    let mut options =
-        Options { seconds: 10, json: None, controls: vec!["bbr".into(), "cubic".into()] };
+    let mut options = Options {
+        seconds: 10,
+        json: None,
+        controls: vec!["bbr".into(), "cubic".into()],
+        unsent_bytes: None,
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().with_context(|| format!("{argument} needs a value"));
@@ -72,12 +77,15 @@ fn options() -> anyhow::Result<Options> {
             "--seconds" => options.seconds = value()?.parse().context("--seconds")?,
             "--json" => options.json = Some(value()?),
             "--control" => options.controls = vec![value()?],
+            "--unsent" => options.unsent_bytes = Some(value()?.parse().context("--unsent")?),
             // What `cargo bench` adds.
             "--bench" => {}
-            other => anyhow::bail!("{other}: only --seconds N, --json FILE, --control NAME"),
+            other => anyhow::bail!(
+                "{other}: only --seconds N, --json FILE, --control NAME, --unsent BYTES"
+            ),
         }
     }
-    anyhow::ensure!((1..=600).contains(&options.seconds), "--seconds must be 1 to 600");
+    anyhow::ensure!((3..=600).contains(&options.seconds), "--seconds must be 3 to 600");
     Ok(options)
 }
 
@@ -102,8 +110,9 @@ fn main() -> anyhow::Result<()> {
         );
         println!("{:34} {:>8} {:>8} {:>8} {:>12}", "", "p50 ms", "p99 ms", "max ms", "bulk Mbit/s");
         for case in cases() {
-            let tally = world.run(&case.load, Duration::from_secs(options.seconds))?;
-            print_row(case.name, &case.load, &tally);
+            let load = Load { unsent_bytes: options.unsent_bytes, ..case.load };
+            let tally = world.run(&load, Duration::from_secs(options.seconds))?;
+            print_row(case.name, &load, &tally);
             rows.push(serde_json::json!({
                 "control": control, "case": case.name, "seconds": options.seconds,
                 "urgent_p50_ms": tally.urgent_ms(0.5), "urgent_p99_ms": tally.urgent_ms(0.99),

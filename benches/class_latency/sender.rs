@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use postring::{Engine, LengthPrefixed, Message, TrySendError};
+use postring::{Engine, LengthPrefixed, Limits, Message, TrySendError};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Kinds of Messages, the first byte of each.
@@ -24,9 +24,14 @@ pub(crate) struct Load {
     pub(crate) classes: bool,
     /// Messages of 1 400 B at this rate, each due within 100 ms.
     pub(crate) offered_bytes_per_s: Option<f64>,
+    /// What the kernel may hold unsent, if not the default.
+    pub(crate) unsent_bytes: Option<u32>,
     /// Whether they say so.
     pub(crate) lifetime: Option<Duration>,
 }
+
+/// The first urgent Message comes when congestion control has found the path's rate.
+const WARM_UP: Duration = Duration::from_millis(1500);
 
 /// What a timed Message has until it is late, whether it says so or not.
 pub(crate) const DUE: Duration = Duration::from_millis(100);
@@ -45,7 +50,13 @@ fn content(kind: u8, meant_ns: u64, len: usize) -> Vec<u8> {
 
 /// Sends `load` for `duration`, then ends in order; how many timed Messages were offered.
 pub(crate) fn send(address: &str, load: &Load, duration: Duration) -> anyhow::Result<u64> {
-    let engine = Engine::builder().unpinned(1).start()?;
+    let mut limits = Limits::default();
+    // Deep, as a plain socket's buffer is: bulk shall be able to stand in the way.
+    limits.send_queue_bytes = 4 << 20;
+    if let Some(bytes) = load.unsent_bytes {
+        limits.paced_unsent_bytes = bytes;
+    }
+    let engine = Engine::builder().unpinned(1).limits(limits).start()?;
     let carrier = engine.initiate_with(address, LengthPrefixed::default());
     carrier.activate().wait()?;
     let end = Instant::now() + duration;
@@ -64,8 +75,8 @@ pub(crate) fn send(address: &str, load: &Load, duration: Duration) -> anyhow::Re
     }
     if load.urgent {
         threads.push(std::thread::spawn(move || -> anyhow::Result<u64> {
-            let mut next = Instant::now() + Duration::from_millis(500);
-            let mut next_ns = now_ns() + 500_000_000;
+            let mut next = Instant::now() + WARM_UP;
+            let mut next_ns = now_ns() + WARM_UP.as_nanos() as u64;
             while next < end {
                 std::thread::sleep(next.saturating_duration_since(Instant::now()));
                 here.send(Message::new(content(URGENT, next_ns, 100))).wait()?;

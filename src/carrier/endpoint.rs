@@ -48,6 +48,8 @@ pub(super) struct Endpoint<F: Framer> {
 pub(super) struct Rare<F: Framer> {
     /// Where an initiated Carrier goes, or what is wrong with that.
     pub(super) address: Option<Result<Address, (String, String)>>,
+    /// An initiated Carrier's framer as it was given, for forks.
+    pub(super) fresh: Option<F>,
     pub(super) on_closed: Vec<Box<dyn FnOnce(CloseReason) + Send>>,
     pub(super) activating: Vec<Promise<()>>,
     pub(super) closing: Vec<Promise<()>>,
@@ -61,6 +63,7 @@ impl<F: Framer> Default for Rare<F> {
     fn default() -> Self {
         Self {
             address: None,
+            fresh: None,
             on_closed: Vec::new(),
             activating: Vec::new(),
             closing: Vec::new(),
@@ -226,7 +229,11 @@ impl<F: Framer> Endpoint<F> {
                     }
                 }
                 Ok(None) if rest.is_empty() => break Verdict::More { needs: None },
-                Ok(None) => break Verdict::More { needs: self.way.framer.get_mut().needs(rest) },
+                Ok(None) => {
+                    // A length that is there already is a lie: the limit of unknown lengths holds.
+                    let needs = self.way.framer.get_mut().needs(rest);
+                    break Verdict::More { needs: needs.filter(|needs| *needs > rest.len()) };
+                }
                 Ok(Some(_)) => {
                     tracing::error!(framer = std::any::type_name::<F>(), "a framer took no bytes");
                     break Verdict::Fail(CloseReason::Framing);

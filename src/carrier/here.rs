@@ -253,14 +253,16 @@ pub(crate) fn nowhere<F: Framer>() -> Carrier<F> {
     Carrier::own(CarrierRef::new(Id { unit: 0, slot: TICKET_SLOT, generation: 0 }))
 }
 
-fn place<F: Framer>(core: &Rc<Core>, address: &str, framer: F) -> Id {
+pub(super) fn place<F: Framer>(core: &Rc<Core>, address: &str, framer: F) -> Id {
     let id = core.allocate(Phase::Inactive);
+    let fresh = framer.clone();
     let mut endpoint = Endpoint::carrier(framer, core);
     let parsed = address.parse::<Address>().map_err(|error| match error {
         Error::Address { address, why } => (address, why),
         other => (address.to_owned(), other.to_string()),
     });
     endpoint.rare().address = Some(parsed);
+    endpoint.rare().fresh = Some(fresh);
     // Just allocated.
     let _ = core.change(id, |connection| {
         connection.flags.owned = true;

@@ -43,6 +43,7 @@ mod linux {
     use crate::shard::core::Core;
     use crate::shard::mail::{self, CoreHandle, Mail, Sibling};
     use crate::shard::protocol::Service;
+    use crate::shard::traffic_class::TrafficClasses;
     use crate::shard::{Listening, Shard, Wait};
 
     /// What one core thread is given.
@@ -55,6 +56,7 @@ mod linux {
         limits: Limits,
         timeouts: Timeouts,
         wait: Wait,
+        traffic_classes: Option<TrafficClasses>,
         selected: Selected,
         metrics: Arc<CoreMetrics>,
         /// Removed with the last core and the engine.
@@ -88,6 +90,8 @@ mod linux {
 
     pub(in super::super) fn start(mut builder: EngineBuilder) -> Result<Engine> {
         builder.limits.check()?;
+        let traffic_classes =
+            builder.traffic_classes.take().map(TrafficClasses::new).transpose()?;
         let plan = plan(&builder)?;
         let selected = select(builder.driver)?;
         let wait = if plan.may_spin { builder.wait } else { Wait::Sleep };
@@ -114,6 +118,7 @@ mod linux {
                 limits: builder.limits.clone(),
                 timeouts: builder.timeouts.clone(),
                 wait,
+                traffic_classes: traffic_classes.clone(),
                 selected: selected.clone(),
                 metrics: Arc::default(),
                 files: Arc::clone(&files),
@@ -258,6 +263,10 @@ mod linux {
         let handle = CoreHandle::new(mailbox.postbox(), Arc::new(bell.clone()), metrics);
         let (limits, timeouts) = (duties.limits, duties.timeouts);
         let core = Core::new(Arc::clone(&handle), limits, timeouts, duties.metrics);
+        if let Some(classes) = duties.traffic_classes {
+            let set = core.traffic_classes.set(classes);
+            debug_assert!(set.is_ok(), "a new core has none");
+        }
         core.enter();
         #[cfg(feature = "tokio")]
         let _entered = duties.runtime.as_ref().map(tokio::runtime::Handle::enter);

@@ -63,6 +63,14 @@ impl Ledger {
         self.sent.plus(self.expired()).plus(self.withdrawn).plus(self.drained)
     }
 
+    pub(super) const fn hand_over(&mut self, bytes: usize) {
+        self.handed_bytes = self.handed_bytes.saturating_add(bytes as u64);
+    }
+
+    pub(super) const fn waste(&mut self, bytes: usize) {
+        self.wasted_bytes = self.wasted_bytes.saturating_add(bytes as u64);
+    }
+
     pub(super) const fn expiry(&mut self, why: Expiry) -> &mut Tally {
         match why {
             Expiry::Deadline => &mut self.expired_deadline,

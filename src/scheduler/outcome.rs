@@ -4,7 +4,7 @@
 //! recurses: chains of antecedents are as long as the queue.
 
 use super::slots::{KEPT_SLOTS, Slot, Stage};
-use super::{Event, Expiry, Number, Scheduler};
+use super::{Event, Expiry, Number, Scheduler, turn};
 
 /// Why a Message leaves without being sent.
 #[derive(Debug, Clone, Copy)]
@@ -24,9 +24,7 @@ impl<T> Scheduler<T> {
         while let Some((slot, loss)) = self.leaving.pop_front() {
             let entry = self.slots.at(slot);
             let (number, bytes, begun) = (entry.number, entry.bytes, entry.taken > 0);
-            if !entry.late {
-                self.ledger.wasted_bytes += entry.taken as u64;
-            }
+            self.ledger.waste(entry.lost_bytes());
             self.doom_successors(slot, number);
             self.settled.fail(number);
             let payload = self.release(slot);
@@ -62,12 +60,15 @@ impl<T> Scheduler<T> {
     /// Frees the slot of a Message that nobody waits for any more. Those it waited for are
     /// to be ranked anew.
     pub(super) fn release(&mut self, slot: Slot) -> T {
-        self.ready.remove(slot);
-        self.deadlines.remove(slot);
         if self.begun == Some(slot) {
             self.begun = None;
         }
         let entry = self.slots.at(slot);
+        // One wholly handed over is in neither.
+        if entry.stage != Stage::InHand {
+            self.ready.remove(&entry.turn());
+            self.deadlines.remove(&entry.expiry());
+        }
         for &antecedent in &entry.antecedents {
             self.links.remove(antecedent, entry.rank, slot);
             self.unranked.push((self.slots.at(antecedent).number, antecedent));
@@ -97,8 +98,8 @@ impl<T> Scheduler<T> {
                 self.links.remove(antecedent, old, slot);
                 self.links.insert(antecedent, rank, slot);
             }
-            if self.ready.holds(slot) {
-                self.ready.put(slot, (rank, number));
+            if self.ready.remove(&turn(&old, number)).is_some() {
+                self.ready.insert(turn(&rank, number), slot);
             }
             for at in 0..self.slots.at(slot).antecedents.len() {
                 let antecedent = self.slots.at(slot).antecedents[at];
@@ -115,9 +116,7 @@ impl<T> Scheduler<T> {
         let mut left = Vec::with_capacity(order.len());
         for (number, slot) in order {
             let entry = self.slots.at(slot);
-            if !entry.late {
-                self.ledger.wasted_bytes += entry.taken as u64;
-            }
+            self.ledger.waste(entry.lost_bytes());
             self.ledger.drained.count(entry.bytes);
             self.settled.fail(number);
             left.push((number, self.release(slot)));
@@ -130,8 +129,6 @@ impl<T> Scheduler<T> {
     /// Gives back the memory of a burst when the last Message has left.
     pub(super) fn give_back(&mut self) {
         if self.slots.shrink() {
-            self.ready.shrink();
-            self.deadlines.shrink();
             self.unranked.shrink_to(KEPT_SLOTS);
             self.leaving.shrink_to(KEPT_SLOTS);
         }

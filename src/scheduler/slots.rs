@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::{NEVER_US, Number, Rank};
+use super::{NEVER_US, Number, Rank, Turn, turn};
 
 /// Where a queued Message is kept: an index that is used again after the Message left.
 pub(super) type Slot = u32;
@@ -46,9 +46,24 @@ pub(super) struct Entry<T> {
 }
 
 impl<T> Entry<T> {
+    /// Where it stands among the ready ones, if it is one.
+    pub(super) const fn turn(&self) -> Turn {
+        turn(&self.rank, self.number)
+    }
+
+    /// Where it stands among those that may expire, if it is one.
+    pub(super) const fn expiry(&self) -> (u64, Number) {
+        (self.own.deadline_us, self.number)
+    }
+
     /// Whether it has a deadline that has come.
     pub(super) const fn is_due(&self, now_us: u64) -> bool {
         self.own.deadline_us <= now_us && self.own.deadline_us != NEVER_US
+    }
+
+    /// Bytes of it that were handed over and are wasted if it ends here.
+    pub(super) const fn lost_bytes(&self) -> usize {
+        if self.late { 0 } else { self.taken }
     }
 }
 

@@ -67,7 +67,7 @@ pub(crate) struct Connection {
     pub(crate) rare: Option<Box<Rare>>,
 }
 
-/// What only listeners and initiated connections have.
+/// What only listeners, initiated and marked connections have.
 #[derive(Default)]
 pub(crate) struct Rare {
     pub(crate) service: Option<Rc<dyn Service>>,
@@ -79,6 +79,8 @@ pub(crate) struct Rare {
     pub(crate) candidates: Vec<SocketAddress>,
     /// The identity under which another thread initiated it.
     pub(crate) ticket: u32,
+    /// The most urgent class that its packets were marked for, where packets are marked.
+    pub(crate) marked_niceness: Option<u32>,
 }
 
 /// A large message under way.
@@ -142,6 +144,8 @@ pub(crate) struct Flags {
     pub(crate) attended: bool,
     /// A `Carrier` owns it.
     pub(crate) owned: bool,
+    /// A Sink holds it: it goes on receiving after this side has ended.
+    pub(crate) sink: bool,
     /// A first message has come.
     pub(crate) greeted: bool,
     /// The protocol was told that it is over.
@@ -185,9 +189,9 @@ impl Connection {
         self.queued() + self.outgoing.as_ref().map_or(0, |outgoing| outgoing.queued_bytes())
     }
 
-    /// True if what is handed to the kernel is kept short.
-    pub(crate) fn is_paced(&self) -> bool {
-        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.is_paced())
+    /// If what is handed to the kernel is kept short: how many bytes at a time.
+    pub(crate) fn paced_quantum(&self) -> Option<u32> {
+        self.outgoing.as_ref().and_then(|outgoing| outgoing.paced_quantum())
     }
 
     /// True if Messages wait for their turn.

@@ -6,7 +6,7 @@
 //! of their slot first, and what cannot be done inside a call is done right after it (`defer`).
 //! Absent: system calls. Bounds: `Limits`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 use super::connection::{Connection, Phase};
 use super::executor::Executor;
 use super::mail::{CoreHandle, Mail};
-use super::outgoing::Report;
+use super::outgoing::Outgoing;
 use super::protocol::Service;
 use super::sleepers::Sleepers;
+use super::traffic_class::TrafficClasses;
 use crate::engine::clock;
 use crate::engine::metrics::CoreMetrics;
 use crate::engine::throttle::Throttle;
@@ -25,7 +26,6 @@ use crate::engine::timers::Wheel;
 use crate::error::CloseReason;
 use crate::framer::Output;
 use crate::limits::{Limits, Timeouts};
-use crate::message::Outcome;
 
 /// A connection, process-wide: the core's number, the slot, the generation of its use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,6 +67,8 @@ pub(crate) struct Core {
     pub(crate) executor: Executor,
     pub(crate) state: RefCell<State>,
     pub(crate) draining: Cell<bool>,
+    /// Set before the first turn, if packets are to be marked.
+    pub(crate) traffic_classes: OnceCell<TrafficClasses>,
     deferred: RefCell<VecDeque<Deferred>>,
     throttle: RefCell<Throttle>,
     /// Letters to cores whose mailbox was full; one per Carrier or engine given up, so bounded by
@@ -117,6 +119,7 @@ impl Core {
             metrics,
             state: RefCell::default(),
             draining: Cell::new(false),
+            traffic_classes: OnceCell::new(),
             deferred: RefCell::default(),
             throttle: RefCell::default(),
             outgoing: RefCell::default(),
@@ -171,45 +174,6 @@ impl Core {
     /// Microseconds since the core began, by the precise clock: what deadlines count in.
     pub(crate) fn now_us(&self) -> u64 {
         u64::try_from(clock::now().duration_since(self.began).as_micros()).unwrap_or(u64::MAX)
-    }
-
-    /// Delivers word of Messages that have settled; user code runs right after this call.
-    pub(crate) fn report(&self, id: Id) {
-        let reported = {
-            let mut state = self.state.borrow_mut();
-            let Ok(connection) = find(&mut state.slots, id) else { return };
-            let Some(outgoing) = &mut connection.outgoing else { return };
-            let reports = outgoing.take_reports();
-            let with_actions = reports.into_iter().map(|report| {
-                let (actions, handler) = outgoing.actions(&report);
-                (report, actions, handler)
-            });
-            with_actions.collect::<Vec<_>>()
-        };
-        for (report, actions, handler) in reported {
-            self.count(report.outcome);
-            self.defer(move |core| {
-                let Report { number, remains, .. } = report;
-                core.guard(|| drop(remains));
-                for action in actions {
-                    core.guard(|| action.run());
-                }
-                if let Some(handler) = handler {
-                    core.guard(|| (handler.borrow_mut())(number));
-                }
-            });
-        }
-    }
-
-    fn count(&self, outcome: Outcome) {
-        let metrics = &self.metrics;
-        match outcome {
-            Outcome::Sent => metrics.sent_messages.add(1),
-            Outcome::Acked => metrics.acked_messages.add(1),
-            Outcome::Expired(_) => metrics.expired_messages.add(1),
-            Outcome::Failed(_) | Outcome::MayHaveArrived => metrics.failed_messages.add(1),
-            Outcome::Unsupported => {}
-        }
     }
 
     /// Moves the clock, for tests of what takes weeks.
@@ -343,6 +307,16 @@ impl Core {
     ) -> Result<R, CallError> {
         let id = self.resolve(id);
         find(&mut self.state.borrow_mut().slots, id).map(|connection| look(connection))
+    }
+
+    /// Does `act` with a connection's ordered way out, if it has one that is not in a call.
+    pub(crate) fn with_outgoing<R>(
+        &self,
+        id: Id,
+        act: impl FnOnce(&mut Outgoing) -> R,
+    ) -> Option<R> {
+        let mut state = self.state.borrow_mut();
+        find(&mut state.slots, id).ok()?.outgoing.as_deref_mut().map(act)
     }
 
     /// The connection is broken or aborted: it ends without flushing.

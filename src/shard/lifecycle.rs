@@ -369,6 +369,9 @@ impl Shard {
                 }
             });
             self.core.report(id);
+            // Word of its Messages comes before word of its end.
+            self.core.run_deferred();
+            self.core.end_events(id, reason);
             // A panic in here has nothing left to end.
             let _ = self.core.call(id, |protocol, call| {
                 protocol.closed(call.core, call.id, reason);

@@ -10,6 +10,8 @@
 mod call;
 pub(crate) mod connection;
 pub(crate) mod core;
+pub(crate) mod event_queue;
+pub(crate) mod events;
 mod exact;
 mod executor;
 mod input;
@@ -22,6 +24,7 @@ mod settle;
 mod sleepers;
 mod stall;
 mod timeouts;
+pub(crate) mod traffic_class;
 mod waiting;
 
 use std::any::Any;

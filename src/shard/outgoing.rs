@@ -8,17 +8,16 @@
 //! Bounds: `Limits::send_queue_bytes` per class and twice that in all,
 //! `Limits::scheduled_messages`.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
-use std::rc::Rc;
 use std::sync::Arc;
 
-use super::record::{Action, Record};
+use super::events::{Listeners, Report};
+use super::record::Record;
 use crate::engine::operation::{PathSample, SocketOption};
 use crate::error::CloseReason;
 use crate::framer::Output;
 use crate::message::{Expiry, Outcome};
-use crate::scheduler::{self, Ask, Bounds, Event, Number, Refusal, Scheduler};
+use crate::scheduler::{self, Ask, Bounds, Event, Refusal, Scheduler};
 
 /// A quantum holds what the path carries in this time: an urgent Message waits no longer for one
 /// that has begun.
@@ -45,26 +44,8 @@ struct Handed {
     /// Where its last byte stands in the stream.
     position: u64,
     record: Option<Arc<Record>>,
-}
-
-/// Word of one Message, to be delivered outside every borrow.
-pub(crate) struct Report {
-    pub(crate) number: u64,
-    pub(crate) record: Option<Arc<Record>>,
-    pub(crate) outcome: Outcome,
-    /// What is left of it; its drop may run user code.
-    pub(crate) remains: Option<Parcel>,
-}
-
-/// A Carrier's own handler for one kind of event: it gets the Message's number.
-pub(crate) type Handler = Rc<RefCell<dyn FnMut(u64)>>;
-
-/// A Carrier's default handlers (draft §3.2: `OnSent`, `OnAcked`, `OnExpired`).
-#[derive(Default)]
-pub(crate) struct Handlers {
-    pub(crate) sent: Option<Handler>,
-    pub(crate) acked: Option<Handler>,
-    pub(crate) expired: Option<Handler>,
+    /// It was sent before there was an order: only its Receipt hears of it.
+    private: bool,
 }
 
 /// What a quantum is filled with.
@@ -85,14 +66,16 @@ pub(crate) struct Outgoing {
     handed: VecDeque<Handed>,
     unacknowledged: VecDeque<Handed>,
     reports: Vec<Report>,
-    pub(crate) handlers: Handlers,
+    pub(crate) listeners: Listeners,
     path: Option<PathSample>,
     sampled_us: Option<u64>,
     /// Niceness or lifetime was used: what is handed over is kept short.
     paced: bool,
     /// The socket knows.
     tuned: bool,
-    /// The lowest class in use has this traffic class on its packets.
+    /// What the kernel may hold unsent.
+    unsent_max: u32,
+    /// The most urgent class of which a Message has left.
     best_niceness: Option<u32>,
     expires: bool,
 }
@@ -107,11 +90,12 @@ impl Outgoing {
             handed: VecDeque::new(),
             unacknowledged: VecDeque::new(),
             reports: Vec::new(),
-            handlers: Handlers::default(),
+            listeners: Listeners::default(),
             path: None,
             sampled_us: None,
             paced: false,
             tuned: false,
+            unsent_max: 0,
             best_niceness: None,
             expires: false,
         }
@@ -149,16 +133,17 @@ impl Outgoing {
     /// Has the kernel told when a Message that was handed over earlier has left.
     pub(crate) fn watch(&mut self, number: u64, position: u64, record: Arc<Record>) {
         record.handed_over(position);
-        let handed = Handed { number, position, record: Some(record) };
+        let handed = Handed { number, position, record: Some(record), private: true };
         let at = self.handed.partition_point(|other| other.position <= position);
         self.handed.insert(at, handed);
     }
 
     /// A Message that has left is also to be reported when the peer has it.
     pub(crate) fn watch_ack(&mut self, number: u64, position: u64, record: Arc<Record>) {
-        let still_here = self.handed.iter().any(|handed| handed.number == number);
-        if !still_here {
-            let handed = Handed { number, position, record: Some(record) };
+        let mut known = self.handed.iter().chain(&self.unacknowledged);
+        let is_it = |known: &Arc<Record>| Arc::ptr_eq(known, &record);
+        if !known.any(|handed| handed.record.as_ref().is_some_and(is_it)) {
+            let handed = Handed { number, position, record: Some(record), private: true };
             let at = self.unacknowledged.partition_point(|other| other.position <= position);
             self.unacknowledged.insert(at, handed);
         }
@@ -188,16 +173,23 @@ impl Outgoing {
         self.scheduler.queued_bytes()
     }
 
+    /// The most urgent class of which a Message has left.
+    pub(crate) const fn best_niceness(&self) -> Option<u32> {
+        self.best_niceness
+    }
+
     pub(crate) fn has_queued(&self) -> bool {
         self.scheduler.queued_messages() > 0
     }
 
-    pub(crate) const fn is_paced(&self) -> bool {
-        self.paced
+    /// If what is handed to the kernel is kept short: how many bytes at a time.
+    pub(crate) fn paced_quantum(&self) -> Option<u32> {
+        self.paced.then(|| self.quantum() as u32)
     }
 
     /// What the socket is to be told, once: when pacing begins.
     pub(crate) fn tune(&mut self, unsent_bytes: u32) -> Option<SocketOption> {
+        self.unsent_max = unsent_bytes;
         let begins = self.paced && !std::mem::replace(&mut self.tuned, self.paced);
         begins.then_some(SocketOption::UnsentLimit(unsent_bytes))
     }
@@ -232,8 +224,8 @@ impl Outgoing {
         let sample = self.path.unwrap_or_default();
         let path = scheduler::Path {
             rate_bytes_per_s: sample.rate_bytes_per_s,
-            delay_us: u64::from(sample.rtt_min_us / 2),
-            unsent_bytes: u64::from(sample.unsent_bytes),
+            delay_us: delay_us(&sample),
+            unsent_bytes: u64::from(sample.unsent_bytes.max(self.unsent_max)),
         };
         let quantum = self.quantum();
         while outbox.len() < quantum {
@@ -252,7 +244,7 @@ impl Outgoing {
             if let Some(record) = &record {
                 record.handed_over(position);
             }
-            self.handed.push_back(Handed { number, position, record });
+            self.handed.push_back(Handed { number, position, record, private: false });
             self.best_niceness = Some(self.best_niceness.map_or(niceness, |b| b.min(niceness)));
             if immediate {
                 break;
@@ -284,14 +276,14 @@ impl Outgoing {
         while let Some(Event::Expired { number, why, payload, .. }) = self.scheduler.poll_event() {
             self.leave_class(&payload);
             let why = match why {
-                scheduler::Expiry::Deadline => Expiry::Deadline,
-                scheduler::Expiry::Hopeless => Expiry::Hopeless,
-                scheduler::Expiry::Antecedent(number) => Expiry::Antecedent(self.base + number),
+                Expiry::Antecedent(number) => Expiry::Antecedent(self.base + number),
+                other => other,
             };
             self.reports.push(Report {
                 number: self.base + number,
                 record: payload.record.clone(),
                 outcome: Outcome::Expired(why),
+                private: false,
                 remains: Some(payload),
             });
         }
@@ -305,10 +297,11 @@ impl Outgoing {
                 number: handed.number,
                 record: handed.record.clone(),
                 outcome: Outcome::Sent,
+                private: handed.private,
                 remains: None,
             });
             let asked = handed.record.as_ref().is_some_and(|record| record.wants_ack());
-            if asked || self.handlers.acked.is_some() {
+            if asked || self.listeners.want_acks() {
                 self.unacknowledged.push_back(handed);
             }
         }
@@ -325,10 +318,11 @@ impl Outgoing {
             None => (u64::MAX, Outcome::Unsupported),
         };
         while self.unacknowledged.front().is_some_and(|handed| handed.position <= until) {
-            let Some(Handed { number, record, .. }) = self.unacknowledged.pop_front() else {
+            let Some(Handed { number, record, private, .. }) = self.unacknowledged.pop_front()
+            else {
                 return;
             };
-            self.reports.push(Report { number, record, outcome, remains: None });
+            self.reports.push(Report { number, record, outcome, private, remains: None });
         }
     }
 
@@ -340,12 +334,14 @@ impl Outgoing {
             number: handed.number,
             record: handed.record,
             outcome: Outcome::MayHaveArrived,
+            private: handed.private,
             remains: None,
         }));
         self.reports.extend(self.scheduler.drain().map(|(number, parcel)| Report {
             number: base + number,
             record: parcel.record.clone(),
             outcome: Outcome::Failed(reason),
+            private: false,
             remains: Some(parcel),
         }));
         self.classes.clear();
@@ -363,24 +359,16 @@ impl Outgoing {
     pub(crate) fn take_reports(&mut self) -> Vec<Report> {
         std::mem::take(&mut self.reports)
     }
+}
 
-    /// What is to be done about a report, outside every borrow.
-    pub(crate) fn actions(&self, report: &Report) -> (Vec<Action>, Option<Handler>) {
-        let (actions, unheard) = match &report.record {
-            Some(record) => record.settle(report.outcome),
-            None => (Vec::new(), true),
-        };
-        let handler = match report.outcome {
-            Outcome::Sent => self.handlers.sent.as_ref(),
-            Outcome::Acked => self.handlers.acked.as_ref(),
-            Outcome::Expired(_) => self.handlers.expired.as_ref(),
-            _ => None,
-        };
-        (actions, handler.filter(|_| unheard).map(Rc::clone))
+/// How long a byte that the kernel takes now is under way. While nothing is unsent that is half of
+/// the emptiest round trip. On a busy path it is what round trips take of late, less the empty way
+/// back, and what they vary by (as RFC 6298 bounds a late acknowledgement): too high an estimate
+/// costs a few Messages, too low a one makes every Message late.
+fn delay_us(sample: &PathSample) -> u64 {
+    let back = sample.rtt_min_us / 2;
+    if sample.unsent_bytes == 0 {
+        return u64::from(back);
     }
-
-    /// Messages queued so far, those before there was an order included.
-    pub(crate) fn scheduler_number(&self, number: Number) -> u64 {
-        self.base + number
-    }
+    u64::from(sample.rtt_us.saturating_sub(back)) + 4 * u64::from(sample.rtt_var_us)
 }

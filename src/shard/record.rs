@@ -103,7 +103,8 @@ impl Record {
         self.lock().position = Some(position);
     }
 
-    /// Settles it. The second value is false if the Message had a callback of its own for this.
+    /// Settles it. The second value is false if the Message had a callback of its own for this,
+    /// or if it had settled so before.
     pub(crate) fn settle(&self, outcome: Outcome) -> (Vec<Action>, bool) {
         let mut state = self.lock();
         let mut callback = None;
@@ -119,7 +120,10 @@ impl Record {
                 }
             }
             Outcome::Acked | Outcome::Unsupported => {
-                state.acked.get_or_insert(outcome);
+                if state.acked.is_some() {
+                    return (Vec::new(), false);
+                }
+                state.acked = Some(outcome);
                 if let Some(callbacks) = &mut state.callbacks {
                     let acked = callbacks.acked.take();
                     callback = acked.filter(|_| outcome == Outcome::Acked);

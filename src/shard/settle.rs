@@ -125,6 +125,7 @@ impl Shard {
     }
 
     fn send(&mut self, id: Id) {
+        self.mark(id);
         let token = self.token(id);
         let now = self.core.now_ms();
         let (output, paced) = {
@@ -138,11 +139,11 @@ impl Shard {
             let output = connection.outbox.take().expect("a send step has an outbox");
             connection.unsent = output.len();
             connection.handed += output.len() as u64;
-            (output, connection.is_paced())
+            (output, connection.paced_quantum())
         };
         let is_large = output.len() >= self.core.limits.zero_copy_bytes;
-        let manner = if paced {
-            Manner::WhenWritable
+        let manner = if let Some(bytes) = paced {
+            Manner::WhenWritable(bytes)
         } else if is_large && self.leaves_host(id) {
             Manner::ZeroCopy
         } else {
@@ -181,7 +182,8 @@ impl Shard {
             }
             let low = connection.waiting() < self.core.limits.send_queue_bytes / 2;
             let broken = connection.reason.is_some() && connection.flags.output_ended;
-            let manner = if connection.is_paced() { Manner::WhenWritable } else { Manner::Plain };
+            let paced = connection.paced_quantum();
+            let manner = paced.map_or(Manner::Plain, Manner::WhenWritable);
             (connection.unsent, broken, low && connection.flags.wants_room, manner)
         };
         match result {
@@ -279,6 +281,20 @@ impl Shard {
         }
     }
 
+    /// What the peer has acknowledged by the end is known only as long as the socket is there.
+    fn take_last_acks(&self, id: Id) {
+        let sample = self.driver.path(self.token(id));
+        let Some(PathSample { unacknowledged_bytes, .. }) = sample else { return };
+        // In use: it is about to close.
+        let _ = self.core.change(id, |connection| {
+            let left = connection.left();
+            if let Some(outgoing) = &mut connection.outgoing {
+                let acked = left.saturating_sub(u64::from(unacknowledged_bytes));
+                outgoing.acknowledged(Some(acked));
+            }
+        });
+    }
+
     /// True if the peer is on another host, as far as its address says; loopback always copies.
     fn leaves_host(&self, id: Id) -> bool {
         let peer = self.core.look(id, |connection| connection.peer);
@@ -305,6 +321,9 @@ impl Shard {
             (connection.attached, connection.flags.reset)
         };
         if attached {
+            if !reset {
+                self.take_last_acks(id);
+            }
             self.driver.submit(Operation::Close { token: self.token(id), reset });
         } else {
             self.finish_slot(id);
@@ -363,12 +382,15 @@ fn open(connection: &Connection, core: &Core) -> Step {
     if flags.end_wanted && flushed && !flags.output_ended && !protocol.is_busy() {
         return Step::EndOutput;
     }
-    if flags.output_ended && flags.input_ended {
+    // A Sink has still to take what came before the peer's end.
+    let taken = !flags.sink || flags.input_end_told || flags.discarding;
+    if flags.output_ended && flags.input_ended && taken {
         return Step::Close;
     }
     // This side has ended and waits for no message: what still comes is read and thrown away, so
     // that the peer sees an end and no reset.
-    if flags.output_ended && !flags.discarding && !protocol.awaits_input() {
+    let awaits = protocol.awaits_input() || flags.sink;
+    if flags.output_ended && !flags.discarding && !awaits {
         return Step::Discard;
     }
     // A Responder that is to end answers what it has begun and begins nothing more.

@@ -61,7 +61,7 @@ fn deadlines(
         (applies && from != 0).then(|| after(from, timeout)).flatten().map(|at| (at, reason))
     };
     let handshake = flags.accepted && !flags.greeted;
-    let linger = flags.output_ended;
+    let linger = flags.output_ended && !flags.sink;
     let sending = flags.sending;
     let opening = matches!(connection.phase, Phase::Connecting | Phase::Resolving);
     [
