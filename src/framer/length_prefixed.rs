@@ -254,7 +254,11 @@ impl Framer for LengthPrefixed {
             return self.encode_part(&message, into);
         }
         let header = self.header(message.len() as u64)?;
-        into.put(&header[..self.header_len()]);
+        match (self.header_len(), header) {
+            // The usual one, with a length that the compiler knows.
+            (4, [a, b, c, d, ..]) => into.put(&[a, b, c, d]),
+            (len, _) => into.put(&header[..len]),
+        }
         into.put_message(&message);
         Ok(())
     }

@@ -85,10 +85,12 @@ struct Exact {
 #[derive(Debug)]
 struct Sending {
     output: Box<Output>,
+    /// Bytes of the output that had left before this operation.
     before: usize,
-    sent: usize,
-    /// Bytes of the output that leave with this operation at most, those before included.
-    until: usize,
+    /// Bytes that have left with it.
+    sent: u32,
+    /// Bytes that leave with it at most.
+    sent_max: u32,
 }
 
 impl Entry {
@@ -158,11 +160,12 @@ impl Entry {
         done: &mut Completions,
     ) {
         debug_assert!(self.sending.is_none(), "two sends for {token:?}");
-        let until = match manner {
-            Manner::WhenWritable(len_max) => output.len().min(sent + len_max as usize),
-            _ => output.len(),
+        let rest = u32::try_from(output.len() - sent).unwrap_or(u32::MAX);
+        let sent_max = match manner {
+            Manner::WhenWritable(len_max) => rest.min(len_max),
+            _ => rest,
         };
-        self.sending = Some(Sending { output, before: sent, sent, until });
+        self.sending = Some(Sending { output, before: sent, sent: 0, sent_max });
         // epoll reports a socket as writable by the same limit that this manner waits for.
         if !self.connecting && !matches!(manner, Manner::WhenWritable(_)) {
             self.send(token, done);
@@ -202,10 +205,10 @@ impl Entry {
 
     fn send(&mut self, token: Token, done: &mut Completions) {
         let (Some(sending), Some(socket)) = (&mut self.sending, &self.socket) else { return };
-        let result = match send_all(socket, &sending.output, &mut sending.sent, sending.until) {
+        let result = match send_all(socket, sending) {
             // Much has left: saying so lets the shard see that the peer reads.
             Err(SystemErrno::AGAIN)
-                if sending.sent - sending.before >= SEND_BYTES_MAX && !self.end_after_send =>
+                if sending.sent as usize >= SEND_BYTES_MAX && !self.end_after_send =>
             {
                 Ok(())
             }
@@ -216,11 +219,11 @@ impl Entry {
     }
 
     fn end_send(&mut self, token: Token, result: Result<(), Errno>, done: &mut Completions) {
-        let Some(Sending { output, before, sent, .. }) = self.sending.take() else { return };
+        let Some(Sending { output, sent, .. }) = self.sending.take() else { return };
         if self.end_after_send {
             self.send_end();
         }
-        let result = result.map(|()| sent - before);
+        let result = result.map(|()| sent as usize);
         done.push_back(Completion::Sent { token, output, result });
     }
 
@@ -328,19 +331,17 @@ impl Entry {
 }
 
 /// Sends until all is sent, the socket takes no more (`AGAIN`) or it fails.
-fn send_all(
-    socket: &Socket,
-    output: &Output,
-    sent: &mut usize,
-    until: usize,
-) -> Result<(), SystemErrno> {
-    while *sent < until {
-        let (asked, outcome) = send_some(socket, output, *sent, until);
+fn send_all(socket: &Socket, sending: &mut Sending) -> Result<(), SystemErrno> {
+    while sending.sent < sending.sent_max {
+        let from = sending.before + sending.sent as usize;
+        let until = sending.before + sending.sent_max as usize;
+        let (asked, outcome) = send_some(socket, &sending.output, from, until);
         match outcome {
             Err(SystemErrno::INTR) => {}
             Err(error) => return Err(error),
             Ok(len) => {
-                *sent += len;
+                // At most what is missing of 32 bits.
+                sending.sent += len as u32;
                 if len < asked {
                     // The socket is full: asking again would cost a call to hear that.
                     return Err(SystemErrno::AGAIN);
