@@ -289,6 +289,11 @@ impl Core {
         self.deferred.borrow().len() < DEFERRED_MAX
     }
 
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn has_deferred(&self) -> bool {
+        !self.deferred.borrow().is_empty()
+    }
+
     pub(crate) fn run_deferred(self: &Rc<Self>) {
         loop {
             let next = self.deferred.borrow_mut().pop_front();

@@ -17,6 +17,8 @@ pub(crate) mod protocol;
 mod settle;
 mod sleepers;
 mod stall;
+#[cfg(any(test, feature = "testing"))]
+mod stepping;
 mod timeouts;
 mod waiting;
 
@@ -298,7 +300,8 @@ impl Shard {
         false
     }
 
-    fn end(mut self) {
+    /// Ends all connections and tasks at once, and answers whoever waits for it.
+    pub(crate) fn end(mut self) {
         self.core.handle.set_ended();
         for id in self.slots_in_use() {
             self.tell_closed(id, CloseReason::Shutdown);

@@ -51,6 +51,8 @@ pub(super) struct Send {
     pub(super) sent: usize,
     /// Bytes that left with this operation.
     pub(super) gone: usize,
+    /// It begins only when the socket is writable.
+    pub(super) waits: bool,
 }
 
 impl Slot {
@@ -122,13 +124,15 @@ impl ScriptDriver {
     }
 
     fn step_connect(&mut self, slot: &mut Slot) {
-        let Some(address) = slot.connect.take() else { return };
+        let Some(address) = &slot.connect else { return };
         let fault = self.strikes(|fault| matches!(fault, Fault::FailConnect(_)));
         let result = match fault {
-            Some(Fault::FailConnect(errno)) => Err(errno),
-            _ if slot.closing.is_some() => Err(errno::ECANCELED),
-            _ => self.world.connect_endpoint(slot.endpoint, &address),
+            Some(Fault::FailConnect(errno)) => Some(Err(errno)),
+            _ if slot.closing.is_some() => Some(Err(errno::ECANCELED)),
+            _ => self.world.connect_endpoint(slot.endpoint, address),
         };
+        let Some(result) = result else { return };
+        slot.connect = None;
         self.late.push_back(Completion::Connected { token: slot.token, result });
     }
 
@@ -183,6 +187,10 @@ impl ScriptDriver {
         if self.stop_lands(cancelled) {
             return Some(gone_or(send.gone, errno::ECANCELED));
         }
+        if send.waits && !self.world.is_writable(endpoint) {
+            return None;
+        }
+        send.waits = false;
         let mut left = match fault {
             Some(Fault::ShortSend(len)) => len.max(1),
             _ => self.step_bytes(send.output.len() - send.sent),

@@ -90,7 +90,8 @@ impl Ledger {
                 account.accept_stopped = true;
                 account.closing = true;
             }
-            Operation::Attach { .. } | Operation::ShutdownWrite { .. } => {}
+            Operation::Attach { .. } | Operation::Tune { .. } | Operation::ShutdownWrite { .. } => {
+            }
         }
     }
 
@@ -213,6 +214,7 @@ fn token_of(operation: &Operation) -> Token {
         | Operation::StopReceive { token }
         | Operation::ReceiveExact { token, .. }
         | Operation::Send { token, .. }
+        | Operation::Tune { token, .. }
         | Operation::ShutdownWrite { token }
         | Operation::Close { token, .. } => *token,
     }

@@ -1,0 +1,289 @@
+//! Link: one direction of a simulated byte stream, from the sender's socket to the receiver's.
+//!
+//! Above: `world` writes at one end, reads at the other and moves the time. Below: `network` says
+//! what the way is like. Pure: now is an argument, chance follows from a seed.
+//! Absent: lost or reordered bytes: as in TCP both show as time.
+//! Bounds: the two buffers of the `Network`; one entry per packet under way.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::network::Network;
+use super::random::Random;
+
+/// A lost packet is sent again no sooner than this.
+const RESEND_MIN: Duration = Duration::from_millis(1);
+/// The most losses of one packet in a row.
+const LOSSES_MAX: u32 = 12;
+
+/// What travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parcel {
+    /// So many bytes.
+    Bytes(usize),
+    /// The sender sends no more.
+    End,
+    /// The connection is no more.
+    Reset,
+    /// What became of a connect; both directions of that are in the one delay.
+    Answer,
+}
+
+#[derive(Debug)]
+struct Packet {
+    arrives_at: Duration,
+    parcel: Parcel,
+}
+
+/// One direction.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) network: Network,
+    random: Random,
+    /// First what has arrived, then what is in flight, then what is unsent.
+    bytes: VecDeque<u8>,
+    arrived_len: usize,
+    flying_len: usize,
+    packets: VecDeque<Packet>,
+    /// When the sender will hear that so many bytes have arrived.
+    acks: VecDeque<(Duration, usize)>,
+    /// The line is busy until then.
+    free_at: Duration,
+    last_arrival: Duration,
+    /// What goes out after the last byte.
+    ending: Option<Parcel>,
+    unsent_limit: Option<usize>,
+    /// Since when nothing moves on it.
+    frozen_at: Option<Duration>,
+    /// Whether `End`, `Reset` or `Answer` have arrived.
+    pub(super) ended: bool,
+    pub(super) reset: bool,
+    pub(super) answered: bool,
+    /// Its sender has said that no more comes.
+    pub(super) is_ending: bool,
+}
+
+impl Link {
+    pub(super) fn new(network: Network, seed: u64) -> Self {
+        Self {
+            network,
+            random: Random::new(seed),
+            bytes: VecDeque::new(),
+            arrived_len: 0,
+            flying_len: 0,
+            packets: VecDeque::new(),
+            acks: VecDeque::new(),
+            free_at: Duration::ZERO,
+            last_arrival: Duration::ZERO,
+            ending: None,
+            unsent_limit: None,
+            frozen_at: None,
+            ended: false,
+            reset: false,
+            answered: false,
+            is_ending: false,
+        }
+    }
+
+    /// Takes what fits of `bytes`, and says how much that was.
+    pub(super) fn write(&mut self, now: Duration, bytes: &[u8]) -> usize {
+        self.advance(now);
+        let limit = self.unsent_limit.unwrap_or(usize::MAX);
+        let room = self.room().min(limit.saturating_sub(self.unsent_len()));
+        let len = bytes.len().min(room);
+        self.bytes.extend(&bytes[..len]);
+        self.advance(now);
+        len
+    }
+
+    /// Moves arrived bytes to `into`, and says how many.
+    pub(super) fn read(&mut self, now: Duration, into: &mut [u8]) -> usize {
+        self.advance(now);
+        let len = into.len().min(self.arrived_len);
+        for (place, byte) in into.iter_mut().zip(self.bytes.drain(..len)) {
+            *place = byte;
+        }
+        self.arrived_len -= len;
+        // The window is open again.
+        self.advance(now);
+        len
+    }
+
+    /// Sends the end behind the last byte.
+    pub(super) fn end(&mut self, now: Duration) {
+        self.is_ending = true;
+        if !self.ended {
+            self.ending.get_or_insert(Parcel::End);
+        }
+        self.advance(now);
+    }
+
+    /// Sends a reset; what is unsent never leaves.
+    pub(super) fn reset(&mut self, now: Duration) {
+        self.bytes.truncate(self.arrived_len + self.flying_len);
+        self.is_ending = true;
+        self.ending = Some(Parcel::Reset);
+        self.free_at = self.free_at.min(now);
+        self.advance(now);
+    }
+
+    /// Sends for the answer to a connect.
+    pub(super) fn ask(&mut self, now: Duration) {
+        let arrives_at = self.arrival(now + self.network.delay);
+        self.packets.push_back(Packet { arrives_at, parcel: Parcel::Answer });
+        self.advance(now);
+    }
+
+    /// Nobody will read what comes.
+    pub(super) fn abandon(&mut self) {
+        self.bytes = VecDeque::new();
+        self.packets = VecDeque::new();
+        self.acks = VecDeque::new();
+        self.ending = None;
+        (self.arrived_len, self.flying_len) = (0, 0);
+    }
+
+    pub(super) fn limit_unsent(&mut self, bytes: usize) {
+        self.unsent_limit = Some(bytes.max(1));
+    }
+
+    /// True if a sender that waits for room should go on: less than half of the unsent limit is
+    /// used, as in Linux, or without a limit there is any room.
+    pub(super) fn is_writable(&self) -> bool {
+        let unsent = self.unsent_len();
+        self.room() > 0 && self.unsent_limit.is_none_or(|limit| unsent.saturating_mul(2) < limit)
+    }
+
+    /// Bytes that have arrived and were not read.
+    pub(super) fn arrived_len(&self) -> usize {
+        self.arrived_len
+    }
+
+    /// Bytes that have not left the sender's socket.
+    pub(super) fn unsent_len(&self) -> usize {
+        self.bytes.len() - self.arrived_len - self.flying_len
+    }
+
+    /// Bytes of which the sender does not know yet that they have arrived.
+    pub(super) fn unacknowledged_len(&self) -> usize {
+        self.unsent_len() + self.acks.iter().map(|(_, len)| len).sum::<usize>()
+    }
+
+    /// Stops or goes on; what was under way goes on where it was.
+    pub(super) fn freeze(&mut self, now: Duration, is_frozen: bool) {
+        match (self.frozen_at, is_frozen) {
+            (None, true) => {
+                self.advance(now);
+                self.frozen_at = Some(now);
+            }
+            (Some(since), false) => {
+                let lost = now.saturating_sub(since);
+                self.frozen_at = None;
+                if self.free_at > since {
+                    self.free_at += lost;
+                }
+                self.last_arrival = self.last_arrival.saturating_add(lost);
+                self.packets.iter_mut().for_each(|packet| packet.arrives_at += lost);
+                self.acks.iter_mut().for_each(|ack| ack.0 += lost);
+                self.advance(now);
+            }
+            _ => {}
+        }
+    }
+
+    /// When something happens next by itself.
+    pub(super) fn next_event(&self) -> Option<Duration> {
+        if self.frozen_at.is_some() {
+            return None;
+        }
+        let arrival = self.packets.front().map(|packet| packet.arrives_at);
+        let departure = self.can_depart().then_some(self.free_at);
+        arrival.into_iter().chain(departure).min()
+    }
+
+    /// True if nothing is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.packets.is_empty() && self.acks.is_empty() && !self.can_depart()
+    }
+
+    /// Brings everything up to `now`.
+    pub(super) fn advance(&mut self, now: Duration) {
+        if self.frozen_at.is_some() {
+            return;
+        }
+        self.arrive(now);
+        self.depart(now);
+        self.arrive(now);
+    }
+
+    fn arrive(&mut self, now: Duration) {
+        while self.packets.front().is_some_and(|packet| packet.arrives_at <= now) {
+            let Some(packet) = self.packets.pop_front() else { return };
+            match packet.parcel {
+                Parcel::Bytes(len) => {
+                    self.flying_len -= len;
+                    self.arrived_len += len;
+                }
+                Parcel::End => self.ended = true,
+                Parcel::Reset => self.reset = true,
+                Parcel::Answer => self.answered = true,
+            }
+        }
+        while self.acks.front().is_some_and(|(at, _)| *at <= now) {
+            self.acks.pop_front();
+        }
+    }
+
+    fn depart(&mut self, now: Duration) {
+        while self.free_at <= now && self.can_depart() {
+            let len = self.unsent_len().min(self.window()).min(self.network.packet_bytes());
+            if len == 0 {
+                // Only the end is left: it needs no window.
+                let Some(parcel) = self.ending.take() else { return };
+                let arrives_at = self.arrival(now);
+                self.packets.push_back(Packet { arrives_at, parcel });
+                continue;
+            }
+            let left_at = now.saturating_add(self.network.busy_for(len));
+            self.free_at = left_at;
+            self.flying_len += len;
+            let arrives_at = self.arrival(left_at);
+            self.packets.push_back(Packet { arrives_at, parcel: Parcel::Bytes(len) });
+            let heard_at = arrives_at.saturating_add(self.network.delay);
+            self.acks.push_back((heard_at, len));
+        }
+    }
+
+    fn can_depart(&self) -> bool {
+        if self.unsent_len() == 0 { self.ending.is_some() } else { self.window() > 0 }
+    }
+
+    fn window(&self) -> usize {
+        let used = self.arrived_len + self.flying_len;
+        self.network.receive_buffer_bytes.saturating_sub(used)
+    }
+
+    fn room(&self) -> usize {
+        let both = self.network.send_buffer_bytes + self.network.receive_buffer_bytes;
+        both.saturating_sub(self.bytes.len())
+    }
+
+    /// When a packet that leaves now arrives: not before those that left before it.
+    fn arrival(&mut self, left_at: Duration) -> Duration {
+        let Network { delay, jitter, loss, .. } = self.network;
+        let mut on_its_way = delay;
+        if !jitter.is_zero() {
+            on_its_way += jitter.mul_f64(self.random.share());
+        }
+        let mut resend = self.network.round_trip().max(RESEND_MIN);
+        for _ in 0..LOSSES_MAX {
+            if loss == 0.0 || self.random.share() >= loss {
+                break;
+            }
+            on_its_way = on_its_way.saturating_add(resend);
+            resend = resend.saturating_mul(2);
+        }
+        self.last_arrival = left_at.saturating_add(on_its_way).max(self.last_arrival);
+        self.last_arrival
+    }
+}
