@@ -49,6 +49,8 @@ pub(super) struct Link {
     acks: VecDeque<(Duration, usize)>,
     /// The line is busy until then.
     free_at: Duration,
+    /// When the sender or the reader last did something.
+    ready_at: Duration,
     last_arrival: Duration,
     /// What goes out after the last byte.
     ending: Option<Parcel>,
@@ -74,6 +76,7 @@ impl Link {
             packets: VecDeque::new(),
             acks: VecDeque::new(),
             free_at: Duration::ZERO,
+            ready_at: Duration::ZERO,
             last_arrival: Duration::ZERO,
             ending: None,
             unsent_limit: None,
@@ -92,7 +95,7 @@ impl Link {
         let room = self.room().min(limit.saturating_sub(self.unsent_len()));
         let len = bytes.len().min(room);
         self.bytes.extend(&bytes[..len]);
-        self.advance(now);
+        self.go_on(now);
         len
     }
 
@@ -105,33 +108,34 @@ impl Link {
         }
         self.arrived_len -= len;
         // The window is open again.
-        self.advance(now);
+        self.go_on(now);
         len
     }
 
     /// Sends the end behind the last byte.
     pub(super) fn end(&mut self, now: Duration) {
-        self.is_ending = true;
-        if !self.ended {
-            self.ending.get_or_insert(Parcel::End);
-        }
         self.advance(now);
+        if !std::mem::replace(&mut self.is_ending, true) {
+            self.ending = Some(Parcel::End);
+        }
+        self.go_on(now);
     }
 
     /// Sends a reset; what is unsent never leaves.
     pub(super) fn reset(&mut self, now: Duration) {
+        self.advance(now);
         self.bytes.truncate(self.arrived_len + self.flying_len);
         self.is_ending = true;
         self.ending = Some(Parcel::Reset);
         self.free_at = self.free_at.min(now);
-        self.advance(now);
+        self.go_on(now);
     }
 
     /// Sends for the answer to a connect.
     pub(super) fn ask(&mut self, now: Duration) {
         let arrives_at = self.arrival(now + self.network.delay);
         self.packets.push_back(Packet { arrives_at, parcel: Parcel::Answer });
-        self.advance(now);
+        self.go_on(now);
     }
 
     /// Nobody will read what comes.
@@ -182,6 +186,9 @@ impl Link {
                 if self.free_at > since {
                     self.free_at += lost;
                 }
+                if self.ready_at >= since {
+                    self.ready_at = now;
+                }
                 self.last_arrival = self.last_arrival.saturating_add(lost);
                 self.packets.iter_mut().for_each(|packet| packet.arrives_at += lost);
                 self.acks.iter_mut().for_each(|ack| ack.0 += lost);
@@ -197,7 +204,7 @@ impl Link {
             return None;
         }
         let arrival = self.packets.front().map(|packet| packet.arrives_at);
-        let departure = self.can_depart().then_some(self.free_at);
+        let departure = self.can_depart().then(|| self.departs_at());
         arrival.into_iter().chain(departure).min()
     }
 
@@ -206,7 +213,17 @@ impl Link {
         self.packets.is_empty() && self.acks.is_empty() && !self.can_depart()
     }
 
-    /// Brings everything up to `now`.
+    /// Something has changed at its ends just now.
+    fn go_on(&mut self, now: Duration) {
+        self.ready_at = now;
+        self.advance(now);
+    }
+
+    fn departs_at(&self) -> Duration {
+        self.free_at.max(self.ready_at)
+    }
+
+    /// Brings everything up to `now`, each at its own time.
     pub(super) fn advance(&mut self, now: Duration) {
         if self.frozen_at.is_some() {
             return;
@@ -235,16 +252,17 @@ impl Link {
     }
 
     fn depart(&mut self, now: Duration) {
-        while self.free_at <= now && self.can_depart() {
+        while self.departs_at() <= now && self.can_depart() {
+            let at = self.departs_at();
             let len = self.unsent_len().min(self.window()).min(self.network.packet_bytes());
             if len == 0 {
                 // Only the end is left: it needs no window.
                 let Some(parcel) = self.ending.take() else { return };
-                let arrives_at = self.arrival(now);
+                let arrives_at = self.arrival(at);
                 self.packets.push_back(Packet { arrives_at, parcel });
                 continue;
             }
-            let left_at = now.saturating_add(self.network.busy_for(len));
+            let left_at = at.saturating_add(self.network.busy_for(len));
             self.free_at = left_at;
             self.flying_len += len;
             let arrives_at = self.arrival(left_at);
@@ -285,5 +303,131 @@ impl Link {
         }
         self.last_arrival = left_at.saturating_add(on_its_way).max(self.last_arrival);
         self.last_arrival
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// Reads everything that comes until nothing more is under way: the bytes and their times.
+    fn drained(link: &mut Link, from: Duration) -> Vec<(Duration, usize)> {
+        let (mut now, mut came) = (from, Vec::new());
+        let mut into = vec![0; 1 << 20];
+        loop {
+            let len = link.read(now, &mut into);
+            if len > 0 {
+                came.push((now, len));
+            }
+            match link.next_event() {
+                Some(at) => now = now.max(at),
+                None => return came,
+            }
+        }
+    }
+
+    #[test]
+    fn a_packet_takes_its_time_on_the_line_and_on_the_way() {
+        let network =
+            Network { delay: ms(5), rate_bytes_per_s: Some(1_448_000), ..Network::default() };
+        let mut link = Link::new(network, 1);
+        assert_eq!(link.write(Duration::ZERO, &[7; 3 * 1448]), 3 * 1448);
+        assert_eq!(link.unsent_len(), 2 * 1448, "one packet is on the line");
+        let came = drained(&mut link, Duration::ZERO);
+        assert_eq!(came, [(ms(6), 1448), (ms(7), 1448), (ms(8), 1448)]);
+    }
+
+    #[test]
+    fn the_window_holds_the_sender_back_until_the_reader_reads() {
+        let network =
+            Network { send_buffer_bytes: 50, receive_buffer_bytes: 100, ..Network::default() };
+        let mut link = Link::new(network, 1);
+        assert_eq!(link.write(Duration::ZERO, &[7; 1000]), 150);
+        assert_eq!((link.arrived_len(), link.unsent_len()), (100, 50));
+        assert!(!link.is_writable());
+        assert_eq!(link.next_event(), None, "only a reader helps");
+        assert_eq!(link.read(Duration::ZERO, &mut [0; 60]), 60);
+        assert_eq!((link.arrived_len(), link.unsent_len()), (90, 0));
+        assert!(link.is_writable());
+    }
+
+    #[test]
+    fn an_unsent_limit_keeps_the_backlog_short() {
+        let network = Network { rate_bytes_per_s: Some(1_448_000), ..Network::default() };
+        let mut link = Link::new(network, 1);
+        link.limit_unsent(10_000);
+        assert_eq!(link.write(Duration::ZERO, &[7; 100_000]), 10_000);
+        assert!(!link.is_writable(), "{} bytes are unsent", link.unsent_len());
+        assert_eq!(link.write(Duration::ZERO, &[7; 100_000]), 1448, "one packet has left");
+        let mut now = Duration::ZERO;
+        while !link.is_writable() {
+            now = link.next_event().unwrap();
+            link.advance(now);
+        }
+        assert_eq!(now, ms(4));
+        assert!(link.unsent_len() < 5000, "half of the limit: {}", link.unsent_len());
+    }
+
+    #[test]
+    fn the_sender_learns_of_arrivals_a_way_later() {
+        let mut link = Link::new(Network { delay: ms(10), ..Network::default() }, 1);
+        link.write(Duration::ZERO, &[7; 100]);
+        assert_eq!((link.unsent_len(), link.unacknowledged_len()), (0, 100));
+        link.advance(ms(19));
+        assert_eq!((link.arrived_len(), link.unacknowledged_len()), (100, 100));
+        link.advance(ms(20));
+        assert_eq!(link.unacknowledged_len(), 0);
+        assert!(link.is_idle());
+    }
+
+    #[test]
+    fn losses_and_jitter_show_as_time_and_keep_the_order() {
+        let network = Network { delay: ms(10), jitter: ms(5), loss: 0.3, ..Network::default() };
+        let story = |seed| {
+            let mut link = Link::new(network, seed);
+            let bytes: Vec<u8> = (0..100_000_u32).map(|at| at as u8).collect();
+            assert_eq!(link.write(Duration::ZERO, &bytes), bytes.len());
+            link.end(Duration::ZERO);
+            let came = drained(&mut link, Duration::ZERO);
+            assert_eq!(came.iter().map(|(_, len)| len).sum::<usize>(), bytes.len());
+            assert!(link.ended, "the end comes last, and comes");
+            came
+        };
+        assert_eq!(story(1), story(1));
+        assert_ne!(story(1), story(2));
+        assert!(story(1).last().unwrap().0 >= ms(30), "70 packets at 30 %: some were lost");
+    }
+
+    #[test]
+    fn what_is_frozen_goes_on_where_it_was() {
+        let network =
+            Network { delay: ms(5), rate_bytes_per_s: Some(1_448_000), ..Network::default() };
+        let mut link = Link::new(network, 1);
+        link.write(Duration::ZERO, &[7; 2 * 1448]);
+        link.freeze(ms(3), true);
+        assert_eq!(link.next_event(), None);
+        link.advance(ms(500));
+        assert_eq!(link.arrived_len(), 0);
+        link.write(ms(500), b"more");
+        link.freeze(ms(1003), false);
+        let came = drained(&mut link, ms(1003));
+        assert_eq!(came[..2], [(ms(1006), 1448), (ms(1007), 1448)]);
+        assert_eq!(came.len(), 3);
+    }
+
+    #[test]
+    fn a_reset_overtakes_what_is_unsent_and_nothing_else() {
+        let network =
+            Network { delay: ms(5), rate_bytes_per_s: Some(1_448_000), ..Network::default() };
+        let mut link = Link::new(network, 1);
+        link.write(Duration::ZERO, &[7; 5 * 1448]);
+        link.reset(Duration::ZERO);
+        let came = drained(&mut link, Duration::ZERO);
+        assert_eq!(came, [(ms(6), 1448)]);
+        assert!(link.reset && !link.ended);
     }
 }
