@@ -1,6 +1,7 @@
 //! The simulated world: sockets without a kernel, faults on purpose, everything from a seed.
 //!
-//! Above: tests of shards, the conformance suite of drivers, and `testing` for users. Below: nothing but memory.
+//! Above: tests of shards, the conformance suite of drivers, and `testing` for users.
+//! Below: nothing but memory.
 //! Absent: I/O, clocks, threads, entropy; a run is repeated by its seed alone.
 
 pub(crate) mod faults;

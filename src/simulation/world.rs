@@ -18,16 +18,21 @@ use crate::address::SocketAddress;
 use crate::engine::operation::Errno;
 use crate::engine::socket::Socket;
 
-/// Linux's numbers of the errors a stream socket meets.
+/// The system's numbers of the errors a stream socket meets.
 pub(crate) mod errno {
     use super::Errno;
 
-    pub(crate) const EPIPE: Errno = Errno(32);
-    pub(crate) const EADDRINUSE: Errno = Errno(98);
-    pub(crate) const ECONNRESET: Errno = Errno(104);
-    pub(crate) const ENOTCONN: Errno = Errno(107);
-    pub(crate) const ECONNREFUSED: Errno = Errno(111);
-    pub(crate) const ECANCELED: Errno = Errno(125);
+    pub(crate) const EPIPE: Errno = Errno::BROKEN_PIPE;
+    pub(crate) const EADDRINUSE: Errno = either(98, 48);
+    pub(crate) const ECONNRESET: Errno = Errno::CONNECTION_RESET;
+    pub(crate) const ENOTCONN: Errno = either(107, 57);
+    pub(crate) const ECONNREFUSED: Errno = either(111, 61);
+    pub(crate) const ECANCELED: Errno = Errno::CANCELLED;
+
+    const fn either(linux: i32, bsd: i32) -> Errno {
+        let is_linux = cfg!(all(target_os = "linux", not(postring_no_kernel)));
+        Errno(if is_linux { linux } else { bsd })
+    }
 }
 
 /// What a read found.

@@ -192,7 +192,11 @@ fn network() -> impl Strategy<Value = Network> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 48,
+        failure_persistence: None,
+        ..Default::default()
+    })]
     #[test]
     fn bytes_arrive_whole_and_in_order_whatever_the_network_is_like(
         seed: u64,

@@ -12,6 +12,9 @@ use postring::{CloseReason, Error, LengthPrefixed, Limits, Message};
 
 use super::{ECHO, SECOND, echoing, frames, ms};
 
+/// Where worlds work and engines do not.
+const NO_ENGINE: &str = "only Linux has a driver";
+
 #[test]
 fn worlds_of_one_thread_do_not_meet() {
     let (one, two) = (echoing(World::new(13)), echoing(World::new(14)));
@@ -46,7 +49,7 @@ fn what_cannot_be_is_said() {
     assert!(world.set_network(network).unwrap_err().to_string().contains("loss"));
     assert!(World::builder(1).cores(0).build().unwrap_err().to_string().contains("1 to 64"));
     let engine = postring::Engine::builder().unpinned(1).start().unwrap_err().to_string();
-    assert!(engine.contains("testing::World"), "{engine}");
+    assert!(engine.contains("testing::World") || engine.contains(NO_ENGINE), "{engine}");
     let carrier = world.initiate_with(ECHO, frames());
     assert!(matches!(carrier.send("x").wait(), Err(Error::WaitOnCore)), "nobody would answer");
 }
@@ -56,6 +59,9 @@ fn real_engines_refuse_memory() {
     let builder = postring::Engine::builder().unpinned(1);
     let listened = builder.respond_with(ECHO, frames(), |_, _| ()).start();
     let why = listened.unwrap_err().to_string();
+    if why.contains(NO_ENGINE) {
+        return println!("SKIP: {why}");
+    }
     assert!(why.contains("testing::World only"), "{why}");
     let carrier = postring::initiate_with(ECHO, frames());
     match carrier.send("hi").wait() {
