@@ -10,7 +10,7 @@ use postring::{Carrier, CloseReason, Error, LengthPrefixed};
 async fn echo(carrier: Carrier<LengthPrefixed>) -> postring::Result<()> {
     loop {
         match carrier.receive().await {
-            Ok(message) => carrier.send(message).await?,
+            Ok(message) => drop(carrier.send(message).await?),
             Err(Error::Closed(CloseReason::Finished)) => return carrier.close().await,
             Err(error) => return Err(error),
         }

@@ -65,6 +65,10 @@ enum Place {
 }
 
 impl Address {
+    pub(crate) const fn is_unix(&self) -> bool {
+        matches!(self.0, Place::Path(_))
+    }
+
     /// The socket address, if no name has to be resolved for it.
     pub(crate) fn literal(&self) -> Option<SocketAddress> {
         match &self.0 {

@@ -1,8 +1,9 @@
 //! Private: what `benches/` needs to reach. Behind the feature `__bench`, no part of the API, and
 //! gone or changed without notice.
 //!
-//! Above: `benches/engine.rs`. Below: the parts themselves, each with the few calls a benchmark
-//! makes. Absent: measuring; figures against other engines (`benches/rivals`).
+//! Above: `benches/engine.rs`, `benches/scheduler.rs`. Below: the parts themselves, each with the
+//! few calls a benchmark makes. Absent: measuring; figures against other engines
+//! (`benches/rivals`).
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,10 +14,12 @@ use crate::engine::driver::{BufferPlan, Driver};
 use crate::engine::mailbox::{Bell, Postbox};
 use crate::framer::{LengthPrefixed, Output};
 use crate::limits::{Limits, Timeouts};
+use crate::scheduler::{Ask, Bounds, Number, Path, Scheduler};
 use crate::shard::core::Core;
 use crate::shard::mail::{CoreHandle, Mail};
 use crate::shard::{Shard, Wait};
 use crate::simulation::faults::Faults;
+use crate::simulation::random::Random;
 use crate::simulation::script::ScriptDriver;
 use crate::simulation::world::{Peer, Read, World};
 
@@ -71,6 +74,63 @@ impl Mailbox {
     /// What comes next.
     pub fn pop(&mut self) -> Option<u64> {
         self.mailbox.pop()
+    }
+}
+
+/// How the Messages of [`Messages`] differ.
+#[derive(Debug, Clone, Copy)]
+pub enum Mixture {
+    /// All alike, of one Carrier.
+    Alike,
+    /// Four classes, sixteen Carriers, every second with a deadline of its own.
+    Mixed,
+    /// Each has the one before it as its antecedent.
+    Chained,
+}
+
+/// A scheduler with a queue that stays as long as it is.
+pub struct Messages {
+    scheduler: Scheduler<u64>,
+    mixture: Mixture,
+    random: Random,
+    last: Option<Number>,
+}
+
+impl Messages {
+    /// This many queued Messages.
+    #[must_use]
+    pub fn new(queued: usize, mixture: Mixture) -> Self {
+        let bounds = Bounds { messages: usize::MAX, bytes: usize::MAX };
+        let scheduler = Scheduler::new(bounds);
+        let mut messages = Self { scheduler, mixture, random: Random::new(1), last: None };
+        (0..queued).for_each(|_| messages.submit());
+        messages
+    }
+
+    fn submit(&mut self) {
+        let mut ask =
+            Ask { carrier: 1, niceness: 0, deadline_us: None, antecedents: &[], bytes: 1400 };
+        match self.mixture {
+            Mixture::Alike => {}
+            Mixture::Mixed => {
+                let number = self.random.number();
+                ask.niceness = number as u32 % 4;
+                ask.carrier = (number >> 8) as u32 % 16;
+                ask.deadline_us = (number >> 16 & 1 == 0).then_some(1_000_000 + (number >> 32));
+            }
+            Mixture::Chained => ask.antecedents = self.last.as_slice(),
+        }
+        let number = self.scheduler.submit(0, ask, 7);
+        self.last = Some(number.expect("nothing is bounded and every antecedent is known"));
+    }
+
+    /// One Message in, one taken and finished; says which.
+    pub fn turn(&mut self) -> u64 {
+        self.submit();
+        let taken = self.scheduler.take(0, &Path::default(), usize::MAX);
+        let number = taken.expect("the earliest Message is ready").number;
+        self.scheduler.finish(number).expect("all of it was taken");
+        number
     }
 }
 
@@ -160,6 +220,15 @@ mod tests {
         let again = turns.round_trip();
         // Receive, send; the peers hear of it in the turn after.
         assert!(first <= 8 && again <= 4, "{first} turns, then {again}");
+    }
+
+    #[test]
+    fn a_queue_of_messages_keeps_its_length_and_moves_on() {
+        for mixture in [Mixture::Alike, Mixture::Mixed, Mixture::Chained] {
+            let mut messages = Messages::new(100, mixture);
+            let taken: std::collections::HashSet<u64> = (0..500).map(|_| messages.turn()).collect();
+            assert_eq!((taken.len(), messages.scheduler.queued_messages()), (500, 100));
+        }
     }
 
     #[test]

@@ -61,6 +61,9 @@ pub enum Error {
     /// Remote or Local: bytes are no Message, or a Message is no bytes.
     #[error("framing: {0}")]
     Frame(#[from] FrameError),
+    /// Local: a Message's properties cannot be honoured.
+    #[error("message: {0}")]
+    Message(String),
     /// Local: a queue between threads is full; try again later.
     #[error("the core's mailbox is full; try again later")]
     MailboxFull,

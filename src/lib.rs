@@ -65,6 +65,8 @@ mod limits;
 #[cfg(doc)]
 pub mod manual;
 mod message;
+#[cfg_attr(not(test), allow(dead_code, reason = "no stack uses all of it yet"))]
+mod scheduler;
 mod shard;
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(
@@ -79,18 +81,32 @@ pub use address::Address;
 pub use carrier::accept::AcceptingCarrier;
 pub use carrier::responder::{Answer, Flow, Reply, spawn};
 pub use carrier::task::{Sleeping, Yielding, sleep, yield_now};
-pub use carrier::{Asked, Carrier, CarrierRef, CarrierState, Receiving, Sending};
+pub use carrier::{
+    Acceptor, Asked, Callback, Carrier, CarrierRef, CarrierState, Events, Forking, NextEvent,
+    Receipt, Receiving, Reporter, Sending, Settling, Sink, Source, Supports,
+};
 pub use engine::driver::DriverChoice;
 pub use engine::metrics::{CoreSnapshot, Metrics};
 pub use engine::offload::{Offload, offload};
 pub use error::{CloseReason, Error, Result, TrySendError};
-pub use framer::{Endianness, FrameError, Framer, LengthPrefixed, Output, Unframed, Width};
+#[cfg(feature = "codec")]
+pub use framer::Codec;
+#[cfg(feature = "json")]
+pub use framer::Json;
+#[cfg(feature = "postcard")]
+pub use framer::Postcard;
+#[cfg(any(feature = "codec", feature = "json", feature = "postcard"))]
+pub use framer::{Decoded, Value};
+pub use framer::{
+    Endianness, FrameError, Framer, LengthPrefixed, Line, Lines, Output, Unframed, Width,
+};
 pub use launch::{
-    Engine, EngineBuilder, Listener, initiate, initiate_with, listen, listen_with, respond,
-    respond_async, respond_per_core, respond_with,
+    Engine, EngineBuilder, Listener, initiate, initiate_sink, initiate_sink_with, initiate_source,
+    initiate_source_with, initiate_with, listen, listen_with, respond, respond_async,
+    respond_per_core, respond_with,
 };
 pub use limits::{Limits, Timeouts};
 pub use message::{
-    ANTECEDENTS_MAX, Detach, Expiry, Message, MessageId, Outcome, Properties, SPECIFICS_MAX,
+    ANTECEDENTS_MAX, Detach, Event, Expiry, Message, MessageId, Outcome, Properties, SPECIFICS_MAX,
 };
 pub use shard::Wait;

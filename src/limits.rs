@@ -17,6 +17,15 @@ pub struct Limits {
     /// Bytes that may wait in one Carrier's send queue: at this mark handlers pause, `try_send`
     /// says Full and `send` waits. One message may overshoot it. Default 256 KiB.
     pub send_queue_bytes: usize,
+    /// Messages with niceness, lifetime, antecedents or a watched outcome that may wait in one
+    /// Carrier's send queue. Default 16 384.
+    pub scheduled_messages: usize,
+    /// Once a Carrier uses niceness or lifetime, the kernel is to hold fewer bytes of it unsent
+    /// than this, so that what is urgent does not queue behind them. Default 4 KiB.
+    pub paced_unsent_bytes: u32,
+    /// Events that wait for each [`Events`](crate::Events) stream; further ones are lost and
+    /// counted ([`Event::Missed`](crate::Event::Missed)). At least 2. Default 1 024.
+    pub events: usize,
     /// Messages received ahead of the application's `receive` on one Carrier. Default 16.
     pub receive_queue_messages: usize,
     /// Messages of one connection whose async handler has not answered yet. Default 64.
@@ -54,6 +63,9 @@ impl Default for Limits {
             connections: 65_536,
             connections_per_prefix: 32_768,
             send_queue_bytes: 256 << 10,
+            scheduled_messages: 16_384,
+            paced_unsent_bytes: 4 << 10,
+            events: 1024,
             receive_queue_messages: 16,
             async_handlers_per_connection: 64,
             receive_buffer_bytes: 4096 + 256,
@@ -80,6 +92,7 @@ impl Limits {
         let rules = [
             (self.connections >= 1, "connections must be at least 1"),
             (self.send_queue_bytes >= 1024, "send_queue_bytes must be at least 1024"),
+            (self.events >= 2, "events must be at least 2"),
             (self.receive_queue_messages >= 1, "receive_queue_messages must be at least 1"),
             (self.async_handlers_per_connection >= 1, "async handlers must be at least 1"),
             (

@@ -12,17 +12,33 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod codec;
+mod cuts;
 mod length_prefixed;
+mod lines;
+mod parts;
+mod typed;
 
 pub use address::address;
+pub use codec::codec;
 pub use length_prefixed::length_prefixed;
+pub use lines::lines;
+pub use parts::parts;
+pub use typed::{json, postcard};
 
 /// What a target is: it returns, or panics because its property does not hold.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its corpus folder and of its program.
-pub const TARGETS: [(&str, Target); 2] =
-    [("address", address), ("length_prefixed", length_prefixed)];
+pub const TARGETS: [(&str, Target); 7] = [
+    ("address", address),
+    ("codec", codec),
+    ("json", json),
+    ("length_prefixed", length_prefixed),
+    ("lines", lines),
+    ("parts", parts),
+    ("postcard", postcard),
+];
 
 /// The body of a target's program outside `cargo fuzz`: runs the files named on the command line.
 ///

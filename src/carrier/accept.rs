@@ -60,7 +60,7 @@ impl<F: Framer> Queue<F> {
 
     /// The next one.
     pub(crate) fn accept(&self) -> AcceptingCarrier<'_, F> {
-        AcceptingCarrier { queue: self }
+        AcceptingCarrier { from: Requests::Queue(self) }
     }
 
     /// Nobody will take any: those that wait are closed.
@@ -80,15 +80,28 @@ impl<F: Framer> Queue<F> {
     }
 }
 
-/// The future of [`Listener::accept`](crate::Listener::accept).
+/// The future of [`Listener::accept`](crate::Listener::accept) and of
+/// [`CarrierRef::accept`].
 ///
 /// Cancel safety: a Carrier leaves the queue only in the poll that returns it.
 #[must_use = "a carrier is accepted when the future is awaited"]
 pub struct AcceptingCarrier<'a, F: Framer> {
-    queue: &'a Queue<F>,
+    from: Requests<'a, F>,
+}
+
+/// Where requests for new Carriers come from.
+enum Requests<'a, F: Framer> {
+    Queue(&'a Queue<F>),
+    /// From nowhere, and why; it is said once.
+    Nowhere(Option<Error>),
 }
 
 impl<F: Framer> AcceptingCarrier<'_, F> {
+    /// There will be no request.
+    pub(super) const fn refused(why: Error) -> Self {
+        Self { from: Requests::Nowhere(Some(why)) }
+    }
+
     /// Waits on this thread.
     ///
     /// # Errors
@@ -101,8 +114,15 @@ impl<F: Framer> AcceptingCarrier<'_, F> {
 impl<F: Framer> Future for AcceptingCarrier<'_, F> {
     type Output = Result<Carrier<F>>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Carrier<F>>> {
-        let mut state = self.queue.lock();
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Carrier<F>>> {
+        let queue = match &mut self.from {
+            Requests::Queue(queue) => *queue,
+            Requests::Nowhere(why) => {
+                let why = why.take().expect("an accept is not polled after it was ready");
+                return Poll::Ready(Err(why));
+            }
+        };
+        let mut state = queue.lock();
         if let Some(carrier) = state.carriers.pop_front() {
             return Poll::Ready(Ok(carrier));
         }

@@ -4,14 +4,16 @@
 //! Absent: sockets, timers, threads. Bounds: see `Inbox` and `Limits`.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Waker;
 
 use super::inbox::Inbox;
 use super::promise::Promise;
+use super::receipt::{Receipt, message_id};
 use super::responder::{Reply, Respond, Responded};
+use super::scheduled::Wishes;
 use super::send::{Accepting, Parcel};
 use crate::address::Address;
 use crate::error::{CloseReason, Error, Result};
@@ -25,9 +27,16 @@ pub(super) enum Reader<F: Framer> {
     Carrier(Box<Inbox<F>>),
 }
 
+/// The typed way out: the framer, and how many Messages the Carrier sent before they asked for an
+/// order.
+pub(super) struct Way<F> {
+    pub(super) framer: RefCell<F>,
+    pub(super) submitted: Cell<u64>,
+}
+
 /// The typed half of one connection.
 pub(super) struct Endpoint<F: Framer> {
-    framer: RefCell<F>,
+    way: Way<F>,
     reader: Reader<F>,
     /// Async handlers that have not answered.
     answering: u32,
@@ -39,6 +48,8 @@ pub(super) struct Endpoint<F: Framer> {
 pub(super) struct Rare<F: Framer> {
     /// Where an initiated Carrier goes, or what is wrong with that.
     pub(super) address: Option<Result<Address, (String, String)>>,
+    /// An initiated Carrier's framer as it was given, for forks.
+    pub(super) fresh: Option<F>,
     pub(super) on_closed: Vec<Box<dyn FnOnce(CloseReason) + Send>>,
     pub(super) activating: Vec<Promise<()>>,
     pub(super) closing: Vec<Promise<()>>,
@@ -52,6 +63,7 @@ impl<F: Framer> Default for Rare<F> {
     fn default() -> Self {
         Self {
             address: None,
+            fresh: None,
             on_closed: Vec::new(),
             activating: Vec::new(),
             closing: Vec::new(),
@@ -84,14 +96,13 @@ impl<F: Framer> Rare<F> {
 
 /// Frames `message` into the outbox of a call; a failure leaves the outbox as it was.
 #[inline]
-pub(super) fn encode<F: Framer>(
-    framer: &RefCell<F>,
-    call: &Call<'_>,
-    message: F::Out<'_>,
-) -> Result<()> {
+pub(super) fn encode<F: Framer>(way: &Way<F>, call: &Call<'_>, message: F::Out<'_>) -> Result<()> {
+    if call.outgoing.borrow().is_some() || F::properties(&message).is_some() {
+        return super::scheduled::submit::<F>(way, call, message, Wishes::default()).map(drop);
+    }
     let mut outbox = call.outbox.borrow_mut();
     let mark = outbox.mark();
-    let encoded = framer.borrow_mut().encode(message, &mut outbox);
+    let encoded = way.framer.borrow_mut().encode(message, &mut outbox);
     if let Err(error) = encoded {
         outbox.rewind(mark);
         return Err(error.into());
@@ -102,8 +113,8 @@ pub(super) fn encode<F: Framer>(
 
 impl<F: Framer> Endpoint<F> {
     pub(super) fn new(framer: F, reader: Reader<F>) -> Self {
-        let framer = RefCell::new(framer);
-        Self { framer, reader, answering: 0, greeted: false, rare: None }
+        let way = Way { framer: RefCell::new(framer), submitted: Cell::new(0) };
+        Self { way, reader, answering: 0, greeted: false, rare: None }
     }
 
     /// An endpoint whose Messages wait in an inbox.
@@ -135,9 +146,23 @@ impl<F: Framer> Endpoint<F> {
         }
     }
 
+    /// Sends a Message; its Receipt.
     #[inline]
-    pub(super) fn push(&self, call: &Call<'_>, message: F::Out<'_>) -> Result<()> {
-        encode(&self.framer, call, message)
+    pub(super) fn push(
+        &self,
+        call: &Call<'_>,
+        message: F::Out<'_>,
+        wishes: Wishes,
+    ) -> Result<Receipt> {
+        let scheduled = call.outgoing.borrow().is_some();
+        if scheduled || wishes.are_some() || F::properties(&message).is_some() {
+            return super::scheduled::submit::<F>(&self.way, call, message, wishes);
+        }
+        encode(&self.way, call, message)?;
+        let number = self.way.submitted.get() + 1;
+        self.way.submitted.set(number);
+        let position = call.handed + call.outbox.borrow().len() as u64;
+        Ok(Receipt::plain(message_id(call.id, number), position))
     }
 
     /// Accepts what other threads sent, in order, as long as there is room.
@@ -147,7 +172,8 @@ impl<F: Framer> Endpoint<F> {
                 self.rare.as_mut().and_then(|rare| rare.parcels.pop_front())
         {
             if accepting.claim() {
-                accepting.answer(self.push(call, parcel.0));
+                let Parcel { message, wishes } = parcel;
+                accepting.answer(self.push(call, message, wishes));
             }
         }
         if self.has_no_parcels() {
@@ -169,7 +195,7 @@ impl<F: Framer> Endpoint<F> {
     fn hand_over(&mut self, call: &Call<'_>, message: F::In<'_>) -> bool {
         match &mut self.reader {
             Reader::Respond(respond) => {
-                match respond.respond(message, Reply::new(&self.framer, call)) {
+                match respond.respond(message, Reply::new(&self.way, call)) {
                     Responded::Continue => true,
                     Responded::Stop => false,
                     Responded::Pause => {
@@ -193,7 +219,7 @@ impl<F: Framer> Endpoint<F> {
                 break Verdict::Paused;
             }
             let rest = &bytes[consumed..];
-            let decoded = self.framer.get_mut().decode(rest);
+            let decoded = self.way.framer.get_mut().decode(rest);
             match decoded {
                 Ok(Some((used, message))) if used > 0 && used <= rest.len() => {
                     consumed += used;
@@ -203,7 +229,11 @@ impl<F: Framer> Endpoint<F> {
                     }
                 }
                 Ok(None) if rest.is_empty() => break Verdict::More { needs: None },
-                Ok(None) => break Verdict::More { needs: self.framer.get_mut().needs(rest) },
+                Ok(None) => {
+                    // A length that is there already is a lie: the limit of unknown lengths holds.
+                    let needs = self.way.framer.get_mut().needs(rest);
+                    break Verdict::More { needs: needs.filter(|needs| *needs > rest.len()) };
+                }
                 Ok(Some(_)) => {
                     tracing::error!(framer = std::any::type_name::<F>(), "a framer took no bytes");
                     break Verdict::Fail(CloseReason::Framing);
@@ -233,11 +263,11 @@ impl<F: Framer> Protocol for Endpoint<F> {
     }
 
     fn needs(&mut self, bytes: &[u8]) -> Option<usize> {
-        self.framer.get_mut().needs(bytes)
+        self.way.framer.get_mut().needs(bytes)
     }
 
     fn input_ended(&mut self, call: &Call<'_>, rest: usize) -> Verdict {
-        let ended = self.framer.get_mut().end(rest);
+        let ended = self.way.framer.get_mut().end(rest);
         let verdict = match ended {
             Ok(None) => Verdict::More { needs: None },
             Ok(Some(message)) => {
@@ -324,6 +354,10 @@ impl<F: Framer> Protocol for Endpoint<F> {
 
     fn is_busy(&self) -> bool {
         self.answering > 0
+    }
+
+    fn submitted(&self) -> u64 {
+        self.way.submitted.get()
     }
 
     fn task_ended(&mut self) {

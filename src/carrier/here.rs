@@ -240,8 +240,9 @@ pub(crate) fn nowhere<F: Framer>() -> Carrier<F> {
     Carrier::own(CarrierRef::new(Id { unit: 0, slot: TICKET_SLOT, generation: 0 }))
 }
 
-fn place<F: Framer>(core: &Rc<Core>, address: &str, framer: F) -> Id {
+pub(super) fn place<F: Framer>(core: &Rc<Core>, address: &str, framer: F) -> Id {
     let id = core.allocate(Phase::Inactive);
+    let fresh = framer.clone();
     let mut endpoint = Endpoint::carrier(framer, core);
     let parsed = address.parse::<Address>();
     let parsed = parsed.and_then(|address| {
@@ -253,6 +254,7 @@ fn place<F: Framer>(core: &Rc<Core>, address: &str, framer: F) -> Id {
         other => (address.to_owned(), other.to_string()),
     });
     endpoint.rare().address = Some(parsed);
+    endpoint.rare().fresh = Some(fresh);
     // Just allocated.
     let _ = core.change(id, |connection| {
         connection.flags.owned = true;

@@ -5,13 +5,21 @@
 
 pub(crate) mod accept;
 mod endpoint;
+mod events;
+mod fork;
+mod halves;
 mod here;
 mod inbox;
 pub(crate) mod promise;
+mod receipt;
 mod receive;
 pub(crate) mod responder;
+mod scheduled;
 mod send;
 mod slot;
+#[cfg(feature = "futures")]
+mod streams;
+mod supports;
 pub(crate) mod task;
 mod wait;
 
@@ -23,8 +31,13 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+pub use self::events::{Events, NextEvent};
+pub use self::fork::{Acceptor, Forking};
+pub use self::halves::{Sink, Source};
+pub use self::receipt::{Receipt, Settling};
 pub use self::receive::Receiving;
-pub use self::send::Sending;
+pub use self::send::{Callback, Sending};
+pub use self::supports::{Reporter, Supports};
 
 pub(crate) use self::here::{initiate_here, initiate_there, nowhere};
 
@@ -136,6 +149,19 @@ impl<F: Framer> CarrierRef<F> {
             Ok(()) => Ok(()),
             Err(_) if handle.has_ended() => Err(Error::EngineEnded),
             Err(_) => Err(Error::MailboxFull),
+        }
+    }
+
+    /// Does `act` on the Carrier's core, right after whatever runs there, waiting for room in its
+    /// mailbox. Without a core there is nobody it could matter to.
+    fn insist(&self, act: impl FnOnce(&Rc<Core>, Id) + Send + 'static) {
+        let id = self.id;
+        match Core::current_is(id.unit) {
+            Some(core) => core.defer(move |core| act(core, id)),
+            None => {
+                let errand = move |core: &Rc<Core>| act(core, id);
+                mail::post_patiently(id.unit, Mail::Errand(Box::new(errand)));
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use std::future::Future;
 use std::rc::Rc;
 
 use super::CarrierRef;
-use super::endpoint::{Endpoint, Reader, encode};
+use super::endpoint::{Endpoint, Reader, Way, encode};
 use crate::error::{CloseReason, Error, Result};
 use crate::framer::Framer;
 use crate::message::Detach;
@@ -68,13 +68,13 @@ impl<T: Answer, E: std::fmt::Display> Answer for Result<T, E> {
 ///
 /// It stays on its core and ends with the call; [`Reply::carrier`] is what may be kept.
 pub struct Reply<'a, F: Framer> {
-    framer: &'a RefCell<F>,
+    way: &'a Way<F>,
     call: &'a Call<'a>,
 }
 
 impl<'a, F: Framer> Reply<'a, F> {
-    pub(super) fn new(framer: &'a RefCell<F>, call: &'a Call<'a>) -> Self {
-        Self { framer, call }
+    pub(super) fn new(way: &'a Way<F>, call: &'a Call<'a>) -> Self {
+        Self { way, call }
     }
 
     /// Queues a Message. All replies of one turn to one peer leave in one system call. A handler
@@ -85,7 +85,7 @@ impl<'a, F: Framer> Reply<'a, F> {
     /// If the framer cannot express the Message; nothing is sent then.
     #[inline]
     pub fn send<'m>(&self, message: impl Into<F::Out<'m>>) -> Result<()> {
-        encode(self.framer, self.call, message.into())
+        encode(self.way, self.call, message.into())
     }
 
     /// The Carrier to the sender, for replies after the handler has returned.

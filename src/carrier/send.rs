@@ -16,27 +16,33 @@ use super::CarrierRef;
 use super::endpoint::Endpoint;
 use super::here::{activate_here, endpoint_of, set_full};
 use super::promise::{Answer, Promise, promise};
+use super::receipt::{Receipt, message_id};
+use super::scheduled::Wishes;
 use crate::error::{CloseReason, Error, Result, TrySendError};
 use crate::framer::Framer;
-use crate::message::Detach;
+use crate::message::{Detach, Properties};
 use crate::shard::connection::Phase;
 use crate::shard::core::{CallError, Core, Id};
 use crate::shard::mail::{self, CoreHandle, Errand, Mail};
+use crate::shard::record::Callbacks;
 
 /// Why a Message was not taken.
 enum Refused<M> {
-    Full(M),
+    Full(M, Wishes),
     Failed(Error),
 }
 
 /// An owned Message between threads.
-pub(super) struct Parcel<F: Framer>(pub(super) F::Out<'static>);
+pub(super) struct Parcel<F: Framer> {
+    pub(super) message: F::Out<'static>,
+    pub(super) wishes: Wishes,
+}
 
 /// The core's side of a send of another thread: whether it was accepted, and its answer. Dropped
 /// unanswered it answers that the engine has ended.
 pub(super) struct Accepting {
     state: Arc<AtomicU8>,
-    promise: Option<Promise<()>>,
+    promise: Option<Promise<Receipt>>,
 }
 
 const OFFERED: u8 = 0;
@@ -44,7 +50,7 @@ const CLAIMED: u8 = 1;
 const WITHDRAWN: u8 = 2;
 
 impl Accepting {
-    fn new(promise: Option<Promise<()>>) -> Self {
+    fn new(promise: Option<Promise<Receipt>>) -> Self {
         Self { state: Arc::new(AtomicU8::new(OFFERED)), promise }
     }
 
@@ -58,11 +64,11 @@ impl Accepting {
         self.state.load(Ordering::SeqCst) == WITHDRAWN
     }
 
-    pub(super) fn answer(self, result: Result<()>) {
+    pub(super) fn answer(self, result: Result<Receipt>) {
         match (self.promise, result) {
             (Some(promise), result) => promise.answer(result),
             (None, Err(error)) => tracing::debug!(%error, "a message could not be sent"),
-            (None, Ok(())) => {}
+            (None, Ok(_)) => {}
         }
     }
 }
@@ -78,8 +84,9 @@ fn push_here<'m, F: Framer>(
     core: &Rc<Core>,
     id: Id,
     message: F::Out<'m>,
+    wishes: Wishes,
     waker: Option<&Waker>,
-) -> Result<(), Refused<F::Out<'m>>> {
+) -> Result<Receipt, Refused<F::Out<'m>>> {
     let looked = core.look(id, |connection| {
         let flags = &connection.flags;
         // An async handler under way may still answer, unless this side closed on purpose.
@@ -96,77 +103,87 @@ fn push_here<'m, F: Framer>(
         }
         Err(CallError::InCall) => Phase::Open,
     };
-    let mut message = Some(message);
+    let niceness = niceness_of::<F>(&message, &wishes);
+    let mut message = Some((message, wishes));
     let pushed = core.call(id, |protocol, call| {
         let endpoint = endpoint_of::<F>(protocol)?;
         if let Some(Err((address, why))) = endpoint.address() {
             return Err(Error::Address { address: address.clone(), why: why.clone() });
         }
-        if call.is_full() {
+        if call.is_full_for(niceness) {
             endpoint.rare().wait_for_room(waker);
-            return Ok(false);
+            return Ok(None);
         }
-        let message = message.take().expect("a call happens at most once");
-        endpoint.push(call, message).map(|()| true)
+        let (message, wishes) = message.take().expect("a call happens at most once");
+        endpoint.push(call, message, wishes).map(Some)
     });
     match (pushed, message) {
-        (Ok(Ok(true)), _) => {
+        (Ok(Ok(Some(receipt))), _) => {
             if phase == Phase::Inactive {
                 activate_here::<F>(core, id, None);
             }
-            Ok(())
+            Ok(receipt)
         }
-        (Ok(Ok(false)), Some(message)) => {
+        (Ok(Ok(None)), Some((message, wishes))) => {
             // In use: it was just called.
             let _ = core.change(id, |connection| connection.flags.wants_room = true);
-            Err(Refused::Full(message))
+            Err(Refused::Full(message, wishes))
         }
-        (Err(CallError::InCall), Some(message)) if core.can_defer() => {
-            let owned = message.detach();
-            core.defer(move |core| send_or_park::<F>(core, id, owned, Accepting::new(None)));
-            Ok(())
+        (Err(CallError::InCall), Some((message, wishes))) if core.can_defer() => {
+            let message = message.detach();
+            let parcel = Parcel::<F> { message, wishes };
+            core.defer(move |core| send_or_park::<F>(core, id, parcel, Accepting::new(None)));
+            // Its number is not known before the call is over.
+            Ok(Receipt::plain(message_id(id, 0), 0))
         }
-        (Err(CallError::InCall), Some(message)) => Err(Refused::Full(message)),
+        (Err(CallError::InCall), Some((message, wishes))) => Err(Refused::Full(message, wishes)),
         (Ok(Err(error)), _) => Err(Refused::Failed(error)),
         (Err(CallError::Gone(reason)), _) => Err(Refused::Failed(reason.into())),
-        (Ok(Ok(false)) | Err(CallError::InCall), None) => Err(Refused::Failed(Error::EngineEnded)),
+        (Ok(Ok(None)) | Err(CallError::InCall), None) => Err(Refused::Failed(Error::EngineEnded)),
     }
 }
 
+fn niceness_of<F: Framer>(message: &F::Out<'_>, wishes: &Wishes) -> u32 {
+    let properties = wishes.properties.as_deref().or_else(|| F::properties(message));
+    properties.map_or(0, Properties::niceness_or_default)
+}
+
 /// Frames an owned Message, or keeps it until there is room.
-fn send_or_park<F: Framer>(
-    core: &Rc<Core>,
-    id: Id,
-    message: F::Out<'static>,
-    accepting: Accepting,
-) {
-    if parks::<F>(core, id) {
-        return park::<F>(core, id, message, accepting);
+fn send_or_park<F: Framer>(core: &Rc<Core>, id: Id, parcel: Parcel<F>, accepting: Accepting) {
+    if parks::<F>(core, id, niceness_of::<F>(&parcel.message, &parcel.wishes)) {
+        return park::<F>(core, id, parcel, accepting);
     }
     if !accepting.claim() {
         return;
     }
-    match push_here::<F>(core, id, message, None) {
-        Ok(()) => accepting.answer(Ok(())),
+    let Parcel { message, wishes } = parcel;
+    match push_here::<F>(core, id, message, wishes, None) {
+        Ok(receipt) => accepting.answer(Ok(receipt)),
         Err(Refused::Failed(error)) => accepting.answer(Err(error)),
-        Err(Refused::Full(message)) => {
+        Err(Refused::Full(message, wishes)) => {
             accepting.state.store(OFFERED, Ordering::SeqCst);
-            park::<F>(core, id, message, accepting);
+            park::<F>(core, id, Parcel { message, wishes }, accepting);
         }
     }
 }
 
-/// True if others wait for room already: then this one stands behind them.
-fn parks<F: Framer>(core: &Rc<Core>, id: Id) -> bool {
+/// True if there is no room, or others wait for it that are not less urgent: then this one stands
+/// behind them.
+fn parks<F: Framer>(core: &Rc<Core>, id: Id, niceness: u32) -> bool {
     let waiting = core.call(id, |protocol, call| {
         let endpoint = endpoint_of::<F>(protocol).ok()?;
-        Some(call.is_full() || !endpoint.rare().parcels.is_empty())
+        let before = endpoint
+            .rare()
+            .parcels
+            .iter()
+            .any(|(_, parcel)| niceness_of::<F>(&parcel.message, &parcel.wishes) <= niceness);
+        Some(before || call.is_full_for(niceness))
     });
     matches!(waiting, Ok(Some(true)))
 }
 
-fn park<F: Framer>(core: &Rc<Core>, id: Id, message: F::Out<'static>, accepting: Accepting) {
-    let mut parcel = Some((accepting, Parcel(message)));
+fn park<F: Framer>(core: &Rc<Core>, id: Id, parcel: Parcel<F>, accepting: Accepting) {
+    let mut parcel = Some((accepting, parcel));
     let parked = core.call(id, |protocol, _| {
         if let Ok(endpoint) = endpoint_of::<F>(protocol)
             && let Some((accepting, parcel)) = parcel.take()
@@ -196,13 +213,13 @@ fn park<F: Framer>(core: &Rc<Core>, id: Id, message: F::Out<'static>, accepting:
 /// A send on its way to the core.
 struct SendErrand<F: Framer> {
     id: Id,
-    message: F::Out<'static>,
+    parcel: Parcel<F>,
     accepting: Accepting,
 }
 
 impl<F: Framer> Errand for SendErrand<F> {
     fn run(self: Box<Self>, core: &Rc<Core>) {
-        send_or_park::<F>(core, self.id, self.message, self.accepting);
+        send_or_park::<F>(core, self.id, self.parcel, self.accepting);
     }
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
@@ -214,17 +231,20 @@ impl<F: Framer> Errand for SendErrand<F> {
 fn post<F: Framer>(
     handle: &CoreHandle,
     id: Id,
-    message: F::Out<'static>,
+    parcel: Parcel<F>,
     accepting: Accepting,
 ) -> Result<(), Refused<F::Out<'static>>> {
-    let errand = SendErrand::<F> { id, message, accepting };
+    let errand = SendErrand::<F> { id, parcel, accepting };
     let Err(mail) = handle.post(Mail::Errand(Box::new(errand))) else { return Ok(()) };
     if handle.has_ended() {
         return Err(Refused::Failed(Error::EngineEnded));
     }
     let Mail::Errand(errand) = mail else { return Err(Refused::Failed(Error::MailboxFull)) };
     match errand.into_any().downcast::<SendErrand<F>>() {
-        Ok(errand) => Err(Refused::Full(errand.message)),
+        Ok(errand) => {
+            let Parcel { message, wishes } = errand.parcel;
+            Err(Refused::Full(message, wishes))
+        }
         Err(_) => Err(Refused::Failed(Error::MailboxFull)),
     }
 }
@@ -242,19 +262,47 @@ impl<F: Framer> CarrierRef<F> {
         &self,
         message: impl Into<F::Out<'m>>,
     ) -> Result<(), TrySendError<F::Out<'static>>> {
-        let message = message.into();
+        self.offer(message.into(), Wishes::default())
+    }
+
+    /// As [`CarrierRef::try_send`], with callbacks for this Message in place of the Carrier's own
+    /// (draft §3.2: `SendMsg`; each may be `None`). They run on the Carrier's core; one that
+    /// panics is logged.
+    ///
+    /// # Errors
+    /// As [`CarrierRef::try_send`].
+    pub fn send_msg<'m>(
+        &self,
+        message: impl Into<F::Out<'m>>,
+        on_sent: Option<Callback>,
+        on_acked: Option<Callback>,
+        on_expired: Option<Callback>,
+    ) -> Result<(), TrySendError<F::Out<'static>>> {
+        let callbacks = Callbacks { sent: on_sent, acked: on_acked, expired: on_expired };
+        self.offer(
+            message.into(),
+            Wishes { properties: None, callbacks: Some(Box::new(callbacks)) },
+        )
+    }
+
+    fn offer<'m>(
+        &self,
+        message: F::Out<'m>,
+        wishes: Wishes,
+    ) -> Result<(), TrySendError<F::Out<'static>>> {
         let refused = match Core::current_is(self.id.unit) {
-            Some(core) => match push_here::<F>(&core, self.id, message, None) {
-                Ok(()) => return Ok(()),
-                Err(Refused::Full(message)) => Refused::Full(message.detach()),
+            Some(core) => match push_here::<F>(&core, self.id, message, wishes, None) {
+                Ok(_) => return Ok(()),
+                Err(Refused::Full(message, wishes)) => Refused::Full(message.detach(), wishes),
                 Err(Refused::Failed(error)) => Refused::Failed(error),
             },
             None => match mail::find(self.id.unit) {
                 None => Refused::Failed(Error::EngineEnded),
-                Some(handle) if handle.is_full(self.id) => Refused::Full(message.detach()),
+                Some(handle) if handle.is_full(self.id) => Refused::Full(message.detach(), wishes),
                 Some(handle) => {
                     let accepting = Accepting::new(None);
-                    match post::<F>(&handle, self.id, message.detach(), accepting) {
+                    let parcel = Parcel { message: message.detach(), wishes };
+                    match post::<F>(&handle, self.id, parcel, accepting) {
                         Ok(()) => return Ok(()),
                         Err(refused) => refused,
                     }
@@ -262,18 +310,36 @@ impl<F: Framer> CarrierRef<F> {
             },
         };
         Err(match refused {
-            Refused::Full(message) => TrySendError::Full(message),
+            Refused::Full(message, _) => TrySendError::Full(message),
             Refused::Failed(error) => TrySendError::Failed(error),
         })
     }
 
-    /// Sends a Message: waits for room and resolves when the Message is in the bounded queue.
-    /// Dropped before that it was never sent, after that it is not cancelled (draft §4.2).
+    /// Sends a Message: waits for room and resolves to its [`Receipt`] when it is in the bounded
+    /// queue. Dropped before that it was never sent, after that it is not cancelled (draft §4.2).
     #[doc(alias = "Send")]
     pub fn send<'m>(&self, message: impl Into<F::Out<'m>>) -> Sending<'m, F> {
-        Sending { carrier: *self, step: Step::Offered(Some(message.into())) }
+        self.sending(message.into(), Wishes::default())
+    }
+
+    /// As [`CarrierRef::send`], with properties beside the Message: for framers whose Messages
+    /// are values without properties of their own. They stand in place of the Message's own.
+    pub fn send_with<'m>(
+        &self,
+        properties: Properties,
+        message: impl Into<F::Out<'m>>,
+    ) -> Sending<'m, F> {
+        let properties = Some(Box::new(properties));
+        self.sending(message.into(), Wishes { properties, callbacks: None })
+    }
+
+    fn sending<'m>(&self, message: F::Out<'m>, wishes: Wishes) -> Sending<'m, F> {
+        Sending { carrier: *self, step: Step::Offered(Some((message, wishes))) }
     }
 }
+
+/// A callback of [`CarrierRef::send_msg`].
+pub type Callback = Box<dyn FnOnce() + Send>;
 
 /// The future of [`CarrierRef::send`].
 ///
@@ -285,11 +351,11 @@ pub struct Sending<'m, F: Framer> {
 }
 
 enum Step<'m, F: Framer> {
-    Offered(Option<F::Out<'m>>),
+    Offered(Option<(F::Out<'m>, Wishes)>),
     /// It could not be posted yet.
-    Held(Option<F::Out<'static>>),
+    Held(Option<Parcel<F>>),
     /// The core has it; the flag withdraws it.
-    Posted(Answer<()>, Arc<AtomicU8>),
+    Posted(Answer<Receipt>, Arc<AtomicU8>),
 }
 
 // Nothing in it is pinned: messages are moved out, never polled in place.
@@ -300,11 +366,11 @@ impl<F: Framer> Sending<'_, F> {
     ///
     /// # Errors
     /// Those of the future; [`Error::WaitOnCore`] on a core thread.
-    pub fn wait(self) -> Result<()> {
+    pub fn wait(self) -> Result<Receipt> {
         super::wait::wait(self)
     }
 
-    fn post(&mut self, message: F::Out<'static>, context: &mut Context<'_>) -> Poll<Result<()>> {
+    fn post(&mut self, parcel: Parcel<F>, context: &mut Context<'_>) -> Poll<Result<Receipt>> {
         let id = self.carrier.id;
         let Some(handle) = mail::find(id.unit) else {
             return Poll::Ready(Err(Error::EngineEnded));
@@ -312,15 +378,15 @@ impl<F: Framer> Sending<'_, F> {
         let (promise, answer) = promise();
         let accepting = Accepting::new(Some(promise));
         let state = Arc::clone(&accepting.state);
-        match post::<F>(&handle, id, message, accepting) {
+        match post::<F>(&handle, id, parcel, accepting) {
             Ok(()) => {
                 self.step = Step::Posted(answer, state);
                 self.poll_posted(context)
             }
             Err(Refused::Failed(error)) => Poll::Ready(Err(error)),
-            Err(Refused::Full(message)) => {
+            Err(Refused::Full(message, wishes)) => {
                 // The mailbox is emptied every turn of its core: ask again.
-                self.step = Step::Held(Some(message));
+                self.step = Step::Held(Some(Parcel { message, wishes }));
                 std::thread::yield_now();
                 context.waker().wake_by_ref();
                 Poll::Pending
@@ -328,7 +394,7 @@ impl<F: Framer> Sending<'_, F> {
         }
     }
 
-    fn poll_posted(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+    fn poll_posted(&mut self, context: &mut Context<'_>) -> Poll<Result<Receipt>> {
         match &mut self.step {
             Step::Posted(answer, _) => Pin::new(answer).poll(context),
             _ => Poll::Pending,
@@ -337,26 +403,28 @@ impl<F: Framer> Sending<'_, F> {
 }
 
 impl<F: Framer> Future for Sending<'_, F> {
-    type Output = Result<()>;
+    type Output = Result<Receipt>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Receipt>> {
         let id = self.carrier.id;
         match &mut self.step {
             Step::Posted(..) => self.poll_posted(context),
-            Step::Held(message) => {
-                let message = message.take().expect("a held message is there until posted");
-                self.post(message, context)
+            Step::Held(parcel) => {
+                let parcel = parcel.take().expect("a held message is there until posted");
+                self.post(parcel, context)
             }
-            Step::Offered(message) => {
-                let message = message.take().expect("a send is not polled after it was ready");
+            Step::Offered(offered) => {
+                let (message, wishes) =
+                    offered.take().expect("a send is not polled after it was ready");
                 let Some(core) = Core::current_is(id.unit) else {
-                    return self.post(message.detach(), context);
+                    let message = message.detach();
+                    return self.post(Parcel { message, wishes }, context);
                 };
-                match push_here::<F>(&core, id, message, Some(context.waker())) {
-                    Ok(()) => Poll::Ready(Ok(())),
+                match push_here::<F>(&core, id, message, wishes, Some(context.waker())) {
+                    Ok(receipt) => Poll::Ready(Ok(receipt)),
                     Err(Refused::Failed(error)) => Poll::Ready(Err(error)),
-                    Err(Refused::Full(message)) => {
-                        self.step = Step::Offered(Some(message));
+                    Err(Refused::Full(message, wishes)) => {
+                        self.step = Step::Offered(Some((message, wishes)));
                         Poll::Pending
                     }
                 }
@@ -409,7 +477,8 @@ mod tests {
         for _ in 0..10_000 {
             let accepting = Accepting::new(None);
             assert!(step(&accepting.state, WITHDRAWN));
-            rare.park(accepting, Parcel(Message::from("given up")));
+            let message = Message::from("given up");
+            rare.park(accepting, Parcel { message, wishes: Wishes::default() });
             rare.wait_for_room(Some(&waker));
         }
         assert!(rare.parcels.len() <= 16, "{} parcels", rare.parcels.len());

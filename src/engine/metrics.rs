@@ -111,6 +111,12 @@ core_metrics! {
     received_bytes: Counter,
     /// Messages handed to the stack completely.
     sent_messages: Counter,
+    /// Messages that expired before they could be sent.
+    expired_messages: Counter,
+    /// Messages that failed because their Carrier ended.
+    failed_messages: Counter,
+    /// Messages that the peer has acknowledged, of those that asked.
+    acked_messages: Counter,
     /// Bytes the kernel took for sending, framing included.
     sent_bytes: Counter,
     /// Connections accepted.

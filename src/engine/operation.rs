@@ -62,8 +62,9 @@ pub(crate) enum Manner {
     /// length, but its bytes are gone.
     ZeroCopy,
     /// Only once the socket is writable in the sense of `SocketOption::UnsentLimit`: what was
-    /// decided to be sent next stays a decision of the sender until then.
-    WhenWritable,
+    /// decided to be sent next stays a decision of the sender until then. At most so many bytes
+    /// leave with this operation, which is answered short.
+    WhenWritable(u32),
 }
 
 /// What can be set on a connected socket.
@@ -81,6 +82,7 @@ pub(crate) struct PathSample {
     /// Bytes a second that were delivered of late, if any were.
     pub(crate) rate_bytes_per_s: Option<u64>,
     pub(crate) rtt_us: u32,
+    pub(crate) rtt_var_us: u32,
     pub(crate) rtt_min_us: u32,
     pub(crate) loss_ppm: u32,
     /// The most payload of one packet.

@@ -1,13 +1,17 @@
 //! LengthPrefixed: a length, then that many bytes.
 //!
-//! Absent: no buffering: it only looks at the bytes it is given. Bound: `len_max`, checked on
-//! both ways before a byte of the payload is waited for.
+//! Absent: no buffering: it only looks at the bytes it is given; of a Message in parts it keeps how
+//! much is still to come. Bound: `len_max`, checked on both ways before a byte of the payload is
+//! waited for.
 
 use super::{FrameError, Framer, Output};
 use crate::message::{Message, Properties};
 
 /// Frames of a length and that many payload bytes: by default four bytes, big-endian, at most
 /// 16 MiB (draft §4.3: message limits are errors, never silent cuts).
+///
+/// Messages go and come in parts, too: the length of the whole is stated with the first part
+/// ([`Message::partial_of`](crate::Message::partial_of)).
 ///
 /// ```
 /// use postring::{Endianness, LengthPrefixed, Width};
@@ -21,6 +25,19 @@ pub struct LengthPrefixed {
     width: Width,
     endianness: Endianness,
     len_max: usize,
+    receiving: Begun,
+    /// Content bytes still to be sent of the Message begun in parts; it is over with its last part
+    /// only, which may be empty.
+    sending: Option<u64>,
+}
+
+/// How far a Message has come that is received in parts.
+#[derive(Debug, Clone, Copy, Default)]
+struct Begun {
+    /// Bytes of its content.
+    len: usize,
+    /// Bytes of its content still to come; 0 if no Message is begun.
+    rest: usize,
 }
 
 /// How many bytes the length field has.
@@ -49,7 +66,13 @@ const LEN_MAX_DEFAULT: usize = 16 << 20;
 
 impl Default for LengthPrefixed {
     fn default() -> Self {
-        Self { width: Width::Four, endianness: Endianness::Big, len_max: LEN_MAX_DEFAULT }
+        Self {
+            width: Width::Four,
+            endianness: Endianness::Big,
+            len_max: LEN_MAX_DEFAULT,
+            receiving: Begun::default(),
+            sending: None,
+        }
     }
 }
 
@@ -76,7 +99,7 @@ impl LengthPrefixed {
         Self { len_max: if len_max < reachable { len_max } else { reachable }, ..self }
     }
 
-    const fn header_len(self) -> usize {
+    pub(super) const fn header_len(&self) -> usize {
         match self.width {
             Width::One => 1,
             Width::Two => 2,
@@ -87,7 +110,7 @@ impl LengthPrefixed {
 
     /// The payload length that the header says, or `None` if the header is not all there.
     #[inline]
-    fn payload_len(self, input: &[u8]) -> Option<u64> {
+    fn payload_len(&self, input: &[u8]) -> Option<u64> {
         if (self.width, self.endianness) == (Width::Four, Endianness::Big) {
             return input.first_chunk().map(|field| u64::from(u32::from_be_bytes(*field)));
         }
@@ -106,17 +129,14 @@ impl LengthPrefixed {
     }
 
     #[inline]
-    fn checked(self, len: u64) -> Result<usize, FrameError> {
+    fn checked(&self, len: u64) -> Result<usize, FrameError> {
         match usize::try_from(len) {
             Ok(len) if len <= self.len_max => Ok(len),
-            _ => Err(FrameError::TooLong {
-                len: usize::try_from(len).unwrap_or(usize::MAX),
-                len_max: self.len_max,
-            }),
+            _ => Err(too_long(len, self.len_max as u64)),
         }
     }
 
-    const fn field_max(self) -> u64 {
+    const fn field_max(&self) -> u64 {
         match self.width {
             Width::One => u8::MAX as u64,
             Width::Two => u16::MAX as u64,
@@ -124,6 +144,80 @@ impl LengthPrefixed {
             Width::Eight => u64::MAX,
         }
     }
+
+    /// The field before `len` bytes of payload: its bytes are the first `header_len`.
+    #[inline]
+    pub(super) fn header(&self, len: u64) -> Result<[u8; 8], FrameError> {
+        self.checked(len)?;
+        if len > self.field_max() {
+            return Err(too_long(len, self.field_max()));
+        }
+        let unused_bits = 8 * (8 - self.header_len() as u32);
+        Ok(match self.endianness {
+            Endianness::Big => (len << unused_bits).to_be_bytes(),
+            Endianness::Little => len.to_le_bytes(),
+        })
+    }
+
+    /// The longest payload that both the limit and the field allow.
+    #[cfg(feature = "postcard")]
+    pub(super) fn payload_max(&self) -> usize {
+        usize::try_from(self.field_max()).unwrap_or(usize::MAX).min(self.len_max)
+    }
+
+    /// How many bytes of content the next part must have at least.
+    fn part_min(rest: usize, min: usize, max: usize) -> usize {
+        min.clamp(1, max.max(1)).min(rest)
+    }
+
+    /// The header's length and the length and rest of the Message that `input` begins or goes on
+    /// with.
+    fn begun(&self, input: &[u8]) -> Result<Option<(usize, Begun)>, FrameError> {
+        if self.receiving.rest > 0 {
+            return Ok(Some((0, self.receiving)));
+        }
+        let Some(len) = self.payload_len(input) else { return Ok(None) };
+        let len = self.checked(len)?;
+        Ok(Some((self.header_len(), Begun { len, rest: len })))
+    }
+
+    /// Encodes a part of a Message: of one just begun, or of the one that is being sent.
+    #[cold]
+    fn encode_part(&mut self, part: &Message<'_>, into: &mut Output) -> Result<(), FrameError> {
+        let total = part.properties().and_then(Properties::total_len_if_set);
+        let (rest, begins) = match (self.sending, total) {
+            (Some(_), Some(_)) => return Err(malformed("a part of another message was begun")),
+            (Some(rest), None) => (rest, false),
+            (None, Some(total)) => (total, true),
+            (None, None) => {
+                let advice = "its length stands first, so the first part must state it: partial_of";
+                return Err(malformed(format!("a message in parts without a length; {advice}")));
+            }
+        };
+        let len = part.len() as u64;
+        if len > rest || (part.is_complete() && len < rest) {
+            let what = if len > rest { "goes beyond" } else { "ends before" };
+            let wrong = format!("a part of {len} bytes {what} the {rest} that were stated to come");
+            return Err(malformed(wrong));
+        }
+        if begins {
+            let header = self.header(rest)?;
+            into.put(&header[..self.header_len()]);
+        }
+        into.put_message(part);
+        self.sending = (!part.is_complete()).then_some(rest - len);
+        Ok(())
+    }
+}
+
+#[cold]
+fn too_long(len: u64, len_max: u64) -> FrameError {
+    let within = |len| usize::try_from(len).unwrap_or(usize::MAX);
+    FrameError::TooLong { len: within(len), len_max: within(len_max) }
+}
+
+fn malformed(wrong: impl Into<String>) -> FrameError {
+    FrameError::Malformed(wrong.into())
 }
 
 impl Framer for LengthPrefixed {
@@ -133,6 +227,9 @@ impl Framer for LengthPrefixed {
 
     #[inline]
     fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Option<(usize, Message<'a>)>, FrameError> {
+        if self.receiving.rest > 0 {
+            return self.decode_part(input, usize::MAX, usize::MAX);
+        }
         let Some(len) = self.payload_len(input) else { return Ok(None) };
         let len = self.checked(len)?;
         let header = self.header_len();
@@ -153,23 +250,54 @@ impl Framer for LengthPrefixed {
 
     #[inline]
     fn encode(&mut self, message: Message<'_>, into: &mut Output) -> Result<(), FrameError> {
-        let len = message.len() as u64;
-        self.checked(len)?;
-        if len > self.field_max() {
-            let len_max = usize::try_from(self.field_max()).unwrap_or(usize::MAX);
-            return Err(FrameError::TooLong { len: message.len(), len_max });
+        if !message.is_complete() || self.sending.is_some() {
+            return self.encode_part(&message, into);
         }
-        let header = self.header_len();
-        match self.endianness {
-            Endianness::Big => into.put(&len.to_be_bytes()[8 - header..]),
-            Endianness::Little => into.put(&len.to_le_bytes()[..header]),
-        }
+        let header = self.header(message.len() as u64)?;
+        into.put(&header[..self.header_len()]);
         into.put_message(&message);
         Ok(())
     }
 
     fn needs(&self, input: &[u8]) -> Option<usize> {
-        let len = self.checked(self.payload_len(input)?).ok()?;
-        Some(self.header_len() + len)
+        let (header, begun) = self.begun(input).ok()??;
+        Some(header + begun.rest)
+    }
+
+    const PARTS: bool = true;
+
+    fn decode_part<'a>(
+        &mut self,
+        input: &'a [u8],
+        min: usize,
+        max: usize,
+    ) -> Result<Option<(usize, Message<'a>)>, FrameError> {
+        let Some((header, Begun { len, rest })) = self.begun(input)? else { return Ok(None) };
+        let content = &input[header..];
+        if content.len() < Self::part_min(rest, min, max) {
+            return Ok(None);
+        }
+        let taken = content.len().min(max.max(1)).min(rest);
+        self.receiving = Begun { len, rest: rest - taken };
+        let part = Message::lent(&content[..taken]);
+        Ok(Some((header + taken, if taken < rest { part.partial() } else { part })))
+    }
+
+    fn needs_part(&self, input: &[u8], min: usize, max: usize) -> Option<usize> {
+        let (header, begun) = self.begun(input).ok()??;
+        Some(header + Self::part_min(begun.rest, min, max))
+    }
+
+    fn is_within_message(&self) -> bool {
+        self.sending.is_some()
+    }
+
+    fn end(&mut self, rest: usize) -> Result<Option<Message<'static>>, FrameError> {
+        let Begun { len: whole, rest: missing } = self.receiving;
+        let begun = if missing > 0 { whole - missing } else { 0 };
+        match rest + begun {
+            0 => Ok(None),
+            len => Err(FrameError::Truncated { len }),
+        }
     }
 }

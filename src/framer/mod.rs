@@ -4,13 +4,34 @@
 //! slices and an `Output`; it never sees a socket, a clock or the engine. One of the two doors
 //! where users plug in their own code.
 
+#[cfg(feature = "codec")]
+mod codec;
+#[cfg(feature = "json")]
+mod json;
 mod length_prefixed;
+#[cfg(any(feature = "json", feature = "postcard"))]
+mod limited;
+mod lines;
+mod newline;
 mod output;
+#[cfg(feature = "postcard")]
+mod postcard;
 mod unframed;
+#[cfg(any(feature = "codec", feature = "json", feature = "postcard"))]
+mod value;
 
+#[cfg(feature = "codec")]
+pub use codec::Codec;
+#[cfg(feature = "json")]
+pub use json::Json;
 pub use length_prefixed::{Endianness, LengthPrefixed, Width};
+pub use lines::{Line, Lines};
 pub use output::Output;
+#[cfg(feature = "postcard")]
+pub use postcard::Postcard;
 pub use unframed::Unframed;
+#[cfg(any(feature = "codec", feature = "json", feature = "postcard"))]
+pub use value::{Decoded, Value};
 
 use crate::message::{Detach, Properties};
 
@@ -99,6 +120,45 @@ pub trait Framer: Clone + Send + 'static {
         None
     }
 
+    /// True if [`decode_part`](Self::decode_part) cuts Messages in parts; otherwise every Message
+    /// comes whole, however long it is.
+    const PARTS: bool = false;
+
+    /// Like [`decode`](Self::decode), for a receiver that takes Messages in parts (draft §2.2,
+    /// Partial Messages): the next part of the Message at the start of `input`, or of the Message
+    /// begun by an earlier call. A part has at least `min` bytes of content unless it is the last
+    /// one, and at most `max`; values below 1 count as 1, a `min` above `max` as `max`. All parts
+    /// but the last are [`partial`](crate::Message::partial). A `decode` that follows a part gives
+    /// the whole rest of that Message as its last part.
+    ///
+    /// When the peer has ended its direction, what is left over is asked for with a `min` of 1
+    /// until nothing comes, then [`end`](Self::end) is called.
+    ///
+    /// # Errors
+    /// As `decode`.
+    fn decode_part<'a>(
+        &mut self,
+        input: &'a [u8],
+        min: usize,
+        max: usize,
+    ) -> Result<Option<(usize, Self::In<'a>)>, FrameError> {
+        let _ = (min, max);
+        self.decode(input)
+    }
+
+    /// How many bytes `decode_part` needs at the start of `input` to give something, as soon as
+    /// that is known.
+    fn needs_part(&self, input: &[u8], min: usize, max: usize) -> Option<usize> {
+        let _ = (min, max);
+        self.needs(input)
+    }
+
+    /// True while the last Message encoded was a part that is not the last one: what is encoded
+    /// next belongs right behind it, so nothing may be sent between the two.
+    fn is_within_message(&self) -> bool {
+        false
+    }
+
     /// The last Message of the direction, made when the peer has ended it and `rest` bytes are
     /// left over (draft §2.2: a byte stream is one Message that is complete at its end). `None`
     /// if the end carries no Message; a framer whose Messages are delimited reports leftover
@@ -121,7 +181,7 @@ pub enum FrameError {
          raise the limit on both sides or send it in parts"
     )]
     TooLong {
-        /// Length of the Message in bytes.
+        /// Length of the Message in bytes; at least this where it has not come to its end.
         len: usize,
         /// The limit in bytes.
         len_max: usize,

@@ -64,9 +64,25 @@ impl Output {
         if bytes.len() < SHARE_BYTES_MIN { self.put(&bytes) } else { self.put_shared(bytes) }
     }
 
+    /// Writes `bytes` over those that were put `back` bytes ago. Only copied bytes may lie between.
+    #[cfg(feature = "postcard")]
+    pub(super) fn put_over(&mut self, back: usize, bytes: &[u8]) {
+        let from = self.copied.len() - back;
+        self.copied[from..from + bytes.len()].copy_from_slice(bytes);
+    }
+
     fn put_shared(&mut self, bytes: Bytes) {
         self.len += bytes.len();
         self.shared.push(Shared { after: self.copied.len(), bytes });
+    }
+
+    /// Moves the bytes of `other` behind those that are there.
+    pub(crate) fn append(&mut self, other: Self) {
+        let before = self.copied.len();
+        self.copied.extend_from_slice(&other.copied);
+        let moved = other.shared.into_iter();
+        self.shared.extend(moved.map(|shared| Shared { after: shared.after + before, ..shared }));
+        self.len += other.len;
     }
 
     /// As long as an output whose bytes lie elsewhere.

@@ -26,6 +26,26 @@ impl Framer for Unframed {
         message
     }
 
+    const PARTS: bool = true;
+
+    fn decode_part<'a>(
+        &mut self,
+        input: &'a [u8],
+        min: usize,
+        max: usize,
+    ) -> Result<Option<(usize, Message<'a>)>, FrameError> {
+        let max = max.max(1);
+        if input.len() < min.clamp(1, max) {
+            return Ok(None);
+        }
+        let len = input.len().min(max);
+        Ok(Some((len, Message::lent(&input[..len]).partial())))
+    }
+
+    fn needs_part(&self, _input: &[u8], min: usize, max: usize) -> Option<usize> {
+        Some(min.clamp(1, max.max(1)))
+    }
+
     // On a byte stream its Messages are parts of one.
     const STANDS_ALONE: bool = false;
 

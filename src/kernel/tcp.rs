@@ -31,6 +31,7 @@ pub(crate) fn path_sample(socket: BorrowedFd<'_>) -> Option<PathSample> {
     Some(PathSample {
         rate_bytes_per_s: (info.tcpi_delivery_rate > 0).then_some(info.tcpi_delivery_rate),
         rtt_us: info.tcpi_rtt,
+        rtt_var_us: info.tcpi_rttvar,
         rtt_min_us: info.tcpi_min_rtt,
         loss_ppm: loss_ppm(info.tcpi_total_retrans, info.tcpi_segs_out),
         payload_bytes_max: info.tcpi_snd_mss,

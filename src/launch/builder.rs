@@ -51,6 +51,7 @@ pub struct EngineBuilder {
     pub(super) limits: Limits,
     pub(super) timeouts: Timeouts,
     pub(super) signals: bool,
+    pub(super) traffic_classes: Option<Vec<(u32, u8)>>,
     pub(super) places: Vec<Place>,
     #[cfg(feature = "tokio")]
     pub(super) runtime: Option<tokio::runtime::Handle>,
@@ -108,6 +109,24 @@ impl EngineBuilder {
     /// Default false.
     pub fn signals(mut self, signals: bool) -> Self {
         self.signals = signals;
+        self
+    }
+
+    /// Packets carry a DSCP code point of the most urgent class in use on their connection (draft
+    /// §2.2, Niceness): each entry is a niceness and the code point, 0 to 63, from there on.
+    /// Messages without properties are of class 0. Default: packets are not marked.
+    ///
+    /// ```
+    /// use postring::Engine;
+    /// // Urgent: expedited forwarding; from 1: assured forwarding; bulk from 8: lower effort.
+    /// let engine = Engine::builder().traffic_classes([(0, 46), (1, 18), (8, 1)]);
+    /// ```
+    ///
+    /// [`EngineBuilder::start`] refuses code points above 63, more than 64 entries, and two for
+    /// the same niceness.
+    pub fn traffic_classes(mut self, entries: impl IntoIterator<Item = (u32, u8)>) -> Self {
+        // One more than a table may have is kept, so that the start can say so.
+        self.traffic_classes = Some(entries.into_iter().take(65).collect());
         self
     }
 

@@ -2,12 +2,18 @@
 //!
 //! Above: applications, on any thread. Below: the queue of accepted Carriers. Absent: sockets.
 
+#[cfg(feature = "futures")]
+use std::future::Future;
+#[cfg(feature = "futures")]
+use std::pin::Pin;
 use std::sync::Arc;
+#[cfg(feature = "futures")]
+use std::task::{Context, Poll};
 
 use super::Engine;
-use crate::carrier::Carrier;
 use crate::carrier::accept::{AcceptingCarrier, Queue};
-use crate::carrier::responder::{Answer, Flow};
+use crate::carrier::responder::Answer;
+use crate::carrier::{Acceptor, Carrier};
 use crate::error::Result;
 use crate::framer::{Framer, Unframed};
 
@@ -43,13 +49,8 @@ impl<F: Framer> Listener<F> {
     /// # Errors
     /// [`Error::EngineEnded`](crate::Error) when no more Carriers come,
     /// [`Error::WaitOnCore`](crate::Error) on a core thread.
-    pub fn accept_each<R: Answer>(&self, mut handler: impl FnMut(Carrier<F>) -> R) -> Result<()> {
-        loop {
-            let carrier = self.accept().wait()?;
-            if handler(carrier).flow() == Flow::Stop {
-                return Ok(());
-            }
-        }
+    pub fn accept_each<R: Answer>(&self, handler: impl FnMut(Carrier<F>) -> R) -> Result<()> {
+        Acceptor::accept_each(self, handler)
     }
 
     /// The address it listens on, port resolved.
@@ -65,6 +66,23 @@ impl<F: Framer> Listener<F> {
     #[must_use]
     pub fn engine(&self) -> Option<&Engine> {
         self.engine.as_ref()
+    }
+}
+
+impl<F: Framer> Acceptor<F> for Listener<F> {
+    fn accept(&self) -> AcceptingCarrier<'_, F> {
+        self.queue.accept()
+    }
+}
+
+/// Accepted Carriers, until the engine ends.
+#[cfg(feature = "futures")]
+impl<F: Framer> futures_core::Stream for Listener<F> {
+    type Item = Carrier<F>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Carrier<F>>> {
+        // The only error is the engine's end.
+        Pin::new(&mut self.queue.accept()).poll(context).map(Result::ok)
     }
 }
 

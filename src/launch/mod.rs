@@ -19,8 +19,8 @@ use std::thread::JoinHandle;
 pub use self::builder::EngineBuilder;
 pub use self::listener::Listener;
 pub use self::verbs::{
-    initiate, initiate_with, listen, listen_with, respond, respond_async, respond_per_core,
-    respond_with,
+    initiate, initiate_sink, initiate_sink_with, initiate_source, initiate_source_with,
+    initiate_with, listen, listen_with, respond, respond_async, respond_per_core, respond_with,
 };
 
 use crate::carrier::{self, Carrier};

@@ -42,6 +42,7 @@ mod linux {
     use crate::shard::core::Core;
     use crate::shard::mail::{self, CoreHandle, Mail, Sibling};
     use crate::shard::protocol::Service;
+    use crate::shard::traffic_class::TrafficClasses;
     use crate::shard::{Listening, Shard, Wait};
 
     /// What one core thread is given.
@@ -54,6 +55,7 @@ mod linux {
         limits: Limits,
         timeouts: Timeouts,
         wait: Wait,
+        traffic_classes: Option<TrafficClasses>,
         selected: Selected,
         metrics: Arc<CoreMetrics>,
         #[cfg(feature = "tokio")]
@@ -89,6 +91,8 @@ mod linux {
             let why = "an engine has threads and real time: not beside a testing::World's core";
             return Err(Error::Configuration(why.into()));
         }
+        let traffic_classes =
+            builder.traffic_classes.take().map(TrafficClasses::new).transpose()?;
         let plan = plan(&builder)?;
         let selected = select(builder.driver)?;
         let wait = if plan.may_spin { builder.wait } else { Wait::Sleep };
@@ -114,6 +118,7 @@ mod linux {
                 limits: builder.limits.clone(),
                 timeouts: builder.timeouts.clone(),
                 wait,
+                traffic_classes: traffic_classes.clone(),
                 selected: selected.clone(),
                 metrics: Arc::default(),
                 #[cfg(feature = "tokio")]
@@ -253,6 +258,10 @@ mod linux {
         let handle = CoreHandle::new(mailbox.postbox(), Arc::new(bell.clone()), metrics);
         let (limits, timeouts) = (duties.limits, duties.timeouts);
         let core = Core::new(Arc::clone(&handle), limits, timeouts, duties.metrics);
+        if let Some(classes) = duties.traffic_classes {
+            let set = core.traffic_classes.set(classes);
+            debug_assert!(set.is_ok(), "a new core has none");
+        }
         core.enter();
         #[cfg(feature = "tokio")]
         let _entered = duties.runtime.as_ref().map(tokio::runtime::Handle::enter);

@@ -5,7 +5,7 @@
 
 use super::{Engine, Listener, background};
 use crate::carrier::responder::{Answer, Reply};
-use crate::carrier::{self, Carrier, CarrierRef};
+use crate::carrier::{self, Carrier, CarrierRef, Sink, Source};
 use crate::error::Result;
 use crate::framer::{Framer, Unframed};
 use crate::message::Message;
@@ -116,4 +116,29 @@ pub fn initiate_with<F: Framer>(address: &str, framer: F) -> Carrier<F> {
             carrier::nowhere()
         }
     }
+}
+
+/// A Source to `address`: a Carrier that only sends (draft, Figure 5: `NewSource`). Opens nothing
+/// before the first Message, as [`initiate`].
+pub fn initiate_source(address: &str) -> Source<Unframed> {
+    initiate_source_with(address, Unframed)
+}
+
+/// Like [`initiate_source`], with a framer that says what a Message is on the wire.
+pub fn initiate_source_with<F: Framer>(address: &str, framer: F) -> Source<F> {
+    initiate_with(address, framer).into_source()
+}
+
+/// A Sink from `address`: a Carrier that only receives (draft, Figure 5: `NewSink`). Over a byte
+/// stream it is a connection that never sends; nothing is opened before the first receive.
+///
+/// A Sink of whoever connects here is an accepted Carrier's
+/// [`into_sink`](crate::Carrier::into_sink).
+pub fn initiate_sink(address: &str) -> Sink<Unframed> {
+    initiate_sink_with(address, Unframed)
+}
+
+/// Like [`initiate_sink`], with a framer that says what a Message is on the wire.
+pub fn initiate_sink_with<F: Framer>(address: &str, framer: F) -> Sink<F> {
+    initiate_with(address, framer).into_sink()
 }

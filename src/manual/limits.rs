@@ -13,6 +13,9 @@
 //! | `backlog` | 4 096 | connections the kernel holds for a Listener | the kernel's |
 //! | `accept_queue` | 4 096 | connections that wait for `accept`, per Listener | refused |
 //! | `send_queue_bytes` | 256 KiB | bytes queued on one Carrier | sender waits |
+//! | `scheduled_messages` | 16 384 | messages of one Carrier that wait for their turn | `Full` |
+//! | `paced_unsent_bytes` | 4 KiB | unsent bytes of a paced Carrier in the kernel | waits |
+//! | `events` | 1 024 | events that wait for one `Events` stream | counted as missed |
 //! | `receive_queue_messages` | 16 | Messages received ahead, per Carrier | peer waits |
 //! | `async_handlers_per_connection` | 64 | Messages not answered yet | peer waits |
 //! | `receive_buffer_bytes` | 4 352 | bytes of a buffer: 4 KiB and a header | next buffer |
@@ -31,6 +34,7 @@
 //! - **the kernel's**: the system lets further connections wait or fail, as it is configured.
 //! - **sender waits**: `try_send` gives the Message back, `send` waits for room, a Responder's
 //!   handler is not called. One Message may overshoot the mark.
+//! - **counted as missed**: the stream says how many in their place, `Event::Missed`.
 //! - **peer waits**: receiving stops until the application has taken one; the kernel's window then
 //!   stops the peer.
 //! - **starved**: receives without a buffer are armed again as buffers come back.
@@ -61,6 +65,10 @@
 //! |---|---|---|
 //! | [`LengthPrefixed::len_max`] | 16 MiB | refused at the header, both ways: [`TooLong`] |
 //! | the field of [`LengthPrefixed`] | 4 bytes: 4 GiB less one | the same |
+//! | [`Lines::len_max`](crate::Lines::len_max) | 64 KiB | refused as soon as clear, both ways |
+//! | `Json::len_max` | 1 MiB | refused as soon as clear, both ways |
+//! | `Postcard::framed_by` | 1 MiB, 4 bytes | as `LengthPrefixed` |
+//! | what a `Codec` leaves unfinished | `unmeasured_message_bytes` | the Carrier ends |
 //! | a lease instead of a copy | from 2 KiB | the way changes ([D3](super::decisions)) |
 //! | sent from where it lies | from 8 KiB | the way changes ([D4](super::decisions)) |
 //! | `testing::Network`: both socket buffers | 256 KiB, at most 1 GiB | sender waits |
@@ -74,6 +82,7 @@
 //! | requests of other threads read per turn | 256 | the next turn has the rest |
 //! | requests between two cores | 1 024 | a connection stays on the core that accepted it |
 //! | sends to a Carrier from inside a call into it | 4 096 | `try_send` says Full |
+//! | streams of events of one Carrier | 16 | an error |
 //! | segments of one send; its bytes | 64; 1 MiB | the next send has the rest |
 //! | bytes thrown away after an end was decided | 4 MiB | a reset ([D14](super::decisions)) |
 //! | outputs kept for the next sends, per core | 1 024 of 16 KiB at most | freed |

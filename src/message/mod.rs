@@ -5,6 +5,7 @@
 //! a receive buffer or owns them; `detach` turns the first into the second.
 //! Absent: no I/O, no framing, no socket.
 
+mod event;
 mod identity;
 mod outcome;
 mod properties;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use self::event::Event;
 pub use self::identity::MessageId;
 pub use self::outcome::{Expiry, Outcome};
 pub use self::properties::{ANTECEDENTS_MAX, Properties, SPECIFICS_MAX};
@@ -65,6 +67,24 @@ impl<'a> Message<'a> {
     #[must_use]
     pub fn partial(self) -> Self {
         Self { complete: false, ..self }
+    }
+
+    /// The first part of a Message of `total_len` bytes in all, this part included. Framers that
+    /// write the length before the content need it; further parts are [`partial`](Self::partial),
+    /// the last one is not, and may be empty.
+    ///
+    /// ```
+    /// use postring::{Framer, LengthPrefixed, Message, Output};
+    /// let (mut framer, mut output) = (LengthPrefixed::default(), Output::default());
+    /// framer.encode(Message::from("Hel").partial_of(6), &mut output)?;
+    /// framer.encode(Message::from("lo").partial(), &mut output)?;
+    /// framer.encode(Message::from("!"), &mut output)?;
+    /// assert_eq!(output.to_vec(), b"\0\0\0\x06Hello!");
+    /// # Ok::<(), postring::FrameError>(())
+    /// ```
+    #[must_use]
+    pub fn partial_of(self, total_len: u64) -> Self {
+        self.ask(|properties| properties.total_len(total_len)).partial()
     }
 
     /// The content.

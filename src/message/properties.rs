@@ -33,6 +33,7 @@ pub struct Properties {
     pub(crate) antecedents: Vec<MessageId>,
     pub(crate) flags: Asked,
     pub(crate) specifics: Vec<(Cow<'static, str>, Bytes)>,
+    pub(crate) total_len: Option<u64>,
 }
 
 /// The yes-or-no properties.
@@ -120,6 +121,13 @@ impl Properties {
         self
     }
 
+    /// The length in bytes of the whole Message that this part begins; see
+    /// [`Message::partial_of`](crate::Message::partial_of).
+    #[must_use]
+    pub fn total_len(self, total_len: u64) -> Self {
+        Self { total_len: Some(total_len), ..self }
+    }
+
     /// The class; 0 if none was set.
     #[must_use]
     pub const fn niceness_or_default(&self) -> u32 {
@@ -160,6 +168,12 @@ impl Properties {
     #[must_use]
     pub const fn is_unordered(&self) -> bool {
         self.flags.unordered
+    }
+
+    /// The length in bytes of the whole Message, if it was stated with its first part.
+    #[must_use]
+    pub const fn total_len_if_set(&self) -> Option<u64> {
+        self.total_len
     }
 
     /// The protocol-specific property named `key`, if it was set or received.

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use super::outgoing::Outgoing;
 use super::protocol::{Protocol, Service};
 use crate::address::SocketAddress;
 use crate::error::CloseReason;
@@ -51,8 +52,12 @@ pub(crate) struct Connection {
     pub(crate) large: u32,
     /// Bytes thrown away since the end was decided.
     pub(crate) discarded: u32,
-    /// Bytes of the output under way that have left.
-    pub(crate) sent: usize,
+    /// Bytes of the output under way that have not left.
+    pub(crate) unsent: usize,
+    /// Bytes handed to the driver in all: positions in the stream count from here.
+    pub(crate) handed: u64,
+    /// Messages that ask for an order or for word of them go this way.
+    pub(crate) outgoing: Option<Box<Outgoing>>,
     /// Why it ends, once that is decided.
     pub(crate) reason: Option<CloseReason>,
     pub(crate) peer: Peer,
@@ -60,7 +65,7 @@ pub(crate) struct Connection {
     pub(crate) rare: Option<Box<Rare>>,
 }
 
-/// What only listeners and initiated connections have.
+/// What only listeners, initiated and marked connections have.
 #[derive(Default)]
 pub(crate) struct Rare {
     pub(crate) service: Option<Rc<dyn Service>>,
@@ -72,6 +77,8 @@ pub(crate) struct Rare {
     pub(crate) candidates: Vec<SocketAddress>,
     /// The identity under which another thread initiated it.
     pub(crate) ticket: u32,
+    /// The most urgent class that its packets were marked for, where packets are marked.
+    pub(crate) marked_niceness: Option<u32>,
 }
 
 /// A large message under way.
@@ -135,6 +142,8 @@ pub(crate) struct Flags {
     pub(crate) attended: bool,
     /// A `Carrier` owns it.
     pub(crate) owned: bool,
+    /// A Sink holds it: it goes on receiving after this side has ended.
+    pub(crate) sink: bool,
     /// A first message has come.
     pub(crate) greeted: bool,
     /// The protocol was told that it is over.
@@ -152,8 +161,29 @@ pub(crate) struct Flags {
 }
 
 impl Connection {
+    /// Bytes that are to be sent next.
     pub(crate) fn queued(&self) -> usize {
         self.outbox.as_ref().map_or(0, |output| output.len())
+    }
+
+    /// Bytes that wait in all, those that wait for their turn included.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queued() + self.outgoing.as_ref().map_or(0, |outgoing| outgoing.queued_bytes())
+    }
+
+    /// If what is handed to the kernel is kept short: how many bytes at a time.
+    pub(crate) fn paced_quantum(&self) -> Option<u32> {
+        self.outgoing.as_ref().and_then(|outgoing| outgoing.paced_quantum())
+    }
+
+    /// True if Messages wait for their turn.
+    pub(crate) fn has_scheduled(&self) -> bool {
+        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.has_queued())
+    }
+
+    /// Bytes that have left in all.
+    pub(crate) const fn left(&self) -> u64 {
+        self.handed - self.unsent as u64
     }
 
     pub(crate) fn rare(&mut self) -> &mut Rare {

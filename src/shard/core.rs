@@ -6,18 +6,20 @@
 //! of their slot first, and what cannot be done inside a call is done right after it (`defer`).
 //! Absent: system calls. Bounds: `Limits`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Phase};
 use super::executor::Executor;
 use super::mail::{CoreHandle, Mail};
+use super::outgoing::Outgoing;
 use super::protocol::{Call, Protocol, Service};
 use super::sleepers::Sleepers;
+use super::traffic_class::TrafficClasses;
 use crate::engine::clock;
 use crate::engine::metrics::CoreMetrics;
 use crate::engine::throttle::Throttle;
@@ -44,6 +46,9 @@ const SPARE_OUTPUTS_MAX: usize = 1024;
 /// An output that grew beyond this is not kept whole.
 const SPARE_OUTPUT_BYTES_MAX: usize = 16 << 10;
 
+/// Acks that somebody waits for are asked for this often.
+pub(super) const ACKS_EVERY: Duration = Duration::from_millis(1);
+
 /// Why a call into a connection did not take place or did not end well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CallError {
@@ -63,6 +68,8 @@ pub(crate) struct Core {
     pub(crate) executor: Executor,
     pub(crate) state: RefCell<State>,
     pub(crate) draining: Cell<bool>,
+    /// Set before the first turn, if packets are to be marked.
+    pub(crate) traffic_classes: OnceCell<TrafficClasses>,
     deferred: RefCell<VecDeque<Deferred>>,
     throttle: RefCell<Throttle>,
     /// Letters to cores whose mailbox was full; one per Carrier or engine given up, so bounded by
@@ -113,6 +120,7 @@ impl Core {
             metrics,
             state: RefCell::default(),
             draining: Cell::new(false),
+            traffic_classes: OnceCell::new(),
             deferred: RefCell::default(),
             throttle: RefCell::default(),
             outgoing: RefCell::default(),
@@ -164,6 +172,11 @@ impl Core {
         now
     }
 
+    /// Microseconds since the core began, by the precise clock: what deadlines count in.
+    pub(crate) fn now_us(&self) -> u64 {
+        u64::try_from(clock::now().duration_since(self.began).as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// Moves the clock, for tests of what takes weeks.
     #[cfg(test)]
     pub(crate) fn set_tick(&self, tick: u64) {
@@ -192,19 +205,20 @@ impl Core {
         act: impl FnOnce(&mut dyn Protocol, &Call<'_>) -> R,
     ) -> Result<R, CallError> {
         let id = self.resolve(id);
-        let (mut protocol, outbox) = {
+        let (mut protocol, outbox, outgoing, handed) = {
             let mut state = self.state.borrow_mut();
             let state = &mut *state;
             let connection = find(&mut state.slots, id)?;
             let protocol = connection.protocol.take().ok_or(CallError::InCall)?;
             let outbox = connection.outbox.take();
-            (protocol, outbox.or_else(|| state.spare_outputs.pop()).unwrap_or_default())
+            let outbox = outbox.or_else(|| state.spare_outputs.pop()).unwrap_or_default();
+            (protocol, outbox, connection.outgoing.take(), connection.handed)
         };
-        let outbox = RefCell::new(outbox);
-        let call = Call { core: self, id, outbox: &outbox };
+        let (outbox, outgoing) = (RefCell::new(outbox), RefCell::new(outgoing));
+        let call = Call { core: self, id, outbox: &outbox, outgoing: &outgoing, handed };
         let acted = catch_unwind(AssertUnwindSafe(|| act(&mut *protocol, &call)));
         let name = acted.is_err().then(|| protocol.name());
-        self.put_back(id, protocol, outbox.into_inner());
+        self.put_back(id, protocol, outbox.into_inner(), outgoing.into_inner());
         match (acted, name) {
             (Ok(result), _) => Ok(result),
             (Err(panic), name) => {
@@ -228,18 +242,35 @@ impl Core {
         }
     }
 
-    fn put_back(&self, id: Id, protocol: Box<dyn Protocol>, outbox: Box<Output>) {
+    fn put_back(
+        &self,
+        id: Id,
+        protocol: Box<dyn Protocol>,
+        outbox: Box<Output>,
+        outgoing: Option<Box<Outgoing>>,
+    ) {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         let connection = &mut state.slots[id.slot as usize];
         debug_assert!(connection.generation == id.generation, "a slot in a call is not freed");
         connection.protocol = Some(protocol);
+        if let Some(outgoing) = outgoing {
+            if outgoing.needs_attention() {
+                attend(connection, id.slot, &mut state.attention);
+            }
+            connection.outgoing = Some(outgoing);
+        }
         if outbox.is_empty() {
             keep(&mut state.spare_outputs, outbox);
         } else {
             connection.outbox = Some(outbox);
             attend(connection, id.slot, &mut state.attention);
         }
+    }
+
+    /// An empty output.
+    pub(crate) fn spare_output(&self) -> Box<Output> {
+        self.state.borrow_mut().spare_outputs.pop().unwrap_or_default()
     }
 
     /// Gives an output back for the next send.
@@ -337,6 +368,16 @@ impl Core {
         find(&mut self.state.borrow_mut().slots, id).map(|connection| look(connection))
     }
 
+    /// Does `act` with a connection's ordered way out, if it has one that is not in a call.
+    pub(crate) fn with_outgoing<R>(
+        &self,
+        id: Id,
+        act: impl FnOnce(&mut Outgoing) -> R,
+    ) -> Option<R> {
+        let mut state = self.state.borrow_mut();
+        find(&mut state.slots, id).ok()?.outgoing.as_deref_mut().map(act)
+    }
+
     /// The connection is broken or aborted: it ends without flushing.
     pub(crate) fn fail(&self, id: Id, reason: CloseReason) {
         let reset = matches!(reason, CloseReason::Aborted);
@@ -416,6 +457,11 @@ impl Core {
 
     pub(crate) fn name_ticket(&self, ticket: u32, id: Id) {
         self.state.borrow_mut().tickets.insert(ticket, (id.slot, id.generation));
+    }
+
+    /// Has the wheel look at the connection a moment from now.
+    pub(crate) fn check_soon(&self, id: Id) {
+        super::timeouts::check_after(self, self.resolve(id), ACKS_EVERY);
     }
 
     /// Has the wheel look at the slot no later than `at_ms`.

@@ -346,6 +346,16 @@ impl Shard {
             !std::mem::replace(&mut connection.flags.close_told, true)
         });
         if first == Ok(true) {
+            // Just told, so in use.
+            let _ = self.core.change(id, |connection| {
+                if let Some(outgoing) = &mut connection.outgoing {
+                    outgoing.end(reason);
+                }
+            });
+            self.core.report(id);
+            // Word of its Messages comes before word of its end.
+            self.core.run_deferred();
+            self.core.end_events(id, reason);
             // A panic in here has nothing left to end.
             let _ = self.core.call(id, |protocol, call| {
                 protocol.closed(call.core, call.id, reason);

@@ -9,17 +9,22 @@
 
 pub(crate) mod connection;
 pub(crate) mod core;
+pub(crate) mod event_queue;
+pub(crate) mod events;
 mod executor;
 mod input;
 mod lifecycle;
 pub(crate) mod mail;
+pub(crate) mod outgoing;
 pub(crate) mod protocol;
+pub(crate) mod record;
 mod settle;
 mod sleepers;
 mod stall;
 #[cfg(any(test, feature = "testing"))]
 mod stepping;
 mod timeouts;
+pub(crate) mod traffic_class;
 mod waiting;
 
 use std::any::Any;

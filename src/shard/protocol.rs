@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::core::{Core, Id};
+use super::outgoing::Outgoing;
 use crate::error::CloseReason;
 use crate::framer::Output;
 
@@ -17,13 +18,33 @@ pub(crate) struct Call<'a> {
     pub(crate) core: &'a Rc<Core>,
     pub(crate) id: Id,
     pub(crate) outbox: &'a RefCell<Box<Output>>,
+    /// The ordered way out, if the connection has one; it has left its slot likewise.
+    pub(crate) outgoing: &'a RefCell<Option<Box<Outgoing>>>,
+    /// Bytes that left the outbox before this call.
+    pub(crate) handed: u64,
 }
 
 impl Call<'_> {
     /// True if the outbox has reached its high-water mark: no handler is called until it falls.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        self.outbox.borrow().len() >= self.core.limits.send_queue_bytes
+        self.is_full_for(0)
+    }
+
+    /// The same for a Message of class `niceness`.
+    #[inline]
+    pub(crate) fn is_full_for(&self, niceness: u32) -> bool {
+        let limits = &self.core.limits;
+        let waiting = self.outbox.borrow().len();
+        match &*self.outgoing.borrow() {
+            None => waiting >= limits.send_queue_bytes,
+            Some(outgoing) => outgoing.is_full_for(
+                niceness,
+                waiting,
+                limits.send_queue_bytes,
+                limits.scheduled_messages,
+            ),
+        }
     }
 }
 
@@ -73,6 +94,9 @@ pub(crate) trait Protocol: Any {
 
     /// True while somebody waits for a message that was asked for.
     fn awaits_input(&self) -> bool;
+
+    /// Messages sent through it before they asked for an order.
+    fn submitted(&self) -> u64;
 
     /// One of the answers it waited for has come.
     fn task_ended(&mut self);

@@ -5,11 +5,13 @@
 //! Absent: how it came to this state.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::Shard;
 use super::connection::{Connection, Peer, Phase};
-use super::core::{Core, Id};
-use crate::engine::operation::{Errno, Manner, Operation, Token};
+use super::core::{ACKS_EVERY, Core, Id};
+use super::outgoing::Filling;
+use crate::engine::operation::{Errno, Manner, Operation, PathSample, Token};
 use crate::framer::Output;
 
 /// What a slot needs now; one step at a time, until nothing.
@@ -19,6 +21,10 @@ enum Step {
     Resume,
     /// The protocol does not know yet that the peer ended.
     TellEnd,
+    /// Messages wait for their turn, and there is room for the next.
+    Schedule,
+    /// Word of Messages is to be delivered.
+    Report,
     Send,
     EndOutput,
     Close,
@@ -72,6 +78,8 @@ impl Shard {
                 Step::Nothing => return,
                 Step::Resume => self.feed_pending(id),
                 Step::TellEnd => self.tell_input_end(id),
+                Step::Schedule => self.schedule(id),
+                Step::Report => self.report(id),
                 Step::Send => self.send(id),
                 Step::EndOutput => self.end_output_now(id),
                 Step::Close => return self.close(id),
@@ -114,19 +122,27 @@ impl Shard {
     }
 
     fn send(&mut self, id: Id) {
+        self.mark(id);
         let token = self.token(id);
         let now = self.core.now_ms();
-        let output = {
+        let (output, paced) = {
             let mut state = self.core.state.borrow_mut();
             let connection = &mut state.slots[id.slot as usize];
             connection.flags.sending = true;
-            connection.sent = 0;
             connection.clocks.send_begun = now;
-            connection.outbox.take().expect("a send step has an outbox")
+            let output = connection.outbox.take().expect("a send step has an outbox");
+            connection.unsent = output.len();
+            connection.handed += output.len() as u64;
+            (output, connection.paced_quantum())
         };
         let is_large = output.len() >= self.core.limits.zero_copy_bytes;
-        let manner =
-            if is_large && self.leaves_host(id) { Manner::ZeroCopy } else { Manner::Plain };
+        let manner = if let Some(bytes) = paced {
+            Manner::WhenWritable(bytes)
+        } else if is_large && self.leaves_host(id) {
+            Manner::ZeroCopy
+        } else {
+            Manner::Plain
+        };
         self.driver.submit(Operation::Send { token, output, sent: 0, manner });
         super::timeouts::check_after(&self.core, id, self.core.timeouts.unread_send);
     }
@@ -134,7 +150,7 @@ impl Shard {
     pub(super) fn sent(&mut self, token: Token, output: Box<Output>, result: Result<usize, Errno>) {
         let id = self.id(token);
         let now = self.core.now_ms();
-        let (sent, broken, wants_room) = {
+        let (unsent, broken, wants_room, manner) = {
             let mut state = self.core.state.borrow_mut();
             let connection = &mut state.slots[token.slot as usize];
             connection.flags.sending = false;
@@ -142,10 +158,17 @@ impl Shard {
             connection.flags.greeted = true;
             connection.clocks.send_begun = 0;
             connection.clocks.last_activity = now;
-            connection.sent = connection.sent.saturating_add(*result.as_ref().unwrap_or(&0));
-            let low = connection.queued() < self.core.limits.send_queue_bytes / 2;
+            let left = *result.as_ref().unwrap_or(&0);
+            connection.unsent = connection.unsent.saturating_sub(left);
+            let position = connection.left();
+            if let Some(outgoing) = &mut connection.outgoing {
+                outgoing.left(position);
+            }
+            let low = connection.waiting() < self.core.limits.send_queue_bytes / 2;
             let broken = connection.reason.is_some() && connection.flags.output_ended;
-            (connection.sent, broken, low && connection.flags.wants_room)
+            let paced = connection.paced_quantum();
+            let manner = paced.map_or(Manner::Plain, Manner::WhenWritable);
+            (connection.unsent, broken, low && connection.flags.wants_room, manner)
         };
         match result {
             Err(errno) => {
@@ -154,13 +177,14 @@ impl Shard {
             }
             Ok(some) => self.core.metrics.sent_bytes.add(some as u64),
         }
-        if sent < output.len() && !broken {
+        if unsent > 0 && !broken {
             let mut state = self.core.state.borrow_mut();
             let connection = &mut state.slots[token.slot as usize];
             connection.flags.sending = true;
             connection.clocks.send_begun = now;
             drop(state);
-            let rest = Operation::Send { token, output, sent, manner: Manner::Plain };
+            let sent = output.len() - unsent;
+            let rest = Operation::Send { token, output, sent, manner };
             return self.driver.submit(rest);
         }
         self.core.recycle(output);
@@ -170,6 +194,89 @@ impl Shard {
             let _ = self.core.call(id, |protocol, call| protocol.writable(call));
         }
         self.core.attend(id);
+    }
+
+    /// Lets the scheduler choose what leaves next.
+    fn schedule(&mut self, id: Id) {
+        let token = self.token(id);
+        let now_us = self.core.now_us();
+        let mut spare = self.core.spare_output();
+        let (next_us, awaits_acks, tune) = {
+            let mut state = self.core.state.borrow_mut();
+            let connection = &mut state.slots[id.slot as usize];
+            let handed = connection.handed;
+            let Some(outgoing) = &mut connection.outgoing else { return };
+            let tune = outgoing.tune(self.core.limits.paced_unsent_bytes);
+            if outgoing.wants_sample(now_us) {
+                outgoing.sample(now_us, self.driver.path(token));
+            }
+            outgoing.fill(Filling { now_us, handed, outbox: &mut spare });
+            let next_us = outgoing.next_timeout_us();
+            let awaits_acks = outgoing.awaits_acks();
+            if !spare.is_empty() {
+                connection.outbox = Some(std::mem::take(&mut spare));
+            }
+            (next_us, awaits_acks, tune)
+        };
+        self.core.recycle(spare);
+        if let Some(option) = tune {
+            self.driver.submit(Operation::Tune { token, option });
+        }
+        self.look_again(id, now_us, next_us, awaits_acks);
+    }
+
+    /// Has the wheel come back for the next deadline of a Message, or to ask for acks.
+    fn look_again(&self, id: Id, now_us: u64, next_us: Option<u64>, awaits_acks: bool) {
+        let deadline = next_us.map(|at| Duration::from_micros(at.saturating_sub(now_us)));
+        let acks = awaits_acks.then_some(ACKS_EVERY);
+        if let Some(after) = deadline.into_iter().chain(acks).min() {
+            super::timeouts::check_after(&self.core, id, after);
+        }
+    }
+
+    fn report(&mut self, id: Id) {
+        self.core.report(id);
+        let awaits = |connection: &Connection| {
+            connection.outgoing.as_ref().is_some_and(|outgoing| outgoing.awaits_acks())
+        };
+        if self.core.look(id, awaits) == Ok(true) {
+            self.core.check_soon(id);
+        }
+    }
+
+    /// The wheel is due for Messages: expiries, and acks that are waited for.
+    pub(super) fn check_messages(&mut self, id: Id) {
+        let token = self.token(id);
+        let now_us = self.core.now_us();
+        let looked = self.core.change(id, |connection| {
+            let left = connection.left();
+            let outgoing = connection.outgoing.as_mut()?;
+            outgoing.expire(now_us);
+            if outgoing.awaits_acks() {
+                let sample = self.driver.path(token);
+                let unacknowledged = |path: PathSample| u64::from(path.unacknowledged_bytes);
+                // The kernel may count an end of the stream as a byte of its own.
+                outgoing.acknowledged(sample.map(|path| left.saturating_sub(unacknowledged(path))));
+            }
+            Some((outgoing.next_timeout_us(), outgoing.awaits_acks()))
+        });
+        if let Ok(Some((next_us, awaits_acks))) = looked {
+            self.look_again(id, now_us, next_us, awaits_acks);
+        }
+    }
+
+    /// What the peer has acknowledged by the end is known only as long as the socket is there.
+    fn take_last_acks(&self, id: Id) {
+        let sample = self.driver.path(self.token(id));
+        let Some(PathSample { unacknowledged_bytes, .. }) = sample else { return };
+        // In use: it is about to close.
+        let _ = self.core.change(id, |connection| {
+            let left = connection.left();
+            if let Some(outgoing) = &mut connection.outgoing {
+                let acked = left.saturating_sub(u64::from(unacknowledged_bytes));
+                outgoing.acknowledged(Some(acked));
+            }
+        });
     }
 
     /// True if the peer is on another host, as far as its address says; loopback always copies.
@@ -198,6 +305,9 @@ impl Shard {
             (connection.attached, connection.flags.reset)
         };
         if attached {
+            if !reset {
+                self.take_last_acks(id);
+            }
             self.driver.submit(Operation::Close { token: self.token(id), reset });
         } else {
             self.finish_slot(id);
@@ -236,26 +346,35 @@ fn open(connection: &Connection, core: &Core) -> Step {
     if flags.reset {
         return Step::Close;
     }
-    let resumable = flags.paused && connection.queued() < low_water && protocol.wants_input(core);
+    let resumable = flags.paused && connection.waiting() < low_water && protocol.wants_input(core);
     if resumable && !flags.discarding {
         return Step::Resume;
     }
     if flags.input_ended && !flags.input_end_told && !flags.discarding && !flags.paused {
         return Step::TellEnd;
     }
+    if connection.outgoing.as_ref().is_some_and(|outgoing| outgoing.has_reports()) {
+        return Step::Report;
+    }
     if !flags.sending && connection.queued() > 0 && !flags.output_ended {
         return Step::Send;
     }
-    let flushed = !flags.sending && (connection.queued() == 0 || flags.output_ended);
+    if !flags.sending && connection.has_scheduled() && !flags.output_ended {
+        return Step::Schedule;
+    }
+    let flushed = !flags.sending && (connection.waiting() == 0 || flags.output_ended);
     if flags.end_wanted && flushed && !flags.output_ended && !protocol.is_busy() {
         return Step::EndOutput;
     }
-    if flags.output_ended && flags.input_ended {
+    // A Sink has still to take what came before the peer's end.
+    let taken = !flags.sink || flags.input_end_told || flags.discarding;
+    if flags.output_ended && flags.input_ended && taken {
         return Step::Close;
     }
     // This side has ended and waits for no message: what still comes is read and thrown away, so
     // that the peer sees an end and no reset.
-    if flags.output_ended && !flags.discarding && !protocol.awaits_input() {
+    let awaits = protocol.awaits_input() || flags.sink;
+    if flags.output_ended && !flags.discarding && !awaits {
         return Step::Discard;
     }
     // A Responder that is to end answers what it has begun and begins nothing more.

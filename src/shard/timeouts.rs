@@ -59,7 +59,7 @@ fn deadlines(
         (applies && from != 0).then(|| after(from, timeout)).flatten().map(|at| (at, reason))
     };
     let handshake = flags.accepted && !flags.greeted;
-    let linger = flags.output_ended;
+    let linger = flags.output_ended && !flags.sink;
     let sending = flags.sending;
     let opening = matches!(connection.phase, Phase::Connecting | Phase::Resolving);
     [
@@ -134,6 +134,9 @@ impl Shard {
                 let accept = self.core.change(id, |c| c.flags.backing_off = false);
                 debug_assert!(accept.is_ok(), "a listener that is in use");
             }
+        }
+        if self.core.look(id, |connection| connection.outgoing.is_some()) == Ok(true) {
+            self.check_messages(id);
         }
     }
 

@@ -47,6 +47,8 @@ pub(super) struct Link {
     packets: VecDeque<Packet>,
     /// When the sender will hear that so many bytes have arrived.
     acks: VecDeque<(Duration, usize)>,
+    /// Bytes that went to an end which was closed.
+    lost_len: usize,
     /// The line is busy until then.
     free_at: Duration,
     /// When the sender or the reader last did something.
@@ -75,6 +77,7 @@ impl Link {
             flying_len: 0,
             packets: VecDeque::new(),
             acks: VecDeque::new(),
+            lost_len: 0,
             free_at: Duration::ZERO,
             ready_at: Duration::ZERO,
             last_arrival: Duration::ZERO,
@@ -124,6 +127,7 @@ impl Link {
     /// Sends a reset; what is unsent never leaves.
     pub(super) fn reset(&mut self, now: Duration) {
         self.advance(now);
+        self.lose(self.unsent_len());
         self.bytes.truncate(self.arrived_len + self.flying_len);
         self.is_ending = true;
         self.ending = Some(Parcel::Reset);
@@ -138,13 +142,20 @@ impl Link {
         self.go_on(now);
     }
 
-    /// Nobody will read what comes.
-    pub(super) fn abandon(&mut self) {
+    /// Nobody will read what comes: what has not arrived is never acknowledged.
+    pub(super) fn abandon(&mut self, now: Duration) {
+        self.lose(self.bytes.len() - self.arrived_len);
         self.bytes = VecDeque::new();
         self.packets = VecDeque::new();
-        self.acks = VecDeque::new();
+        let delay = self.network.delay;
+        self.acks.retain(|(at, _)| at.saturating_sub(delay) <= now);
         self.ending = None;
         (self.arrived_len, self.flying_len) = (0, 0);
+    }
+
+    /// So many more bytes go nowhere.
+    pub(super) fn lose(&mut self, len: usize) {
+        self.lost_len = self.lost_len.saturating_add(len);
     }
 
     pub(super) fn limit_unsent(&mut self, bytes: usize) {
@@ -170,7 +181,8 @@ impl Link {
 
     /// Bytes of which the sender does not know yet that they have arrived.
     pub(super) fn unacknowledged_len(&self) -> usize {
-        self.unsent_len() + self.acks.iter().map(|(_, len)| len).sum::<usize>()
+        let arriving = self.acks.iter().map(|(_, len)| len).sum::<usize>();
+        self.unsent_len().saturating_add(arriving).saturating_add(self.lost_len)
     }
 
     /// Stops or goes on; what was under way goes on where it was.
@@ -382,6 +394,13 @@ mod tests {
         link.advance(ms(20));
         assert_eq!(link.unacknowledged_len(), 0);
         assert!(link.is_idle());
+        link.write(ms(20), &[7; 50]);
+        link.advance(ms(30));
+        link.write(ms(31), &[7; 30]);
+        link.abandon(ms(32));
+        assert_eq!(link.unacknowledged_len(), 80);
+        link.advance(ms(100));
+        assert_eq!(link.unacknowledged_len(), 30, "what did not arrive is never acknowledged");
     }
 
     #[test]

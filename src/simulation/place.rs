@@ -94,9 +94,12 @@ impl World {
         state.advance(other);
         let link = &state.endpoints[other].link;
         let rtt_us = in_u32(link.network.round_trip().as_micros());
+        // On the mean half of the jitter each way.
+        let jitter_us = in_u32(link.network.jitter.as_micros());
         Some(PathSample {
             rate_bytes_per_s: link.network.rate_bytes_per_s,
-            rtt_us,
+            rtt_us: rtt_us.saturating_add(jitter_us),
+            rtt_var_us: jitter_us / 2,
             rtt_min_us: rtt_us,
             loss_ppm: (link.network.loss * 1e6) as u32,
             payload_bytes_max: super::network::PACKET_BYTES as u32,

@@ -17,7 +17,7 @@ use super::slots::{Exact, Receive, Send, Slot};
 use super::world::{World, endpoint_of, errno};
 use crate::engine::driver::{BufferPlan, Patience};
 use crate::engine::operation::{
-    Completion, Data, Manner, Operation, PathSample, ReceiveEnd, SocketOption, Token,
+    Completion, Data, Operation, PathSample, ReceiveEnd, SocketOption, Token,
 };
 use crate::engine::socket::Socket;
 
@@ -127,8 +127,7 @@ impl ScriptDriver {
             Operation::Receive { token, credit } => self.receive(token, credit),
             Operation::ReceiveExact { token, buffer, whole } => self.exact(token, buffer, whole),
             Operation::Send { token, output, sent, manner } => {
-                let waits = manner == Manner::WhenWritable;
-                self.send(token, Send { output, sent, gone: 0, waits });
+                self.send(token, Send::new(output, sent, manner));
             }
             Operation::Tune { token, option: SocketOption::UnsentLimit(bytes) } => {
                 if let Some(endpoint) = self.endpoint(token) {

@@ -253,6 +253,7 @@ impl World {
                 return Err(errno::EPIPE);
             }
             // Nobody reads it any more; the news of that is on its way.
+            there.link.lose(bytes.len());
             return Ok(bytes.len());
         }
         let len = there.link.write(now, bytes);
@@ -294,7 +295,7 @@ impl World {
             return;
         }
         let unread = endpoint.link.arrived_len() > 0;
-        endpoint.link.abandon();
+        endpoint.link.abandon(now);
         let unaccepted = endpoint.listening.take().map_or_else(VecDeque::new, |l| l.queue);
         if let Some(other) = endpoint.other {
             let there = &mut state.endpoints[other];
@@ -317,11 +318,12 @@ impl World {
     /// Breaks the connection at both of its ends at once.
     pub(crate) fn break_connection(&self, number: usize) {
         let mut state = self.state();
+        let now = state.now;
         for end in [Some(number), state.endpoints[number].other].into_iter().flatten() {
             let endpoint = &mut state.endpoints[end];
             if !endpoint.closed {
                 endpoint.failure = Some(errno::ECONNRESET);
-                endpoint.link.abandon();
+                endpoint.link.abandon(now);
             }
         }
         state.happened += 1;

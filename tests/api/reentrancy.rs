@@ -30,6 +30,13 @@ where
     let _ = carrier.try_send("tried").map_err(drop);
     let _ = std::pin::pin!(carrier.send("sent")).poll(&mut context);
     let _ = carrier.on_closed(|_| CALLS.with(|calls| calls.set(calls.get() + 1)));
+    let _ = carrier.on_sent(|_| CALLS.with(|calls| calls.set(calls.get() + 1)));
+    let _ = carrier.on_acked(|_| CALLS.with(|calls| calls.set(calls.get() + 1)));
+    let _ = carrier.on_expired(|_| CALLS.with(|calls| calls.set(calls.get() + 1)));
+    let _ = carrier.events().map(|mut events| events.poll_next(&mut context));
+    let _ = std::pin::pin!(carrier.supports()).poll(&mut context);
+    let _ = std::pin::pin!(carrier.fork()).poll(&mut context);
+    let _ = std::pin::pin!(carrier.accept()).poll(&mut context);
     let _ = postring::spawn(postring::yield_now());
     let fresh = postring::initiate_with("tcp://127.0.0.1:1", LengthPrefixed::default());
     let _ = fresh.try_send("to nobody").map_err(drop);
@@ -262,6 +269,28 @@ fn handlers_of_ready_and_of_the_end_may_call_every_verb() {
             carrier.abort();
             // At the end, and as the handler of ready is dropped.
             until("both were called", || meddler.done() >= before + 2);
+        });
+    });
+}
+
+#[test]
+fn handlers_and_streams_of_events_may_call_every_verb() {
+    on_both(30, |driver| {
+        with_carrier(driver, |carrier, meddler| {
+            let waker = Waker::from(meddler.0.clone());
+            let mut events = carrier.events().unwrap();
+            assert!(events.poll_next(&mut Context::from_waker(&waker)).is_pending());
+            let (inside, dropped) = (meddler.clone(), Dropped(meddler.clone()));
+            let on_sent = carrier.on_sent(move |_| {
+                // The verbs replace this handler from inside itself.
+                let _owned_by_the_handler = &dropped;
+                inside.meddle();
+            });
+            on_sent.unwrap();
+            let own = meddler.clone();
+            carrier.send_msg("acked", None, Some(Box::new(move || own.meddle())), None).unwrap();
+            // The waker, the handler of sent, its drop, the callback of acked.
+            until("all were called", || meddler.done() >= 4);
         });
     });
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use postring::testing::{Network, World};
-use postring::{CloseReason, Error, Limits, Message, Timeouts, TrySendError, Unframed};
+use postring::{CloseReason, Error, Limits, Message, Outcome, Timeouts, TrySendError, Unframed};
 use proptest::prelude::*;
 
 use super::{ECHO, SECOND, STEP, echoing, frames, ms};
@@ -174,6 +174,43 @@ fn trace(seed: u64) -> Vec<(Duration, String)> {
 fn the_same_seed_does_the_same_and_another_seed_does_not() {
     assert_eq!(trace(11), trace(11));
     assert_ne!(trace(11), trace(12));
+}
+
+/// A way of 100 kB/s on which a second of unimportant bytes waits already.
+fn busy_way() -> (World, postring::Carrier<postring::LengthPrefixed>) {
+    let world = World::new(31);
+    let slow = Network { delay: ms(5), rate_bytes_per_s: Some(100_000), ..Network::default() };
+    world.set_network(slow).unwrap();
+    world.respond_with("memory://sink", frames(), |_, _| ()).unwrap();
+    let carrier = world.initiate_with("memory://sink", frames());
+    world.run_until(carrier.activate()).unwrap();
+    for _ in 0..100 {
+        let bulk = Message::new(vec![b'b'; 1000]).niceness(5);
+        drop(world.run_until(carrier.send(bulk)).unwrap());
+    }
+    (world, carrier)
+}
+
+#[test]
+fn an_urgent_message_overtakes_what_waits() {
+    let (world, carrier) = busy_way();
+    let begun = world.now();
+    let urgent = Message::new("urgent").niceness(0);
+    let receipt = world.run_until(carrier.send(urgent)).unwrap();
+    assert_eq!(world.run_until(receipt.acked()), Outcome::Acked);
+    let took = world.now() - begun;
+    assert!(took < ms(400), "{took:?} behind a second of bulk");
+}
+
+#[test]
+fn a_message_that_would_be_late_expires() {
+    let (world, carrier) = busy_way();
+    let begun = world.now();
+    let late = Message::new("late").niceness(9).lifetime(ms(300));
+    let receipt = world.run_until(carrier.send(late)).unwrap();
+    let outcome = world.run_until(receipt.sent());
+    assert!(matches!(outcome, Outcome::Expired(_)), "{outcome:?}");
+    assert!(world.now() - begun <= ms(300) + STEP);
 }
 
 fn network() -> impl Strategy<Value = Network> {

@@ -90,7 +90,7 @@ impl Ledger {
                 account.accept_stopped = true;
                 account.closing = true;
             }
-            Operation::Attach { .. } | Operation::Tune { .. } | Operation::ShutdownWrite { .. } => {
+            Operation::Attach { .. } | Operation::ShutdownWrite { .. } | Operation::Tune { .. } => {
             }
         }
     }

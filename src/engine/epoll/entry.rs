@@ -86,6 +86,8 @@ struct Sending {
     output: Box<Output>,
     before: usize,
     sent: usize,
+    /// Bytes of the output that leave with this operation at most, those before included.
+    until: usize,
 }
 
 impl Entry {
@@ -146,9 +148,13 @@ impl Entry {
         done: &mut Completions,
     ) {
         debug_assert!(self.sending.is_none(), "two sends for {token:?}");
-        self.sending = Some(Sending { output, before: sent, sent });
+        let until = match manner {
+            Manner::WhenWritable(len_max) => output.len().min(sent + len_max as usize),
+            _ => output.len(),
+        };
+        self.sending = Some(Sending { output, before: sent, sent, until });
         // epoll reports a socket as writable by the same limit that this manner waits for.
-        if !self.connecting && manner != Manner::WhenWritable {
+        if !self.connecting && !matches!(manner, Manner::WhenWritable(_)) {
             self.send(token, done);
         }
     }
@@ -186,7 +192,7 @@ impl Entry {
 
     fn send(&mut self, token: Token, done: &mut Completions) {
         let (Some(sending), Some(socket)) = (&mut self.sending, &self.socket) else { return };
-        let result = match send_all(socket, &sending.output, &mut sending.sent) {
+        let result = match send_all(socket, &sending.output, &mut sending.sent, sending.until) {
             // Much has left: saying so lets the shard see that the peer reads.
             Err(SystemErrno::AGAIN)
                 if sending.sent - sending.before >= SEND_BYTES_MAX && !self.end_after_send =>
@@ -200,7 +206,7 @@ impl Entry {
     }
 
     fn end_send(&mut self, token: Token, result: Result<(), Errno>, done: &mut Completions) {
-        let Some(Sending { output, before, sent }) = self.sending.take() else { return };
+        let Some(Sending { output, before, sent, .. }) = self.sending.take() else { return };
         if self.end_after_send {
             self.send_end();
         }
@@ -313,9 +319,14 @@ impl Entry {
 }
 
 /// Sends until all is sent, the socket takes no more (`AGAIN`) or it fails.
-fn send_all(socket: &Socket, output: &Output, sent: &mut usize) -> Result<(), SystemErrno> {
-    while *sent < output.len() {
-        let (asked, outcome) = send_some(socket, output, *sent);
+fn send_all(
+    socket: &Socket,
+    output: &Output,
+    sent: &mut usize,
+    until: usize,
+) -> Result<(), SystemErrno> {
+    while *sent < until {
+        let (asked, outcome) = send_some(socket, output, *sent, until);
         match outcome {
             Err(SystemErrno::INTR) => {}
             Err(error) => return Err(error),
@@ -333,11 +344,17 @@ fn send_all(socket: &Socket, output: &Output, sent: &mut usize) -> Result<(), Sy
 
 /// One system call: how many bytes it was given and what it said.
 #[inline]
-fn send_some(socket: &Socket, output: &Output, sent: usize) -> (usize, rustix::io::Result<usize>) {
+fn send_some(
+    socket: &Socket,
+    output: &Output,
+    sent: usize,
+    until: usize,
+) -> (usize, rustix::io::Result<usize>) {
     if !output.is_contiguous() {
-        return send_segments(socket, output, sent);
+        return send_segments(socket, output, sent, until);
     }
     let bytes = output.segments(sent).next().unwrap_or_default();
+    let bytes = &bytes[..bytes.len().min(until - sent)];
     (bytes.len(), net::send(socket.as_fd(), bytes, SEND_FLAGS))
 }
 
@@ -347,10 +364,16 @@ fn send_segments(
     socket: &Socket,
     output: &Output,
     sent: usize,
+    until: usize,
 ) -> (usize, rustix::io::Result<usize>) {
     let mut slices = [IoSlice::new(&[]); SEGMENTS_MAX];
     let (mut count, mut asked) = (0, 0);
     for (slice, segment) in slices.iter_mut().zip(output.segments(sent)) {
+        let room = until - sent - asked;
+        if room == 0 {
+            break;
+        }
+        let segment = &segment[..segment.len().min(room)];
         *slice = IoSlice::new(segment);
         count += 1;
         asked += segment.len();

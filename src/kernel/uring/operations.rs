@@ -164,18 +164,21 @@ impl UringDriver {
         if manner == Manner::ZeroCopy && !slot.copies_anyway {
             return self.send_zero_copy(token, output, sent);
         }
+        let (len_max, waits) = match manner {
+            Manner::WhenWritable(len_max) => (SEND_BYTES_MAX.min(len_max as usize), true),
+            _ => (SEND_BYTES_MAX, false),
+        };
         let output = slot.sending.insert(output);
         let entry = if output.is_contiguous() {
             let bytes = output.segments(sent).next().unwrap_or_default();
-            let len = bytes.len().min(SEND_BYTES_MAX) as u32;
+            let len = bytes.len().min(len_max) as u32;
             opcode::Send::new(fd, bytes.as_ptr(), len).flags(flags).build()
         } else {
             let rare = slot.rare.get_or_insert_default();
             let header = rare.header.get_or_insert_with(SendHeader::empty);
-            header.point_at(output, sent);
+            header.point_at(output, sent, len_max);
             opcode::SendMsg::new(fd, header.pointer()).flags(flags as u32).build()
         };
-        let waits = manner == Manner::WhenWritable;
         let entry = if waits { ring::poll_first(entry) } else { entry };
         self.push_for(token, Kind::Send, entry);
     }
@@ -286,9 +289,9 @@ impl SendHeader {
         Box::new(Self { segments: Vec::new(), header })
     }
 
-    pub(super) fn point_at(&mut self, output: &Output, sent: usize) {
+    pub(super) fn point_at(&mut self, output: &Output, sent: usize, len_max: usize) {
         self.segments.clear();
-        let mut room = SEND_BYTES_MAX;
+        let mut room = len_max;
         let segments = output.segments(sent).take(SEGMENTS_MAX).map_while(|bytes| {
             let iov_len = bytes.len().min(room);
             room -= iov_len;

@@ -12,7 +12,7 @@ use io_uring::{cqueue, opcode, squeue, types};
 
 use super::super::ring;
 use super::{Kind, SendHeader, UringDriver, user_data};
-use crate::engine::operation::{Completion, Errno, Token};
+use crate::engine::operation::{Completion, Errno, SEND_BYTES_MAX, Token};
 use crate::framer::Output;
 
 /// Asks the kernel to say whether it had to copy.
@@ -175,7 +175,7 @@ impl Lingering {
             let entry = opcode::SendZc::new(fd, bytes.as_ptr(), len);
             return entry.flags(flags).zc_flags(REPORT_USAGE).build();
         }
-        self.header.point_at(&self.output, sent);
+        self.header.point_at(&self.output, sent, SEND_BYTES_MAX);
         if self.plainly {
             let entry = opcode::SendMsg::new(fd, self.header.pointer());
             return entry.flags(flags as u32).build();

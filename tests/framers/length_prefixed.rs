@@ -1,55 +1,10 @@
-//! Framers by their public face: what is encoded comes back whatever way the bytes are cut, and
-//! foreign bytes never do more than end a Carrier.
-//!
-//! Below: `postring::{LengthPrefixed, Unframed, Output}`. Absent: sockets; how the engine feeds a
-//! framer is the engine's own suite.
+//! `LengthPrefixed` and `Unframed`: whole Messages.
 
-use postring::{Detach, Endianness, FrameError, Framer, LengthPrefixed, Message, Output};
-use postring::{Unframed, Width};
+use postring::{Endianness, FrameError, Framer, LengthPrefixed, Message, Output, Unframed, Width};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// What a connection does with arriving bytes: keeps what is unfinished, takes what is whole.
-/// Checks on the way that `needs` and `decode` say the same.
-struct Receiver<F: Framer> {
-    framer: F,
-    waiting: Vec<u8>,
-    got: Vec<F::Got>,
-}
-
-impl<F: Framer> Receiver<F> {
-    fn new(framer: F) -> Self {
-        Self { framer, waiting: Vec::new(), got: Vec::new() }
-    }
-
-    /// The fragment arrives; fails as soon as the framer says that the bytes are no Message.
-    fn arrive(&mut self, fragment: &[u8]) -> Result<(), FrameError> {
-        self.waiting.extend_from_slice(fragment);
-        let mut taken = 0;
-        loop {
-            let input = &self.waiting[taken..];
-            let needs = self.framer.needs(input);
-            let Some((len, message)) = self.framer.decode(input)? else {
-                assert!(needs.is_none_or(|needs| needs > input.len()), "it was all there");
-                break;
-            };
-            assert!(0 < len && len <= input.len(), "took {len} of {} bytes", input.len());
-            assert!(needs.is_none_or(|needs| needs == len), "needs {needs:?}, took {len}");
-            self.got.push(message.detach());
-            taken += len;
-        }
-        self.waiting.drain(..taken);
-        Ok(())
-    }
-}
-
-fn encoded<'m, F: Framer>(framer: &mut F, message: F::Out<'m>) -> Result<Vec<u8>, FrameError> {
-    let mut output = Output::default();
-    framer.encode(message, &mut output)?;
-    let bytes = output.to_vec();
-    assert_eq!(output.len(), bytes.len());
-    Ok(bytes)
-}
+use crate::support::*;
 
 /// The header as the draft of the format says it, written without the framer.
 fn header(width: Width, endianness: Endianness, len: u64) -> Vec<u8> {
@@ -98,21 +53,6 @@ fn payloads() -> impl Strategy<Value = Vec<Vec<u8>>> {
         1 => vec(any::<u8>(), 8_190..8_200),
     ];
     vec(payload, 0..6)
-}
-
-/// Cuts `bytes` in fragments of these lengths, over and over.
-fn fragments<'a>(bytes: &'a [u8], lens: &[usize]) -> Vec<&'a [u8]> {
-    let mut rest = bytes;
-    let mut fragments = Vec::new();
-    for &len in lens.iter().cycle() {
-        if rest.is_empty() {
-            break;
-        }
-        let (fragment, after) = rest.split_at(len.min(rest.len()));
-        fragments.push(fragment);
-        rest = after;
-    }
-    fragments
 }
 
 proptest! {
@@ -302,6 +242,7 @@ fn the_longest_frame_of_all_does_not_overflow() {
         let header = (u64::MAX - above).to_be_bytes();
         let refused = framer.decode(&header).is_err();
         assert_eq!(framer.needs(&header).is_none(), refused, "u64::MAX - {above}");
+        assert_eq!(refused, above < 8, "u64::MAX - {above}");
     }
 }
 
@@ -320,4 +261,14 @@ fn a_refused_message_leaves_the_output_as_it_was() {
     let refused = framer.encode(Message::from(vec![7; 256]), &mut output);
     assert_eq!(refused, Err(FrameError::TooLong { len: 256, len_max: 255 }));
     assert_eq!(output.to_vec(), b"before");
+}
+
+#[test]
+fn what_the_sender_asked_for_a_message_is_known() {
+    let wished = Message::from("urgent").niceness(3);
+    let niceness = |wish: &postring::Properties| wish.niceness_or_default();
+    assert_eq!(LengthPrefixed::properties(&wished).map(niceness), Some(3));
+    assert_eq!(Unframed::properties(&wished).map(niceness), Some(3));
+    assert!(LengthPrefixed::properties(&Message::from("plain")).is_none());
+    assert!(Unframed::properties(&Message::from("plain")).is_none());
 }

@@ -1,0 +1,374 @@
+//! Outgoing: the way out of one connection whose Messages ask for an order, a deadline or word of
+//! what became of them (draft §2.2, §4.2).
+//!
+//! Above: verbs submit framed Messages; Receipts and callbacks hear of them. Below: the scheduler
+//! says which is next, the outbox takes a quantum of them at a time. A connection without one
+//! writes straight into its outbox.
+//! Absent: framers, system calls, clocks (`now_us` is an argument).
+//! Bounds: `Limits::send_queue_bytes` per class and twice that in all,
+//! `Limits::scheduled_messages`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::events::{Listeners, Report};
+use super::record::Record;
+use crate::engine::operation::{PathSample, SocketOption};
+use crate::error::CloseReason;
+use crate::framer::Output;
+use crate::message::{Expiry, Outcome};
+use crate::scheduler::{self, Ask, Bounds, Event, Refusal, Scheduler};
+
+/// A quantum holds what the path carries in this time: an urgent Message waits no longer for one
+/// that has begun.
+const QUANTUM_US: u64 = 100;
+const QUANTUM_BYTES_MIN: usize = 1400;
+const QUANTUM_BYTES_MAX: usize = 64 << 10;
+/// A path is measured again after this long.
+const SAMPLE_US: u64 = 5_000;
+/// A stack without measurements carries quanta of this size.
+const QUANTUM_BYTES_UNKNOWN: usize = 16 << 10;
+
+/// One framed Message that waits.
+pub(crate) struct Parcel {
+    pub(crate) output: Output,
+    pub(crate) record: Option<Arc<Record>>,
+    pub(crate) niceness: u32,
+    pub(crate) immediate: bool,
+    pub(crate) idempotent: bool,
+}
+
+/// One Message that was handed over, until the kernel has it (and the peer, if that was asked).
+struct Handed {
+    number: u64,
+    /// Where its last byte stands in the stream.
+    position: u64,
+    record: Option<Arc<Record>>,
+    /// It was sent before there was an order: only its Receipt hears of it.
+    private: bool,
+}
+
+/// What a quantum is filled with.
+pub(crate) struct Filling<'a> {
+    pub(crate) now_us: u64,
+    /// Bytes handed to the driver so far.
+    pub(crate) handed: u64,
+    pub(crate) outbox: &'a mut Box<Output>,
+}
+
+/// The ordered way out of one connection.
+pub(crate) struct Outgoing {
+    scheduler: Scheduler<Parcel>,
+    /// Messages that were sent before there was an order.
+    base: u64,
+    /// Bytes waiting, by class.
+    classes: BTreeMap<u32, usize>,
+    handed: VecDeque<Handed>,
+    unacknowledged: VecDeque<Handed>,
+    reports: Vec<Report>,
+    pub(crate) listeners: Listeners,
+    path: Option<PathSample>,
+    sampled_us: Option<u64>,
+    /// Niceness or lifetime was used: what is handed over is kept short.
+    paced: bool,
+    /// The socket knows.
+    tuned: bool,
+    /// What the kernel may hold unsent.
+    unsent_max: u32,
+    /// The most urgent class of which a Message has left.
+    best_niceness: Option<u32>,
+    expires: bool,
+}
+
+impl Outgoing {
+    pub(crate) fn new(base: u64, messages_max: usize) -> Self {
+        let bounds = Bounds { messages: messages_max, bytes: usize::MAX };
+        Self {
+            scheduler: Scheduler::new(bounds),
+            base,
+            classes: BTreeMap::new(),
+            handed: VecDeque::new(),
+            unacknowledged: VecDeque::new(),
+            reports: Vec::new(),
+            listeners: Listeners::default(),
+            path: None,
+            sampled_us: None,
+            paced: false,
+            tuned: false,
+            unsent_max: 0,
+            best_niceness: None,
+            expires: false,
+        }
+    }
+
+    /// Queues a framed Message; its number on the Carrier.
+    pub(crate) fn submit(
+        &mut self,
+        now_us: u64,
+        deadline_us: Option<u64>,
+        antecedents: &[u64],
+        parcel: Parcel,
+    ) -> Result<u64, (Refusal, Parcel)> {
+        let (niceness, bytes) = (parcel.niceness, parcel.output.len());
+        let mut numbers = [0; scheduler::ANTECEDENTS_MAX];
+        let mut count = 0;
+        // What was sent before there was an order has left in front of everything.
+        for number in antecedents.iter().filter(|number| **number > self.base) {
+            let Some(place) = numbers.get_mut(count) else {
+                return Err((Refusal::TooManyAntecedents, parcel));
+            };
+            *place = number - self.base;
+            count += 1;
+        }
+        let antecedents = &numbers[..count];
+        let ask = Ask { carrier: 0, niceness, deadline_us, antecedents, bytes };
+        let number = self.scheduler.submit(now_us, ask, parcel)?;
+        *self.classes.entry(niceness).or_default() += bytes;
+        self.paced |= niceness > 0 || deadline_us.is_some();
+        self.expires |= deadline_us.is_some();
+        self.collect();
+        Ok(self.base + number)
+    }
+
+    /// Has the kernel told when a Message that was handed over earlier has left.
+    pub(crate) fn watch(&mut self, number: u64, position: u64, record: Arc<Record>) {
+        record.handed_over(position);
+        let handed = Handed { number, position, record: Some(record), private: true };
+        let at = self.handed.partition_point(|other| other.position <= position);
+        self.handed.insert(at, handed);
+    }
+
+    /// A Message that has left is also to be reported when the peer has it.
+    pub(crate) fn watch_ack(&mut self, number: u64, position: u64, record: Arc<Record>) {
+        let mut known = self.handed.iter().chain(&self.unacknowledged);
+        let is_it = |known: &Arc<Record>| Arc::ptr_eq(known, &record);
+        if !known.any(|handed| handed.record.as_ref().is_some_and(is_it)) {
+            let handed = Handed { number, position, record: Some(record), private: true };
+            let at = self.unacknowledged.partition_point(|other| other.position <= position);
+            self.unacknowledged.insert(at, handed);
+        }
+    }
+
+    /// True if a Message of this class finds no room. A more urgent one than the worst that waits
+    /// may use a reserve as large as the queue: or bulk would hold it up at the door.
+    pub(crate) fn is_full_for(
+        &self,
+        niceness: u32,
+        outbox: usize,
+        bytes_max: usize,
+        messages_max: usize,
+    ) -> bool {
+        let waiting = outbox + self.queued_bytes();
+        let urgent = self.classes.last_key_value().is_some_and(|(worst, _)| niceness < *worst);
+        let at_least = self.classes.range(..=niceness).map(|(_, bytes)| bytes).sum::<usize>();
+        let full = if urgent {
+            at_least >= bytes_max || waiting >= bytes_max * 2
+        } else {
+            waiting >= bytes_max
+        };
+        full || self.scheduler.queued_messages() >= messages_max
+    }
+
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.scheduler.queued_bytes()
+    }
+
+    /// The most urgent class of which a Message has left.
+    pub(crate) const fn best_niceness(&self) -> Option<u32> {
+        self.best_niceness
+    }
+
+    pub(crate) fn has_queued(&self) -> bool {
+        self.scheduler.queued_messages() > 0
+    }
+
+    /// If what is handed to the kernel is kept short: how many bytes at a time.
+    pub(crate) fn paced_quantum(&self) -> Option<u32> {
+        self.paced.then(|| self.quantum() as u32)
+    }
+
+    /// What the socket is to be told, once: when pacing begins.
+    pub(crate) fn tune(&mut self, unsent_bytes: u32) -> Option<SocketOption> {
+        self.unsent_max = unsent_bytes;
+        let begins = self.paced && !std::mem::replace(&mut self.tuned, self.paced);
+        begins.then_some(SocketOption::UnsentLimit(unsent_bytes))
+    }
+
+    /// True if the path should be measured before the next quantum.
+    pub(crate) fn wants_sample(&self, now_us: u64) -> bool {
+        self.paced && self.sampled_us.is_none_or(|at| now_us.saturating_sub(at) >= SAMPLE_US)
+    }
+
+    pub(crate) fn sample(&mut self, now_us: u64, path: Option<PathSample>) {
+        self.sampled_us = Some(now_us);
+        self.path = path;
+    }
+
+    fn quantum(&self) -> usize {
+        match self.path.and_then(|path| path.rate_bytes_per_s) {
+            _ if !self.paced => QUANTUM_BYTES_MAX,
+            None => QUANTUM_BYTES_UNKNOWN,
+            Some(rate) => {
+                let bytes = rate.saturating_mul(QUANTUM_US) / 1_000_000;
+                usize::try_from(bytes)
+                    .unwrap_or(QUANTUM_BYTES_MAX)
+                    .clamp(QUANTUM_BYTES_MIN, QUANTUM_BYTES_MAX)
+            }
+        }
+    }
+
+    /// Moves what is to leave next into the outbox: whole Messages, until a quantum is full. A
+    /// frame once begun is finished on a stack that cannot interleave.
+    pub(crate) fn fill(&mut self, filling: Filling<'_>) {
+        let Filling { now_us, handed, outbox } = filling;
+        let sample = self.path.unwrap_or_default();
+        let path = scheduler::Path {
+            rate_bytes_per_s: sample.rate_bytes_per_s,
+            delay_us: delay_us(&sample),
+            unsent_bytes: u64::from(sample.unsent_bytes.max(self.unsent_max)),
+        };
+        let quantum = self.quantum();
+        while outbox.len() < quantum {
+            let Some(taken) = self.scheduler.take(now_us, &path, usize::MAX) else { break };
+            let Some(parcel) = self.scheduler.finish(taken.number) else { break };
+            self.leave_class(&parcel);
+            let number = self.base + taken.number;
+            let (immediate, niceness) = (parcel.immediate, parcel.niceness);
+            let Parcel { output, record, .. } = parcel;
+            if outbox.is_empty() {
+                **outbox = output
+            } else {
+                outbox.append(output)
+            }
+            let position = handed + outbox.len() as u64;
+            if let Some(record) = &record {
+                record.handed_over(position);
+            }
+            self.handed.push_back(Handed { number, position, record, private: false });
+            self.best_niceness = Some(self.best_niceness.map_or(niceness, |b| b.min(niceness)));
+            if immediate {
+                break;
+            }
+        }
+        self.collect();
+    }
+
+    fn leave_class(&mut self, parcel: &Parcel) {
+        if let Some(bytes) = self.classes.get_mut(&parcel.niceness) {
+            *bytes = bytes.saturating_sub(parcel.output.len());
+            if *bytes == 0 {
+                self.classes.remove(&parcel.niceness);
+            }
+        }
+    }
+
+    /// Lets expire what is past its deadline.
+    pub(crate) fn expire(&mut self, now_us: u64) {
+        self.scheduler.expire(now_us);
+        self.collect();
+    }
+
+    pub(crate) fn next_timeout_us(&self) -> Option<u64> {
+        if self.expires { self.scheduler.next_timeout_us() } else { None }
+    }
+
+    fn collect(&mut self) {
+        while let Some(Event::Expired { number, why, payload, .. }) = self.scheduler.poll_event() {
+            self.leave_class(&payload);
+            let why = match why {
+                Expiry::Antecedent(number) => Expiry::Antecedent(self.base + number),
+                other => other,
+            };
+            self.reports.push(Report {
+                number: self.base + number,
+                record: payload.record.clone(),
+                outcome: Outcome::Expired(why),
+                private: false,
+                remains: Some(payload),
+            });
+        }
+    }
+
+    /// The kernel has everything up to `position`.
+    pub(crate) fn left(&mut self, position: u64) {
+        while self.handed.front().is_some_and(|handed| handed.position <= position) {
+            let Some(handed) = self.handed.pop_front() else { return };
+            self.reports.push(Report {
+                number: handed.number,
+                record: handed.record.clone(),
+                outcome: Outcome::Sent,
+                private: handed.private,
+                remains: None,
+            });
+            let asked = handed.record.as_ref().is_some_and(|record| record.wants_ack());
+            if asked || self.listeners.want_acks() {
+                self.unacknowledged.push_back(handed);
+            }
+        }
+    }
+
+    pub(crate) fn awaits_acks(&self) -> bool {
+        !self.unacknowledged.is_empty()
+    }
+
+    /// The peer's kernel has everything up to `position`; `None`: this stack cannot tell.
+    pub(crate) fn acknowledged(&mut self, position: Option<u64>) {
+        let (until, outcome) = match position {
+            Some(position) => (position, Outcome::Acked),
+            None => (u64::MAX, Outcome::Unsupported),
+        };
+        while self.unacknowledged.front().is_some_and(|handed| handed.position <= until) {
+            let Some(Handed { number, record, private, .. }) = self.unacknowledged.pop_front()
+            else {
+                return;
+            };
+            self.reports.push(Report { number, record, outcome, private, remains: None });
+        }
+    }
+
+    /// The connection is over: whatever waits has failed, whatever was under way may have arrived.
+    pub(crate) fn end(&mut self, reason: CloseReason) {
+        let base = self.base;
+        let under_way = self.unacknowledged.drain(..).chain(self.handed.drain(..));
+        self.reports.extend(under_way.map(|handed| Report {
+            number: handed.number,
+            record: handed.record,
+            outcome: Outcome::MayHaveArrived,
+            private: handed.private,
+            remains: None,
+        }));
+        self.reports.extend(self.scheduler.drain().map(|(number, parcel)| Report {
+            number: base + number,
+            record: parcel.record.clone(),
+            outcome: Outcome::Failed(reason),
+            private: false,
+            remains: Some(parcel),
+        }));
+        self.classes.clear();
+    }
+
+    pub(crate) fn has_reports(&self) -> bool {
+        !self.reports.is_empty()
+    }
+
+    /// True if the loop has something to do for it.
+    pub(crate) fn needs_attention(&self) -> bool {
+        self.has_queued() || self.has_reports()
+    }
+
+    pub(crate) fn take_reports(&mut self) -> Vec<Report> {
+        std::mem::take(&mut self.reports)
+    }
+}
+
+/// How long a byte that the kernel takes now is under way. While nothing is unsent that is half of
+/// the emptiest round trip. On a busy path it is what round trips take of late, less the empty way
+/// back, and what they vary by (as RFC 6298 bounds a late acknowledgement): too high an estimate
+/// costs a few Messages, too low a one makes every Message late.
+fn delay_us(sample: &PathSample) -> u64 {
+    let back = sample.rtt_min_us / 2;
+    if sample.unsent_bytes == 0 {
+        return u64::from(back);
+    }
+    u64::from(sample.rtt_us.saturating_sub(back)) + 4 * u64::from(sample.rtt_var_us)
+}

@@ -1,0 +1,221 @@
+//! Messages with wishes over TCP: niceness, lifetime, antecedents, and word of what became of them.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use postring::{
+    Carrier, CloseReason, DriverChoice, Engine, Error, Expiry, LengthPrefixed, Message, Outcome,
+    Properties, TrySendError,
+};
+
+use crate::support::*;
+
+/// A Carrier to a foreign peer that reads nothing yet, and the peer's side.
+fn pair(driver: DriverChoice) -> (Engine, Carrier<LengthPrefixed>, TcpStream) {
+    let engine = one(driver).start().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("tcp://{}", listener.local_addr().unwrap());
+    let carrier = engine.initiate_with(&address, frames());
+    carrier.activate().wait().unwrap();
+    let (peer, _) = listener.accept().unwrap();
+    peer.set_read_timeout(Some(SOON)).unwrap();
+    (engine, carrier, peer)
+}
+
+/// Frames until the peer's stream ends or `count` have come: first byte and length of each.
+fn frames_of(peer: &mut TcpStream, count: usize) -> Vec<(u8, usize)> {
+    let mut seen = Vec::new();
+    while seen.len() < count {
+        let mut head = [0; 4];
+        if peer.read_exact(&mut head).is_err() {
+            break;
+        }
+        let mut payload = vec![0; u32::from_be_bytes(head) as usize];
+        peer.read_exact(&mut payload).unwrap();
+        seen.push((payload.first().copied().unwrap_or(0), payload.len()));
+    }
+    seen
+}
+
+fn of(class: u8, len: usize) -> Message<'static> {
+    Message::new(vec![class; len]).niceness(class.into())
+}
+
+/// Sends class-9 bulk until the kernel and the queue hold it up; how many were taken.
+fn fill(carrier: &Carrier<LengthPrefixed>) -> usize {
+    let mut taken = 0;
+    let mut quiet = Instant::now();
+    while quiet.elapsed() < Duration::from_millis(200) {
+        match carrier.try_send(of(9, 20_000)) {
+            Ok(()) => {
+                taken += 1;
+                quiet = Instant::now();
+            }
+            Err(TrySendError::Full(_)) => std::thread::sleep(Duration::from_millis(5)),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    taken
+}
+
+#[test]
+fn an_urgent_message_overtakes_what_waits() {
+    on_both(60, |driver| {
+        let (engine, carrier, mut peer) = pair(driver);
+        let taken = fill(&carrier);
+        // The queue is full of bulk; what is more urgent still finds room.
+        for class in [3, 1, 2, 0] {
+            carrier.send(of(class, 100)).wait().unwrap();
+        }
+        let seen = frames_of(&mut peer, taken + 4);
+        let urgent: Vec<_> = seen.iter().filter(|(class, _)| *class != 9).map(|s| s.0).collect();
+        assert_eq!(urgent, [0, 1, 2, 3], "by class, not by time");
+        let last_urgent = seen.iter().rposition(|(class, _)| *class != 9).unwrap();
+        let behind = seen.len() - 1 - last_urgent;
+        assert!(behind > 5, "{behind} of {taken} bulk messages came behind the urgent ones");
+        end(engine);
+    });
+}
+
+#[test]
+fn a_lifetime_ends_in_the_queue_and_its_followers_end_with_it() {
+    on_both(60, |driver| {
+        let (engine, carrier, mut peer) = pair(driver);
+        let taken = fill(&carrier);
+        let short = Duration::from_millis(50);
+        let first = carrier.send(of(8, 10).lifetime(short)).wait().unwrap();
+        let second = carrier.send(of(8, 11).after([&first])).wait().unwrap();
+        let third = carrier.send(of(8, 12).after([&second])).wait().unwrap();
+        let started = Instant::now();
+        match first.sent().wait().unwrap() {
+            Outcome::Expired(Expiry::Deadline | Expiry::Hopeless) => {}
+            other => panic!("{other:?}"),
+        }
+        assert!(started.elapsed() < SOON);
+        let number = |receipt: &postring::Receipt| receipt.message().number();
+        let because = |of: u64| Outcome::Expired(Expiry::Antecedent(of));
+        assert_eq!(second.sent().wait().unwrap(), because(number(&first)));
+        assert_eq!(third.acked().wait().unwrap(), because(number(&second)));
+        carrier.send(of(8, 13)).wait().unwrap();
+        let seen = frames_of(&mut peer, taken + 1);
+        assert!(seen.iter().all(|(_, len)| !(10..=12).contains(len)), "expired ones cost no bytes");
+        let expired: u64 = engine.metrics().total().expired_messages;
+        assert_eq!(expired, 3);
+        end(engine);
+    });
+}
+
+#[test]
+fn sent_and_acked_are_told_for_plain_and_for_wishful_messages() {
+    on_both(60, |driver| {
+        let (engine, carrier, mut peer) = pair(driver);
+        let plain = carrier.send("plain").wait().unwrap();
+        let wishful = carrier.send(Message::from("nice").niceness(1)).wait().unwrap();
+        assert_eq!((plain.message().number(), wishful.message().number()), (1, 2));
+        assert_eq!(plain.sent().wait().unwrap(), Outcome::Sent);
+        assert_eq!(wishful.sent().wait().unwrap(), Outcome::Sent);
+        assert_eq!(wishful.acked().wait().unwrap(), Outcome::Acked);
+        assert_eq!(plain.acked().wait().unwrap(), Outcome::Acked);
+        assert_eq!(frames_of(&mut peer, 2).len(), 2);
+        end(engine);
+    });
+}
+
+#[test]
+fn callbacks_of_one_message_are_called_once() {
+    on_both(60, |driver| {
+        let (engine, carrier, _peer) = pair(driver);
+        let (told, heard) = mpsc::channel();
+        let tell = |what: &'static str| -> Option<postring::Callback> {
+            let told = told.clone();
+            Some(Box::new(move || told.send(what).unwrap()))
+        };
+        carrier.send_msg("one", tell("sent"), tell("acked"), tell("expired")).unwrap();
+        assert_eq!(heard.recv_timeout(SOON), Ok("sent"));
+        assert_eq!(heard.recv_timeout(SOON), Ok("acked"));
+        let gone = Message::from("two").lifetime(Duration::ZERO);
+        carrier.send_msg(gone, tell("sent"), None, tell("expired")).unwrap();
+        assert_eq!(heard.recv_timeout(SOON), Ok("expired"));
+        carrier.send_msg("three", None, None, None).unwrap();
+        assert!(heard.recv_timeout(Duration::from_millis(100)).is_err());
+        end(engine);
+    });
+}
+
+#[test]
+fn what_waits_when_the_peer_dies_fails_or_may_have_arrived() {
+    on_both(60, |driver| {
+        let (engine, carrier, peer) = pair(driver);
+        let early = carrier.send(of(1, 10)).wait().unwrap();
+        assert_eq!(early.sent().wait().unwrap(), Outcome::Sent);
+        fill(&carrier);
+        let waiting = carrier.send(of(5, 10)).wait().unwrap();
+        let asked = waiting.sent();
+        drop(peer);
+        match asked.wait().unwrap() {
+            Outcome::Failed(CloseReason::Reset | CloseReason::Lost(_)) => {}
+            other => panic!("{other:?}"),
+        }
+        end(engine);
+    });
+}
+
+#[test]
+fn wishes_that_cannot_be_kept_are_errors() {
+    on_both(60, |driver| {
+        let (engine, carrier, _peer) = pair(driver);
+        let (other_engine, other, _other_peer) = pair(driver);
+        let foreign = other.send("elsewhere").wait().unwrap();
+        let sent = carrier.send(Message::from("x").after([&foreign])).wait();
+        assert!(matches!(sent, Err(Error::Message(_))), "{sent:?}");
+        let own = carrier.send("own").wait().unwrap();
+        let many = std::iter::repeat_n(&own, 17);
+        let sent = carrier.send(Message::from("x").after(many)).wait();
+        assert!(matches!(sent, Err(Error::Message(_))), "{sent:?}");
+        let huge = Message::from("x").niceness(u32::MAX).lifetime(Duration::MAX);
+        let receipt = carrier.send(huge).wait().unwrap();
+        assert_eq!(receipt.sent().wait().unwrap(), Outcome::Sent);
+        let properties = Properties::new().niceness(7).after([&own]);
+        assert!(carrier.send_with(properties, "y").wait().is_ok());
+        end(engine);
+        end(other_engine);
+    });
+}
+
+#[test]
+fn a_flood_of_classes_from_many_threads_arrives_whole_and_in_class_order() {
+    on_both(60, |driver| {
+        let (engine, carrier, mut peer) = pair(driver);
+        const EACH: usize = 500;
+        let reader = std::thread::spawn(move || {
+            let mut last = [0u64; 4];
+            for _ in 0..4 * EACH {
+                let mut frame = [0; 4 + 9];
+                peer.read_exact(&mut frame).unwrap();
+                let class = usize::from(frame[4]);
+                let number = u64::from_be_bytes(frame[5..].try_into().unwrap());
+                assert_eq!(number, last[class] + 1, "within a class nothing overtakes");
+                last[class] = number;
+            }
+            peer.write_all(&frame(b"done")).unwrap();
+        });
+        let carrier_ref = *carrier;
+        let senders = (0..4u8).map(|class| {
+            std::thread::spawn(move || {
+                for number in 1..=EACH as u64 {
+                    let mut bytes = vec![class];
+                    bytes.extend(number.to_be_bytes());
+                    let message = Message::new(bytes).niceness(class.into());
+                    carrier_ref.send(message).wait().unwrap();
+                }
+            })
+        });
+        let senders: Vec<_> = senders.collect();
+        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        assert_eq!(carrier.receive().wait().unwrap().bytes(), b"done");
+        reader.join().unwrap();
+        end(engine);
+    });
+}
