@@ -70,7 +70,7 @@ pub(crate) struct Core {
     pub(crate) draining: Cell<bool>,
     /// Set before the first turn, if packets are to be marked.
     pub(crate) traffic_classes: OnceCell<TrafficClasses>,
-    deferred: RefCell<VecDeque<Deferred>>,
+    pub(super) deferred: RefCell<VecDeque<Deferred>>,
     throttle: RefCell<Throttle>,
     /// Letters to cores whose mailbox was full; one per Carrier or engine given up, so bounded by
     /// what exists.
@@ -318,11 +318,6 @@ impl Core {
     /// False if user code has deferred more than anybody can mean.
     pub(crate) fn can_defer(&self) -> bool {
         self.deferred.borrow().len() < DEFERRED_MAX
-    }
-
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn has_deferred(&self) -> bool {
-        !self.deferred.borrow().is_empty()
     }
 
     pub(crate) fn run_deferred(self: &Rc<Self>) {

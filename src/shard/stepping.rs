@@ -25,7 +25,7 @@ impl Shard {
             && self.mailbox.is_empty()
             && !core.executor.has_runnable()
             && core.state.borrow().attention.is_empty()
-            && !core.has_deferred()
+            && core.deferred.borrow().is_empty()
     }
 
     /// The tick at which the time alone brings something to do.
