@@ -26,7 +26,7 @@ pub(super) fn disown(core: &Rc<Core>, id: Id) {
         connection.phase == Phase::Closed
     });
     if closed == Ok(true) {
-        drop(core.free(id));
+        core.free_guarded(id);
     }
 }
 
@@ -80,6 +80,20 @@ pub(super) fn activate_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Option<
     if let Some(promise) = promise {
         promise.answer(refused);
     }
+}
+
+/// Bytes and unframed Messages that wait; none when it has ended, for then nothing waits any more.
+pub(super) fn queued_here<F: Framer>(core: &Rc<Core>, id: Id) -> usize {
+    let bytes = core.look(id, |connection| {
+        let is_over = matches!(connection.phase, Phase::Closing | Phase::Closed);
+        if is_over { 0 } else { connection.waiting() + connection.unsent }
+    });
+    let parked = core.call(id, |protocol, _| {
+        let endpoint = endpoint_of::<F>(protocol).ok()?;
+        Some(endpoint.rare_ref()?.parcels.len())
+    });
+    // Asked from inside a call: what is in it is not looked at.
+    bytes.unwrap_or(0) + parked.ok().flatten().unwrap_or(0)
 }
 
 /// Tells other threads whether the Carrier's queue is full, under both of its names.

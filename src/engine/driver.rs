@@ -8,6 +8,8 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::operation::{Completion, Data, Operation, PathSample, Token};
 use super::socket::Socket;
 use crate::address::SocketAddress;
@@ -104,6 +106,31 @@ impl Driver {
     #[inline]
     pub(crate) fn bytes(&self, data: &Data) -> &[u8] {
         each!(self, driver => driver.bytes(data))
+    }
+
+    /// Received bytes by reference count, where its buffers are not leased by number.
+    #[inline]
+    pub(crate) fn shared(&self, data: &Data) -> Option<Bytes> {
+        match self {
+            #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+            Self::Epoll(driver) => driver.shared(data),
+            #[allow(unreachable_patterns, reason = "the only one on some systems")]
+            _ => {
+                let _ = data;
+                None
+            }
+        }
+    }
+
+    /// The longest message that is best received into the driver's buffer, for messages too large
+    /// for the pool; 0 if all these should get a buffer of their own.
+    pub(crate) fn large_receive_bytes(&self) -> usize {
+        match self {
+            #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+            Self::Epoll(_) => super::epoll::LARGE_RECEIVE_BYTES,
+            #[allow(unreachable_patterns, reason = "the only one on some systems")]
+            _ => 0,
+        }
     }
 
     /// Gives received bytes back.

@@ -129,10 +129,11 @@ impl Shard {
         let Some(service) = core.state.borrow().services.get(service).cloned() else { return };
         let id = core.allocate(Phase::Open);
         let opened = std::panic::AssertUnwindSafe(|| service.open(&core, id));
-        let opened = std::panic::catch_unwind(opened).unwrap_or_else(|panic| {
+        let opened = std::panic::catch_unwind(opened).unwrap_or_else(|payload| {
             core.metrics.panics.add(1);
-            let panic = super::panic_text(&*panic);
+            let panic = super::panic_text(&*payload);
             tracing::error!(panic, "a factory panicked; its carrier has ended");
+            super::call::discard(payload);
             Err(CloseReason::Panicked)
         });
         let token = self.token(id);
@@ -316,9 +317,14 @@ impl Shard {
         let found = core.look(id, |connection| {
             let reason = connection.reason.unwrap_or(CloseReason::Finished);
             let flags = &connection.flags;
-            (reason, connection.peer, flags.counted, connection.service().is_some())
+            let lost = connection.waiting() + connection.unsent;
+            (reason, connection.peer, flags.counted, connection.service().is_some(), lost)
         });
-        let Ok((reason, peer, counted, listened)) = found else { return };
+        let Ok((reason, peer, counted, listened, lost)) = found else { return };
+        if lost > 0 {
+            core.metrics.lost_bytes.add(lost as u64);
+            self.tell_lost(id, reason, lost);
+        }
         if counted {
             self.uncount_prefix(peer);
             // Uncounted once.
@@ -335,7 +341,18 @@ impl Shard {
                 connection.reason = Some(reason);
             });
         } else {
-            drop(core.free(id));
+            core.free_guarded(id);
+        }
+    }
+
+    /// The application hears from its Carrier why Messages did not leave. Without a Carrier, only
+    /// the log is left to say so.
+    fn tell_lost(&self, id: Id, reason: CloseReason, bytes: usize) {
+        let unheard = self.core.look(id, |connection| {
+            !connection.flags.owned && !connection.flags.accepted && reason != CloseReason::Aborted
+        });
+        if unheard == Ok(true) && self.core.may_log() {
+            tracing::warn!(%reason, bytes, "messages of a Carrier that was dropped never left");
         }
     }
 

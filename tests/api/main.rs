@@ -12,6 +12,7 @@ mod cancel;
 mod carriers;
 mod echo;
 mod edges;
+mod endings;
 mod events;
 mod faults;
 mod forks;

@@ -26,8 +26,8 @@ proptest! {
         let mut wire = Vec::new();
         for payload in &sent {
             let bytes = encoded(&mut foreign, Bytes::from(payload.clone()).into()).expect("short");
-            let ours = encoded(&mut own, Message::from(&payload[..])).expect("short");
-            prop_assert_eq!(&bytes, &ours);
+            let own = encoded(&mut own, Message::from(&payload[..])).expect("short");
+            prop_assert_eq!(&bytes, &own);
             wire.extend(bytes);
         }
         let (arrived, got, left) = received(&foreign, fragments(&wire, &cuts));

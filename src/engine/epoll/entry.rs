@@ -11,10 +11,9 @@ use rustix::buffer::spare_capacity;
 use rustix::io::Errno as SystemErrno;
 use rustix::net::{self, RecvFlags, SendAncillaryBuffer, SendFlags};
 
+use super::hot::Hot;
 use crate::address::SocketAddress;
-use crate::engine::operation::{
-    Completion, Data, Errno, Manner, ReceiveEnd, SEND_BYTES_MAX, Token,
-};
+use crate::engine::operation::{Completion, Errno, Manner, ReceiveEnd, SEND_BYTES_MAX, Token};
 use crate::engine::socket::{Socket, with_system_address};
 use crate::framer::Output;
 
@@ -36,7 +35,9 @@ impl Interest {
     pub(super) const NONE: Self = Self { input: false, output: false };
 }
 
+// Aligned, so that one cache line has all of it.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub(super) struct Entry {
     pub(super) socket: Option<Socket>,
     pub(super) generation: u32,
@@ -96,11 +97,20 @@ impl Entry {
     }
 
     /// What epoll should know.
+    #[inline]
     pub(super) fn wanted(&self) -> Interest {
         Interest {
             input: self.accepting == Accepting::Active || !matches!(self.reading, Reading::Nothing),
             output: self.connecting || self.sending.is_some(),
         }
+    }
+
+    /// True if what epoll should know has changed and was not noted yet; it is from now on.
+    #[inline]
+    pub(super) fn notes_change(&mut self) -> bool {
+        let is_news = !self.changed && self.wanted() != self.registered;
+        self.changed |= is_news;
+        is_news
     }
 
     pub(super) fn connect(&mut self, token: Token, to: &SocketAddress, done: &mut Completions) {
@@ -219,23 +229,22 @@ impl Entry {
     pub(super) fn input_ready(
         &mut self,
         token: Token,
-        hot: &mut [u8],
-        len_min: usize,
+        hot: &mut Hot,
         done: &mut Completions,
     ) -> Option<Completion> {
         let socket = self.socket.as_ref()?;
         match &mut self.reading {
             Reading::Nothing => None,
             Reading::Shared { credit } => {
-                let room = (*credit).max(len_min).min(hot.len());
-                match net::recv(socket.as_fd(), &mut hot[..room], RecvFlags::DONTWAIT) {
+                let (room, number) = hot.room(*credit);
+                match net::recv(socket.as_fd(), room, RecvFlags::DONTWAIT) {
                     Ok((_, 0)) => self.end_receive(token, ReceiveEnd::EndOfInput, done),
                     Ok((_, len)) => {
                         *credit = credit.saturating_sub(len);
                         if *credit == 0 {
                             self.end_receive(token, ReceiveEnd::Credit, done);
                         }
-                        let data = Data { buffer: 0, len, leasable: false };
+                        let data = Hot::filled(number, len);
                         return Some(Completion::Received { token, data });
                     }
                     Err(SystemErrno::AGAIN | SystemErrno::INTR) => {}
@@ -350,10 +359,9 @@ fn send_some(
     sent: usize,
     until: usize,
 ) -> (usize, rustix::io::Result<usize>) {
-    if !output.is_contiguous() {
+    let Some(bytes) = output.contiguous(sent) else {
         return send_segments(socket, output, sent, until);
-    }
-    let bytes = output.segments(sent).next().unwrap_or_default();
+    };
     let bytes = &bytes[..bytes.len().min(until - sent)];
     (bytes.len(), net::send(socket.as_fd(), bytes, SEND_FLAGS))
 }
