@@ -12,6 +12,7 @@ use super::part::Demand;
 use super::promise::Promise;
 use super::{Carrier, CarrierRef, CarrierState, inbox};
 use crate::address::Address;
+use crate::engine::clock;
 use crate::error::{CloseReason, Error, Result};
 use crate::framer::Framer;
 use crate::shard::connection::Phase;
@@ -279,7 +280,12 @@ pub(super) fn place<F: Framer>(core: &Rc<Core>, address: &str, framer: F) -> Id 
     let revivable = is_revivable::<F>(core);
     let fresh = framer.clone();
     let mut endpoint = Endpoint::carrier(framer, core);
-    let parsed = address.parse::<Address>().map_err(|error| match error {
+    let parsed = address.parse::<Address>();
+    let parsed = parsed.and_then(|address| {
+        address.check(clock::is_simulated())?;
+        Ok(address)
+    });
+    let parsed = parsed.map_err(|error| match error {
         Error::Address { address, why } => (address, why),
         other => (address.to_owned(), other.to_string()),
     });

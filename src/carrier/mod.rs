@@ -129,6 +129,11 @@ impl<F: Framer> CarrierRef<F> {
         Self { id, framer: PhantomData }
     }
 
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) const fn id(&self) -> Id {
+        self.id
+    }
+
     /// Does `act` on the Carrier's core: at once, or by mailbox.
     fn ask<T: Send + 'static>(
         &self,

@@ -11,6 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::operation::{Completion, Data, Operation, PathSample, Token};
+use super::socket::Socket;
+use crate::address::SocketAddress;
 use crate::lending::Lender;
 
 /// How a driver's buffers are sized; `Limits` says what the defaults are.
@@ -56,7 +58,7 @@ pub(crate) enum Driver {
     Uring(Box<crate::kernel::UringDriver>),
     #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
     Epoll(Box<super::epoll::EpollDriver>),
-    #[cfg(any(test, feature = "__bench"))]
+    #[cfg(any(test, feature = "testing"))]
     Script(Box<crate::simulation::script::ScriptDriver>),
     /// Systems without any of them; nobody can make one.
     #[cfg(not(all(target_os = "linux", not(postring_no_kernel))))]
@@ -72,7 +74,7 @@ macro_rules! each {
             Driver::Uring($it) => $action,
             #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
             Driver::Epoll($it) => $action,
-            #[cfg(any(test, feature = "__bench"))]
+            #[cfg(any(test, feature = "testing"))]
             Driver::Script($it) => $action,
             #[cfg(not(all(target_os = "linux", not(postring_no_kernel))))]
             Driver::Absent(never) => match *never {},
@@ -140,6 +142,19 @@ impl Driver {
     /// What is known of the path of a connection; `None` where the stack cannot tell.
     pub(crate) fn path(&self, token: Token) -> Option<PathSample> {
         each!(self, driver => driver.path(token))
+    }
+
+    /// A socket to connect to `address` with.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn connecting(&self, address: &SocketAddress) -> io::Result<Socket> {
+        match self {
+            #[cfg(any(test, feature = "testing"))]
+            Self::Script(driver) => Ok(driver.connecting()),
+            #[allow(unreachable_patterns, reason = "the only one on some systems")]
+            _ => Socket::connecting(address),
+        }
     }
 
     /// True if a send is carried out the moment it is submitted and one receive a turn is all that

@@ -90,6 +90,10 @@ mod linux {
 
     pub(in super::super) fn start(mut builder: EngineBuilder) -> Result<Engine> {
         builder.limits.check()?;
+        if clock::is_simulated() {
+            let why = "an engine has threads and real time: not beside a testing::World's core";
+            return Err(Error::Configuration(why.into()));
+        }
         let traffic_classes =
             builder.traffic_classes.take().map(TrafficClasses::new).transpose()?;
         let plan = plan(&builder)?;
@@ -346,6 +350,7 @@ mod linux {
         };
         for (service, place) in places.iter().enumerate() {
             let address: Address = place.address.parse()?;
+            address.check(false)?;
             let resolved = address.resolve_blocking();
             let resolved = resolved.map_err(|error| failed(&address, error))?;
             let first = resolved.first().expect("a resolved address is at least one");

@@ -69,7 +69,7 @@ pub(crate) struct Core {
     pub(crate) draining: Cell<bool>,
     /// Set before the first turn, if packets are to be marked.
     pub(crate) traffic_classes: OnceCell<TrafficClasses>,
-    deferred: RefCell<VecDeque<Deferred>>,
+    pub(super) deferred: RefCell<VecDeque<Deferred>>,
     throttle: RefCell<Throttle>,
     /// Letters to cores whose mailbox was full; one per Carrier or engine given up, so bounded by
     /// what exists.

@@ -110,8 +110,8 @@ impl Shard {
         let peer = match socket.peer_address() {
             Ok(SocketAddress::Ip(address)) => Peer::Ip(address),
             Ok(SocketAddress::Unix(_)) => Peer::Unix,
-            // Gone again before it was accepted.
-            Err(_) => Peer::Unknown,
+            // Gone again before it was accepted, or in a simulated world.
+            Ok(SocketAddress::Memory(_)) | Err(_) => Peer::Unknown,
         };
         if core.draining.get() && core.timeouts.drain.is_zero() {
             return;
@@ -266,7 +266,7 @@ impl Shard {
             let Ok(Some(address)) = next else {
                 return self.core.fail(id, CloseReason::NotConnected(last_error));
             };
-            match Socket::connecting(&address) {
+            match self.driver.connecting(&address) {
                 Ok(socket) => return self.connect_to(id, socket, address),
                 Err(error) => last_error = error.raw_os_error().unwrap_or(HOST_UNREACHABLE),
             }
@@ -278,6 +278,7 @@ impl Shard {
         let peer = match &address {
             SocketAddress::Ip(address) => Peer::Ip(*address),
             SocketAddress::Unix(_) => Peer::Unix,
+            SocketAddress::Memory(_) => Peer::Unknown,
         };
         // The caller has just looked at it.
         let _ = self.core.change(id, |connection| {

@@ -25,6 +25,8 @@ pub(crate) mod revival;
 mod settle;
 mod sleepers;
 mod stall;
+#[cfg(any(test, feature = "testing"))]
+mod stepping;
 mod timeouts;
 pub(crate) mod traffic_class;
 mod waiting;
@@ -320,7 +322,8 @@ impl Shard {
         false
     }
 
-    fn end(mut self) {
+    /// Ends all connections and tasks at once, and answers whoever waits for it.
+    pub(crate) fn end(mut self) {
         self.core.handle.set_ended();
         for id in self.slots_in_use() {
             self.tell_closed(id, CloseReason::Shutdown);

@@ -34,7 +34,7 @@ impl Core {
         sleepers.wakers.insert(key, waker);
         let elapsed = clock::now().duration_since(self.began).saturating_add(after);
         // Rounded up: a sleep is never short.
-        let at = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX - 1) + 1;
+        let at = u64::try_from(elapsed.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
         self.state.borrow_mut().wheel.schedule(key, at);
         key
     }

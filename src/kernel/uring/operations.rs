@@ -310,5 +310,6 @@ fn encode(address: &SocketAddress) -> Result<SocketAddrAny, Errno> {
         SocketAddress::Unix(path) => crate::engine::socket::unix_address(path)
             .map(SocketAddrAny::from)
             .map_err(|error| Errno(error.raw_os_error())),
+        SocketAddress::Memory(_) => Err(Errno(rustix::io::Errno::AFNOSUPPORT.raw_os_error())),
     }
 }
