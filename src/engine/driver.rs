@@ -157,6 +157,16 @@ impl Driver {
         }
     }
 
+    /// Closes a socket that no Token was ever given to.
+    pub(crate) fn discard(&self, socket: Socket) {
+        match self {
+            #[cfg(any(test, feature = "testing"))]
+            Self::Script(driver) => driver.discard(&socket),
+            #[allow(unreachable_patterns, reason = "the only one on some systems")]
+            _ => drop(socket),
+        }
+    }
+
     /// True if a send is carried out the moment it is submitted and one receive a turn is all that
     /// a connection gives: then its replies leave before the next connection is read, while the
     /// kernel's state of it is still in the cache.

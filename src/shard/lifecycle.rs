@@ -114,17 +114,17 @@ impl Shard {
             Ok(SocketAddress::Memory(_)) | Err(_) => Peer::Unknown,
         };
         if core.draining.get() && core.timeouts.drain.is_zero() {
-            return;
+            return self.driver.discard(socket);
         }
         if core.state.borrow().connections >= core.limits.connections {
             core.metrics.refused_limit.add(1);
             core.publish_load();
-            return self.refuse("connections");
+            return self.refuse(socket, "connections");
         }
         if !self.count_prefix(peer) {
             core.metrics.refused_prefix.add(1);
             core.publish_load();
-            return self.refuse("connections_per_prefix");
+            return self.refuse(socket, "connections_per_prefix");
         }
         let Some(service) = core.state.borrow().services.get(service).cloned() else { return };
         let id = core.allocate(Phase::Open);
@@ -165,7 +165,8 @@ impl Shard {
         }
     }
 
-    fn refuse(&mut self, limit: &str) {
+    fn refuse(&mut self, socket: Socket, limit: &str) {
+        self.driver.discard(socket);
         if self.core.may_log() {
             tracing::warn!(limit, "a connection was refused: the limit is reached");
         }

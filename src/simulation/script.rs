@@ -85,6 +85,11 @@ impl ScriptDriver {
         self.injected.push(fault);
     }
 
+    /// Closes a socket that was accepted and refused.
+    pub(crate) fn discard(&self, socket: &Socket) {
+        self.world.close(endpoint_of(socket), true);
+    }
+
     /// What other threads ring to end a sleeping turn.
     pub(crate) fn bell(&self) -> Bell {
         self.bell.clone()

@@ -91,7 +91,10 @@ fn a_partition_from_one_address_leaves_the_others() {
 
 #[test]
 fn a_reset_is_seen_at_both_ends() {
-    let world = World::new(9);
+    let mut timeouts = Timeouts::default();
+    // Otherwise the one that was initiated would be connected again.
+    timeouts.dormant = Duration::ZERO;
+    let world = World::builder(9).timeouts(timeouts).build().unwrap();
     let listener = world.listen_with("memory://both", frames()).unwrap();
     assert_eq!(listener.local_addresses(), ["memory://both"]);
     let carrier = world.initiate_with("memory://both", frames());
