@@ -33,7 +33,7 @@ fn main() -> postring::Result<()> {
             let at_ms = started.elapsed().as_millis();
             if message.len() == BULK_BYTES {
                 bulk_arrived = number;
-                if number % URGENT_EVERY == 0 {
+                if number.is_multiple_of(URGENT_EVERY) {
                     println!("{at_ms:4} ms: bulk {number} arrived");
                 }
             } else {
@@ -54,7 +54,7 @@ fn main() -> postring::Result<()> {
         content[..4].copy_from_slice(&number.to_be_bytes());
         // Waits while the queue is full, so that it stays full.
         carrier.send(Message::new(content).niceness(2)).wait()?;
-        if number % URGENT_EVERY == 0 {
+        if number.is_multiple_of(URGENT_EVERY) {
             carrier.send(Message::new(number.to_be_bytes().to_vec()).niceness(0)).wait()?;
         }
     }

@@ -27,12 +27,13 @@
 //!
 //! ```text
 //! IN   kernel -> engine -> shard -> framer -> carrier -> application
-//! OUT  application -> carrier -> framer -> shard -> engine -> kernel
+//! OUT  application -> carrier -> framer -> scheduler -> shard -> engine -> kernel
 //! ```
 //!
 //! - `kernel`: the fence, the only place with `unsafe`: the ring and the buffers it shares
 //! - `engine`: operations and completions as values, three drivers behind them, timers, mailboxes
 //! - `shard`: one core's whole world and the turn that joins it
+//! - `scheduler`: which Message goes next: niceness, lifetime, antecedents; pure
 //! - `framer`: bytes to Messages and back; users plug in here
 //! - `carrier`: Carriers, Responders and their futures
 //! - `launch`: threads, from a builder to the end of an engine
