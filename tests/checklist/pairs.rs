@@ -58,8 +58,9 @@ pub(crate) fn both(driver: DriverChoice) -> (Listener<LengthPrefixed>, Engine, F
     (listener, engine, here, there)
 }
 
-/// The class of [`fill`], less urgent than any that a test uses otherwise.
-pub(crate) const BULK: u8 = 99;
+/// The class of [`fill`] and its content: no text begins with this byte, and no test that fills
+/// sends anything less urgent.
+pub(crate) const BULK: u8 = 255;
 
 /// Sends bulk until the kernel and the queue hold it up; how many were taken.
 pub(crate) fn fill(carrier: &Framed) -> usize {
