@@ -247,6 +247,16 @@ impl Shard {
     }
 }
 
+impl super::core::Core {
+    /// Somebody wants messages in another way: what was kept is looked at again.
+    pub(crate) fn look_again(&self, id: Id) {
+        // Gone already: then nothing is kept.
+        let _ = self.change(id, |connection| {
+            connection.flags.paused |= !connection.pending.is_empty();
+        });
+    }
+}
+
 /// Decides where bytes go, and puts them there unless they can be used from where they lie.
 fn route(connection: &mut Connection, bytes: &[u8]) -> Route {
     if connection.flags.discarding {
