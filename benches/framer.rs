@@ -3,8 +3,9 @@
 //!
 //! `cargo bench --bench framer --features codec,json,postcard`
 //! Below: the framers. Absent: sockets; leases (a payload that is lent here is copied). Both sides
-//! start from received bytes in a slice: a codec's copy into its own buffer counts, as it does where
-//! a driver fills the buffers. Outputs and buffers are new for every batch, so their growth counts.
+//! start from received bytes in a slice: a codec's copy into its own buffer counts, as it does
+//! where a driver fills the buffers. Outputs and buffers are new for every batch, so their growth
+//! counts.
 
 use std::hint::black_box;
 

@@ -41,7 +41,7 @@ fn say_hello_and_listen(remote: &str) -> postring::Result<()> {
     carrier.on_acked(|message| println!("{} was acknowledged", message.number()))?;
     carrier.on_expired(|message| println!("{} has expired", message.number()))?;
     let (told, closed) = mpsc::channel::<CloseReason>();
-    carrier.on_closed(move |reason| drop(told.send(reason)))?;
+    carrier.on_closed(move |reason| told.send(reason).expect("main waits for it"))?;
 
     let quick = Message::from("Hello quickly!").idempotent();
     let sent: postring::Callback = Box::new(|| println!("the quick one was sent"));

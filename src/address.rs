@@ -14,18 +14,25 @@ use std::str::FromStr;
 use crate::error::Error;
 
 /// Stacks that addresses may name in a later version.
-const NOT_YET: [&str; 8] = ["post", "tls", "qmux", "quic", "udp", "sctp", "beep", "memory"];
+const NOT_YET: [&str; 7] = ["post", "tls", "qmux", "quic", "udp", "sctp", "beep"];
 const HOST_BYTES_MAX: usize = 253;
 const LABEL_BYTES_MAX: usize = 63;
 /// What fits into the kernel's address with its final zero.
 const PATH_BYTES_MAX: usize = 107;
 const WHAT_EXISTS: &str = "this version has tcp://HOST:PORT and unix:///PATH";
 
+/// Why a real engine refuses `memory://`.
+pub(crate) const MEMORY_IS_SIMULATED: &str =
+    "memory:// exists in a testing::World only (feature `testing`); this is a real engine";
+/// Why a simulated world refuses everything else.
+pub(crate) const SIMULATED_IS_MEMORY: &str = "a testing::World has no sockets: write memory://NAME";
+
 /// A stack and a place on it: `tcp://HOST:PORT` or `unix:///PATH`.
 ///
 /// `HOST` is a name, an IPv4 address or an IPv6 address in brackets; `*` or nothing means any
 /// address of this host, IPv4 and IPv6. `PORT` is 0 to 65535; 0 takes a free port when listening.
-/// `unix://@NAME` is an abstract socket of Linux.
+/// `unix://@NAME` is an abstract socket of Linux. `memory://NAME` is a place in a simulated world
+/// (`postring::testing`); its name has 1 to 253 letters, digits, `.`, `-` and `_`.
 ///
 /// ```
 /// let address: postring::Address = "tcp://[::1]:7000".parse()?;
@@ -41,6 +48,8 @@ pub(crate) enum SocketAddress {
     Ip(SocketAddr),
     /// A path, or a zero byte and an abstract name.
     Unix(PathBuf),
+    /// A place in a simulated world.
+    Memory(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -52,6 +61,7 @@ enum Place {
     },
     /// An abstract name begins with a zero byte, as in the kernel's own form.
     Path(PathBuf),
+    Memory(String),
 }
 
 impl Address {
@@ -64,8 +74,22 @@ impl Address {
         match &self.0 {
             Place::Ip(ip) => Some(SocketAddress::Ip(*ip)),
             Place::Path(path) => Some(SocketAddress::Unix(path.clone())),
+            Place::Memory(name) => Some(SocketAddress::Memory(name.clone())),
             Place::Name { .. } => None,
         }
+    }
+
+    /// Checks that it leads somewhere from here: in a simulated world to memory, else elsewhere.
+    ///
+    /// # Errors
+    /// [`Error::Address`] with what to write instead.
+    pub(crate) fn check(&self, is_simulated: bool) -> Result<(), Error> {
+        let why = match (is_simulated, matches!(self.0, Place::Memory(_))) {
+            (true, false) => SIMULATED_IS_MEMORY,
+            (false, true) => MEMORY_IS_SIMULATED,
+            _ => return Ok(()),
+        };
+        Err(Error::Address { address: self.to_string(), why: why.to_owned() })
     }
 
     /// All socket addresses it stands for, in the order of the system's resolver, at least one.
@@ -93,6 +117,7 @@ impl From<SocketAddress> for Address {
         match address {
             SocketAddress::Ip(ip) => Self(Place::Ip(ip)),
             SocketAddress::Unix(path) => Self(Place::Path(path)),
+            SocketAddress::Memory(name) => Self(Place::Memory(name)),
         }
     }
 }
@@ -110,6 +135,7 @@ impl fmt::Display for Address {
             Place::Ip(ip) => write!(f, "tcp://{ip}"),
             Place::Name { host, port } => write!(f, "tcp://{host}:{port}"),
             Place::Path(path) => write_path(path, f),
+            Place::Memory(name) => write!(f, "memory://{name}"),
         }
     }
 }
@@ -137,6 +163,7 @@ fn parse(address: &str) -> Result<Place, String> {
     match scheme.to_ascii_lowercase().as_str() {
         "tcp" => host_and_port(rest),
         "unix" => path(rest).map(Place::Path),
+        "memory" => memory(rest).map(Place::Memory),
         known if NOT_YET.contains(&known) => Err(not_yet(&format!("{known}://"), rest)),
         _ => Err(format!("unknown scheme {scheme:?}; {WHAT_EXISTS}")),
     }
@@ -216,6 +243,17 @@ fn name(host: &str) -> Result<String, String> {
     Ok(host.to_ascii_lowercase())
 }
 
+fn memory(name: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if (1..=HOST_BYTES_MAX).contains(&name.len()) && name.chars().all(good) {
+        return Ok(name.to_owned());
+    }
+    Err(format!(
+        "a place in memory has a name of 1 to {HOST_BYTES_MAX} letters, digits, '.', '-' and '_', \
+         for example memory://echo"
+    ))
+}
+
 fn path(text: &str) -> Result<PathBuf, String> {
     if text.contains('\0') {
         return Err("a path cannot contain a zero byte".into());
@@ -267,6 +305,7 @@ mod tests {
             ("tcp://a_b-c.example.:80", "tcp://a_b-c.example.:80"),
             ("unix:///run/server.sock", "unix:///run/server.sock"),
             ("unix://@server", "unix://@server"),
+            ("memory://Echo-1", "memory://Echo-1"),
         ] {
             let address: Address = text.parse().unwrap();
             assert_eq!(address.to_string(), written);
@@ -285,7 +324,7 @@ mod tests {
         let found = "tcp://localhost:7".parse::<Address>().unwrap().resolve_blocking().unwrap();
         let is_loopback = |address: &SocketAddress| match address {
             SocketAddress::Ip(ip) => ip.ip().is_loopback() && ip.port() == 7,
-            SocketAddress::Unix(_) => false,
+            SocketAddress::Unix(_) | SocketAddress::Memory(_) => false,
         };
         assert!(!found.is_empty() && found.iter().all(is_loopback), "{found:?}");
     }
@@ -296,7 +335,8 @@ mod tests {
             ("example.org:7000", "write tcp://example.org:7000"),
             ("post://example.org:7000", "write tcp://example.org:7000"),
             ("QUIC://[::]:1", "quic:// is not in this version; write tcp://[::]:1"),
-            ("memory://x", "memory:// is not in this version; this version has tcp://"),
+            ("memory://", "for example memory://echo"),
+            ("memory://a/b", "for example memory://echo"),
             ("http://example.org", "unknown scheme \"http\"; this version has tcp://"),
             ("", "no scheme"),
             ("/run/server", "unix://"),
@@ -325,6 +365,16 @@ mod tests {
         assert!(why(&format!("tcp://{}:1", "x".repeat(64))).contains("not a host name"));
     }
 
+    #[test]
+    fn memory_is_for_simulated_worlds_and_nothing_else_is() {
+        let check = |text: &str, simulated| text.parse::<Address>().unwrap().check(simulated);
+        assert!(check("memory://x", true).is_ok() && check("tcp://:1", false).is_ok());
+        let error = check("memory://x", false).unwrap_err().to_string();
+        assert!(error.contains("testing::World only"), "{error}");
+        let error = check("tcp://:1", true).unwrap_err().to_string();
+        assert!(error.contains("write memory://NAME"), "{error}");
+    }
+
     proptest! {
         #[test]
         fn no_text_panics(text in ".*") {
@@ -334,7 +384,7 @@ mod tests {
 
         #[test]
         fn what_parses_survives_writing(
-            scheme in "tcp://|unix://|unix:///",
+            scheme in "tcp://|unix://|unix:///|memory://",
             rest in "[a-zA-Z0-9.:%\\[\\]*@/_-]{0,24}",
             port in 0..70000u32,
         ) {

@@ -1,8 +1,9 @@
 //! Private: what `benches/` needs to reach. Behind the feature `__bench`, no part of the API, and
 //! gone or changed without notice.
 //!
-//! Above: `benches/engine.rs`, `benches/scheduler.rs`. Below: the parts themselves, each with the few calls a benchmark
-//! makes. Absent: measuring; figures against other engines (`benches/rivals`).
+//! Above: `benches/engine.rs`, `benches/scheduler.rs`. Below: the parts themselves, each with the
+//! few calls a benchmark makes. Absent: measuring; figures against other engines
+//! (`benches/rivals`).
 
 use std::rc::Rc;
 use std::sync::Arc;

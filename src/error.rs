@@ -11,7 +11,8 @@ use crate::framer::FrameError;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a verb failed. The first word of the message is what was attempted; `Debug` says the same
-/// as `Display`, for a `main` that returns it shows that.
+/// as `Display`, for a `main` that returns it shows that. What the system said is in the message
+/// and in a field; [`std::error::Error::source`] does not say it a second time.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -35,7 +36,7 @@ pub enum Error {
         /// The address.
         address: String,
         /// What the system said.
-        source: io::Error,
+        r#source: io::Error,
         /// What to do about it, or nothing.
         hint: &'static str,
     },
@@ -45,7 +46,7 @@ pub enum Error {
         /// What was being set up.
         what: String,
         /// What the system said.
-        source: io::Error,
+        r#source: io::Error,
     },
     /// Remote or Path: no connection came about.
     #[error("connect to {address}: {source}")]
@@ -53,14 +54,14 @@ pub enum Error {
         /// The address.
         address: String,
         /// What the system said.
-        source: io::Error,
+        r#source: io::Error,
     },
     /// Remote, Path or Local: the Carrier has ended.
     #[error("carrier closed: {0}")]
     Closed(CloseReason),
     /// Remote or Local: bytes are no Message, or a Message is no bytes.
     #[error("framing: {0}")]
-    Frame(#[from] FrameError),
+    Frame(FrameError),
     /// Local: a Message's properties cannot be honoured.
     #[error("message: {0}")]
     Message(String),
@@ -146,8 +147,36 @@ impl std::fmt::Debug for Error {
     }
 }
 
+impl From<FrameError> for Error {
+    fn from(error: FrameError) -> Self {
+        Self::Frame(error)
+    }
+}
+
 impl From<CloseReason> for Error {
     fn from(reason: CloseReason) -> Self {
         Self::Closed(reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_of_errors_says_its_cause_once() {
+        let source = || io::Error::from_raw_os_error(13);
+        let said = source().to_string();
+        let address = "unix:///run/x".to_owned();
+        let errors = [
+            Error::Listen { address: address.clone(), source: source(), hint: "" },
+            Error::Engine { what: "a core ended".into(), source: source() },
+            Error::Connect { address, source: source() },
+            Error::Frame(FrameError::Malformed(said.clone())),
+        ];
+        for error in errors {
+            let text = format!("{:#}", anyhow::Error::from(error));
+            assert_eq!(text.matches(&said).count(), 1, "{text}");
+        }
     }
 }

@@ -28,9 +28,11 @@ struct Lent {
     len: usize,
     /// Index in the lender's pool; `None` when `SHARED` holds the owner from the start.
     index: Option<u32>,
+    /// Whether `SHARED` holds the owner.
+    shared: bool,
 }
 
-const NOTHING: Lent = Lent { address: 0, len: 0, index: None };
+const NOTHING: Lent = Lent { address: 0, len: 0, index: None, shared: false };
 
 thread_local! {
     static LENDER: RefCell<Option<Rc<dyn Lender>>> = const { RefCell::new(None) };
@@ -47,7 +49,7 @@ pub(crate) fn use_lender(lender: Option<Rc<dyn Lender>>) {
 #[inline]
 pub(crate) fn lend_buffer(bytes: &[u8], index: Option<u32>) {
     let len = if index.is_some() { bytes.len() } else { 0 };
-    LENT.set(Lent { address: bytes.as_ptr().addr(), len, index });
+    LENT.set(Lent { address: bytes.as_ptr().addr(), len, index, shared: false });
 }
 
 /// From now on `bytes` is an owned block: payloads inside it are shared by reference count.
@@ -56,7 +58,8 @@ pub(crate) fn lend_shared(bytes: &Bytes) {
         // `take_back` would not see it, and the next buffer lent would be taken for it.
         return;
     }
-    LENT.set(Lent { address: bytes.as_ptr().addr(), len: bytes.len(), index: None });
+    let (address, len) = (bytes.as_ptr().addr(), bytes.len());
+    LENT.set(Lent { address, len, index: None, shared: true });
     SHARED.set(Some(bytes.clone()));
 }
 
@@ -65,17 +68,11 @@ pub(crate) fn lend_shared(bytes: &Bytes) {
 #[inline]
 pub(crate) fn take_back() -> bool {
     let lent = LENT.replace(NOTHING);
-    // The view is dropped outside the borrow: its owner's Drop may be anything.
-    if lent.len == 0 {
-        return false;
+    if lent.shared {
+        // The view is dropped outside the borrow: its owner's Drop may be anything.
+        drop(SHARED.take());
     }
-    match SHARED.take() {
-        None => false,
-        Some(view) => {
-            drop(view);
-            lent.index.is_some()
-        }
-    }
+    lent.shared && lent.index.is_some()
 }
 
 /// An owned payload equal to `bytes`: shared if it is large and lies in the lent buffer, copied
@@ -99,6 +96,7 @@ pub(crate) fn share(bytes: &[u8], len_min: usize) -> Option<Bytes> {
         if shared.is_none() {
             let lender = LENDER.with_borrow(Option::clone)?;
             *shared = Some(lender.lease(lent.index?, lent.len)?);
+            LENT.set(Lent { shared: true, ..lent });
         }
         let offset = start - lent.address;
         shared.as_ref().map(|whole| whole.slice(offset..offset + bytes.len()))

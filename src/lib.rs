@@ -37,6 +37,7 @@
 //! - `carrier`: Carriers, Responders and their futures
 //! - `launch`: threads, from a builder to the end of an engine
 //! - `simulation`: the world without a kernel in which drivers and shards are tested
+//! - `testing` (feature of that name): the same world for your handlers
 
 #![cfg_attr(
     not(all(target_os = "linux", not(postring_no_kernel))),
@@ -67,9 +68,14 @@ mod message;
 #[cfg_attr(not(test), allow(dead_code, reason = "no stack uses all of it yet"))]
 mod scheduler;
 mod shard;
-#[cfg(any(test, feature = "__bench"))]
-#[cfg_attr(not(test), allow(dead_code, reason = "benchmarks use a part of it"))]
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(
+    not(test),
+    allow(dead_code, reason = "drivers are tested with more of it than users are")
+)]
 mod simulation;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use address::Address;
 pub use carrier::accept::AcceptingCarrier;

@@ -27,8 +27,8 @@ pub fn codec(input: &[u8]) {
         let came = came.got.into_iter().map(|frame| Message::from(frame.freeze()));
         assert!(came.eq(expected.got));
     } else {
-        // A codec may know of a line that is too long only when it sees its end: with its limit cuts
-        // would make a difference.
+        // A codec may know of a line that is too long only when it sees its end: with its limit
+        // cuts would make a difference.
         let foreign = Codec::<_, String>::new(LinesCodec::new());
         let came = decode_both_ways(&foreign, wire, piece.into());
         if let Ok(left) = came.end {

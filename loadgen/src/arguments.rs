@@ -83,7 +83,7 @@ pub(crate) struct RunArguments {
     pub(crate) size: usize,
 
     /// How long to measure, e.g. 30s, 500ms
-    #[arg(short, long, default_value = "10s", value_parser = quantity::duration)]
+    #[arg(short, long, default_value = "10s", value_parser = quantity::span)]
     pub(crate) duration: Duration,
 
     /// How long to send before measuring, e.g. 2s

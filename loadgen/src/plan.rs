@@ -51,9 +51,6 @@ impl Plan {
     /// # Errors
     /// If CPUs are asked for that the process may not use, or the bounds are exceeded.
     pub(crate) fn new(arguments: &RunArguments, allowed: &[usize]) -> Result<Self> {
-        if arguments.duration.is_zero() {
-            bail!("--duration 0s measures nothing; write for example --duration 10s");
-        }
         let embedded = arguments.address.is_none();
         let asked = arguments.cores.as_ref().map(|list| list.0.clone());
         let generator_cores = generator_cores(asked, allowed, arguments.connections)?;

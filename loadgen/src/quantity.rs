@@ -43,6 +43,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs_f64(number * unit_s))
 }
 
+/// Parses a time as `duration` does, but for 0.
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("in no time nothing is measured; write for example 10s".to_owned()),
+        span => Ok(span),
+    }
+}
+
 /// Parses a payload length in bytes: `64`, `4KiB`, `1MiB`.
 pub(crate) fn size(text: &str) -> Result<usize, String> {
     let (number, factor) = match text {
@@ -188,6 +196,14 @@ mod tests {
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
         for wrong in ["10", "", "s", "ten s", "-1s", "2d", "99999999s", "1.5.2s"] {
             assert!(duration(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_span_is_a_time_that_passes() {
+        assert_eq!(span("1us"), Ok(Duration::from_micros(1)));
+        for wrong in ["0s", "0ms", "0.0m", "10", "-1s"] {
+            assert!(span(wrong).is_err(), "{wrong:?}");
         }
     }
 

@@ -171,6 +171,7 @@ pub struct Events {
 
 impl Events {
     /// The next event; `None` after [`Event::Closed`].
+    #[allow(clippy::should_implement_trait, reason = "it is awaited; an iterator would block")]
     pub fn next(&mut self) -> NextEvent<'_> {
         NextEvent { events: self }
     }

@@ -12,6 +12,7 @@ use super::part::Demand;
 use super::promise::Promise;
 use super::{Carrier, CarrierRef, CarrierState, inbox};
 use crate::address::Address;
+use crate::engine::clock;
 use crate::error::{CloseReason, Error, Result};
 use crate::framer::Framer;
 use crate::shard::connection::Phase;
@@ -26,7 +27,7 @@ pub(super) fn disown(core: &Rc<Core>, id: Id) {
         connection.phase == Phase::Closed
     });
     if closed == Ok(true) {
-        drop(core.free(id));
+        core.free_guarded(id);
     }
 }
 
@@ -84,6 +85,20 @@ pub(super) fn activate_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Option<
     if let Some(promise) = promise {
         promise.answer(refused);
     }
+}
+
+/// Bytes and unframed Messages that wait; none when it has ended, for then nothing waits any more.
+pub(super) fn queued_here<F: Framer>(core: &Rc<Core>, id: Id) -> usize {
+    let bytes = core.look(id, |connection| {
+        let is_over = matches!(connection.phase, Phase::Closing | Phase::Closed);
+        if is_over { 0 } else { connection.waiting() + connection.unsent }
+    });
+    let parked = core.call(id, |protocol, _| {
+        let endpoint = endpoint_of::<F>(protocol).ok()?;
+        Some(endpoint.rare_ref()?.parcels.len())
+    });
+    // Asked from inside a call: what is in it is not looked at.
+    bytes.unwrap_or(0) + parked.ok().flatten().unwrap_or(0)
 }
 
 /// Tells other threads whether the Carrier's queue is full, under both of its names.
@@ -265,7 +280,12 @@ pub(super) fn place<F: Framer>(core: &Rc<Core>, address: &str, framer: F) -> Id 
     let revivable = is_revivable::<F>(core);
     let fresh = framer.clone();
     let mut endpoint = Endpoint::carrier(framer, core);
-    let parsed = address.parse::<Address>().map_err(|error| match error {
+    let parsed = address.parse::<Address>();
+    let parsed = parsed.and_then(|address| {
+        address.check(clock::is_simulated())?;
+        Ok(address)
+    });
+    let parsed = parsed.map_err(|error| match error {
         Error::Address { address, why } => (address, why),
         other => (address.to_owned(), other.to_string()),
     });

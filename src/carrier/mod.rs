@@ -129,6 +129,11 @@ impl<F: Framer> CarrierRef<F> {
         Self { id, framer: PhantomData }
     }
 
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) const fn id(&self) -> Id {
+        self.id
+    }
+
     /// Does `act` on the Carrier's core: at once, or by mailbox.
     fn ask<T: Send + 'static>(
         &self,
@@ -243,12 +248,11 @@ impl<F: Framer> CarrierRef<F> {
         self.ask(|core, id, promise| promise.answer(Ok(state_here(core, id))))
     }
 
-    /// Bytes that wait in the send queue.
+    /// Bytes that have not left for the kernel: those in the send queue and those the kernel has no
+    /// room for yet. A Message of another thread that still waits for room in the queue is not
+    /// framed and counts as one byte, so that 0 means that nothing waits.
     pub fn queued(&self) -> Asked<usize> {
-        self.ask(|core, id, promise| {
-            let queued = core.look(id, crate::shard::connection::Connection::queued);
-            promise.answer(Ok(queued.unwrap_or(0)));
-        })
+        self.ask(|core, id, promise| promise.answer(Ok(here::queued_here::<F>(core, id))))
     }
 
     /// The peer's IP address; `None` for a unix socket or before a connection was made.

@@ -8,7 +8,11 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::operation::{Completion, Data, Operation, PathSample, Token};
+use super::socket::Socket;
+use crate::address::SocketAddress;
 use crate::lending::Lender;
 
 /// How a driver's buffers are sized; `Limits` says what the defaults are.
@@ -54,7 +58,7 @@ pub(crate) enum Driver {
     Uring(Box<crate::kernel::UringDriver>),
     #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
     Epoll(Box<super::epoll::EpollDriver>),
-    #[cfg(any(test, feature = "__bench"))]
+    #[cfg(any(test, feature = "testing"))]
     Script(Box<crate::simulation::script::ScriptDriver>),
     /// Systems without any of them; nobody can make one.
     #[cfg(not(all(target_os = "linux", not(postring_no_kernel))))]
@@ -70,7 +74,7 @@ macro_rules! each {
             Driver::Uring($it) => $action,
             #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
             Driver::Epoll($it) => $action,
-            #[cfg(any(test, feature = "__bench"))]
+            #[cfg(any(test, feature = "testing"))]
             Driver::Script($it) => $action,
             #[cfg(not(all(target_os = "linux", not(postring_no_kernel))))]
             Driver::Absent(never) => match *never {},
@@ -104,6 +108,31 @@ impl Driver {
         each!(self, driver => driver.bytes(data))
     }
 
+    /// Received bytes by reference count, where its buffers are not leased by number.
+    #[inline]
+    pub(crate) fn shared(&self, data: &Data) -> Option<Bytes> {
+        match self {
+            #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+            Self::Epoll(driver) => driver.shared(data),
+            #[allow(unreachable_patterns, reason = "the only one on some systems")]
+            _ => {
+                let _ = data;
+                None
+            }
+        }
+    }
+
+    /// The longest message that is best received into the driver's buffer, for messages too large
+    /// for the pool; 0 if all these should get a buffer of their own.
+    pub(crate) fn large_receive_bytes(&self) -> usize {
+        match self {
+            #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+            Self::Epoll(_) => super::epoll::LARGE_RECEIVE_BYTES,
+            #[allow(unreachable_patterns, reason = "the only one on some systems")]
+            _ => 0,
+        }
+    }
+
     /// Gives received bytes back.
     #[inline]
     pub(crate) fn release(&mut self, data: Data) {
@@ -113,6 +142,29 @@ impl Driver {
     /// What is known of the path of a connection; `None` where the stack cannot tell.
     pub(crate) fn path(&self, token: Token) -> Option<PathSample> {
         each!(self, driver => driver.path(token))
+    }
+
+    /// A socket to connect to `address` with.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn connecting(&self, address: &SocketAddress) -> io::Result<Socket> {
+        match self {
+            #[cfg(any(test, feature = "testing"))]
+            Self::Script(driver) => Ok(driver.connecting()),
+            #[allow(unreachable_patterns, reason = "the only one on some systems")]
+            _ => Socket::connecting(address),
+        }
+    }
+
+    /// Closes a socket that no Token was ever given to.
+    pub(crate) fn discard(&self, socket: Socket) {
+        match self {
+            #[cfg(any(test, feature = "testing"))]
+            Self::Script(driver) => driver.discard(&socket),
+            #[allow(unreachable_patterns, reason = "the only one on some systems")]
+            _ => drop(socket),
+        }
     }
 
     /// True if a send is carried out the moment it is submitted and one receive a turn is all that

@@ -1,10 +1,11 @@
 //! EpollDriver: carries out Operations by epoll and plain system calls, where io_uring is refused.
 //!
 //! Above: a shard, through the same seam as the io_uring driver. Below: `entry` moves the bytes
-//! of one socket; rustix is the door to the kernel. Absent: leases (its one receive buffer is
-//! overwritten by the next receive, so payloads that leave the core are copied).
-//! Bounds: one receive buffer of 256 KiB, 256 ready sockets and 64 accepts per listener a turn,
-//! 64 bytes per idle socket.
+//! of one socket; rustix is the door to the kernel. Absent: leases of small payloads (the hot
+//! buffer is overwritten by the next receive, so those that leave the core are copied).
+//! Bounds: one receive buffer of 256 KiB and one of 128 KiB for large messages (and one more of
+//! these for each turn's worth of large messages that somebody keeps), 256 ready sockets and 64
+//! accepts per listener a turn, 64 bytes per idle socket.
 //!
 //! A steady echo costs what a bare loop pays: its part of one `epoll_wait`, one `recv`, one
 //! `send`. Sends are tried when they are submitted. Reads happen one at a time inside `next`.
@@ -14,6 +15,7 @@
 
 mod accepting;
 mod entry;
+mod hot;
 #[cfg(test)]
 mod tests;
 
@@ -23,19 +25,21 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno as SystemErrno;
 
 use self::accepting::ACCEPTS_MAX;
 use self::entry::{Accepting, CANCELED, Completions, Entry, Interest};
+use self::hot::Hot;
+pub(super) use self::hot::LARGE_RECEIVE_BYTES;
 use super::bell::EventBell;
 use super::driver::{BufferPlan, Patience};
 use super::metrics::CoreMetrics;
 use super::operation::{Completion, Data, Operation, PathSample, ReceiveEnd, Token};
 use super::socket::Socket;
 
-const HOT_BYTES: usize = 256 * 1024;
 const EVENTS_MAX: usize = 256;
 /// Longest wait handed to the system; a turn may always end early.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
@@ -58,8 +62,7 @@ pub(crate) struct EpollDriver {
     closed: VecDeque<Token>,
     events: Vec<epoll::Event>,
     event_next: usize,
-    hot: Box<[u8]>,
-    receive_len_min: usize,
+    hot: Hot,
     metrics: Arc<CoreMetrics>,
 }
 
@@ -83,8 +86,7 @@ impl EpollDriver {
             closed: VecDeque::new(),
             events: Vec::with_capacity(EVENTS_MAX),
             event_next: 0,
-            hot: vec![0; HOT_BYTES].into_boxed_slice(),
-            receive_len_min: plan.buffer_len.clamp(1, HOT_BYTES),
+            hot: Hot::new(plan.buffer_len),
             metrics,
         })
     }
@@ -108,6 +110,11 @@ impl EpollDriver {
         match operation {
             Operation::Send { output, sent, manner, .. } => {
                 entry.begin_send(token, output, sent, manner, done);
+                // No second look at the entry for the most frequent of all.
+                if entry.notes_change() {
+                    self.changed.push(token.slot);
+                }
+                return;
             }
             Operation::Tune { option, .. } => {
                 if let Some(socket) = &entry.socket {
@@ -150,7 +157,6 @@ impl EpollDriver {
         let is_idle = self.done.is_empty() && self.closed.is_empty();
         match patience {
             Patience::Sleep(longest) if is_idle && !longest.is_zero() => {
-                self.metrics.sleeps.add(1);
                 self.poll(self.until_rested(longest))
             }
             Patience::Spin(longest) if is_idle => self.spin(longest),
@@ -188,13 +194,19 @@ impl EpollDriver {
     /// The bytes of `data`, until the next call of `next`.
     #[inline]
     pub(crate) fn bytes(&self, data: &Data) -> &[u8] {
-        &self.hot[..data.len]
+        self.hot.bytes(data)
+    }
+
+    /// `data` by reference count, if it lies where that is possible.
+    #[inline]
+    pub(crate) fn shared(&self, data: &Data) -> Option<Bytes> {
+        data.leasable.then(|| self.hot.share(data))
     }
 
     /// Takes back `data`.
     #[inline]
     pub(crate) fn release(&mut self, data: Data) {
-        // The one buffer is free again by itself.
+        // Its buffer is free again by itself, or when those who share it are done.
         let Data { .. } = data;
     }
 
@@ -232,10 +244,8 @@ impl EpollDriver {
 
     fn note_change(&mut self, token: Token) {
         if let Some(entry) = find(&mut self.entries, token)
-            && !entry.changed
-            && entry.wanted() != entry.registered
+            && entry.notes_change()
         {
-            entry.changed = true;
             self.changed.push(token.slot);
         }
     }
@@ -299,12 +309,14 @@ impl EpollDriver {
         if broken || flags.contains(epoll::EventFlags::IN) {
             if entry.accepting == Accepting::Active {
                 self.accept(token, ACCEPTS_MAX);
-            } else {
-                let (hot, len_min) = (&mut self.hot, self.receive_len_min);
-                completion = entry.input_ready(token, hot, len_min, &mut self.done);
+                self.note_change(token);
+                return None;
             }
+            completion = entry.input_ready(token, &mut self.hot, &mut self.done);
         }
-        self.note_change(token);
+        if entry.notes_change() {
+            self.changed.push(token.slot);
+        }
         completion
     }
 }

@@ -167,6 +167,8 @@ core_metrics! {
     message_timeouts: Counter,
     /// Connections ended because the peer did not read in time.
     send_timeouts: Counter,
+    /// Bytes accepted for sending that never left, because their connection ended before.
+    lost_bytes: Counter,
     /// Connections reset by the peer.
     resets: Counter,
     /// Accepts that failed, such as for want of file descriptors.

@@ -21,6 +21,8 @@ pub(crate) mod operation;
 pub(crate) mod selection;
 #[cfg_attr(not(all(target_os = "linux", not(postring_no_kernel))), path = "no_socket.rs")]
 pub(crate) mod socket;
+#[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+pub(crate) mod socket_file;
 pub(crate) mod throttle;
 pub(crate) mod timers;
 pub(crate) mod topology;

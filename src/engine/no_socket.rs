@@ -10,7 +10,7 @@ use crate::address::SocketAddress;
 #[derive(Debug)]
 pub(crate) enum Socket {
     /// Only a number.
-    #[cfg(any(test, feature = "__bench"))]
+    #[cfg(any(test, feature = "testing"))]
     Script(u32),
 }
 

@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use std::{mem, thread};
 
-use super::topology;
+use super::{clock, topology};
 use crate::error::{Error, Result};
 
 const FULL: &str = "too much work is waiting already; try again later";
@@ -51,6 +51,12 @@ where
     W: FnOnce() -> T + Send + 'static,
 {
     static POOL: OnceLock<Arc<Pool>> = OnceLock::new();
+    if clock::is_simulated() {
+        // A simulated world is repeatable: it has no other threads.
+        let (job, answer) = prepare(work);
+        job();
+        return answer;
+    }
     POOL.get_or_init(|| Pool::new(Limits::default())).offload(work)
 }
 
@@ -187,18 +193,9 @@ impl Pool {
         T: Send + 'static,
         W: FnOnce() -> T + Send + 'static,
     {
-        let answer = Answer::new(State::Waiting(None));
-        let promise = Promise { answer: Some(answer.clone()) };
-        let job = move || match catch_unwind(AssertUnwindSafe(work)) {
-            Ok(value) => promise.keep(Ok(value)),
-            Err(panic) => {
-                tracing::error!(panic = text_of(&*panic), "offloaded work panicked");
-                promise.keep(Err(Error::Offload(PANICKED)));
-                drop_quietly(panic);
-            }
-        };
+        let (job, offload) = prepare(work);
         match self.submit(Box::new(job)) {
-            Ok(()) => Offload { answer },
+            Ok(()) => offload,
             Err(why) => Offload { answer: Answer::new(State::Done(Err(Error::Offload(why)))) },
         }
     }
@@ -265,6 +262,25 @@ impl Pool {
         }
         job
     }
+}
+
+/// The work with its answer.
+fn prepare<T, W>(work: W) -> (impl FnOnce() + Send + 'static, Offload<T>)
+where
+    T: Send + 'static,
+    W: FnOnce() -> T + Send + 'static,
+{
+    let answer = Answer::new(State::Waiting(None));
+    let promise = Promise { answer: Some(answer.clone()) };
+    let job = move || match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(value) => promise.keep(Ok(value)),
+        Err(panic) => {
+            tracing::error!(panic = text_of(&*panic), "offloaded work panicked");
+            promise.keep(Err(Error::Offload(PANICKED)));
+            drop_quietly(panic);
+        }
+    };
+    (job, Offload { answer })
 }
 
 /// No foreign code runs under the locks of this file, so what they guard is always whole.

@@ -46,7 +46,7 @@ pub(crate) enum Socket {
     /// A socket of the kernel.
     Kernel(OwnedFd),
     /// A socket of the script driver: only a number.
-    #[cfg(any(test, feature = "__bench"))]
+    #[cfg(any(test, feature = "testing"))]
     Script(u32),
 }
 
@@ -65,6 +65,7 @@ impl Socket {
         let descriptor = match address {
             SocketAddress::Ip(ip) => bind_ip_or_ipv4(*ip, options)?,
             SocketAddress::Unix(path) => bind_unix(path)?,
+            SocketAddress::Memory(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
         net::listen(&descriptor, backlog)?;
         Ok(Self::Kernel(descriptor))
@@ -79,6 +80,7 @@ impl Socket {
             SocketAddress::Ip(SocketAddr::V4(_)) => AddressFamily::INET,
             SocketAddress::Ip(SocketAddr::V6(_)) => AddressFamily::INET6,
             SocketAddress::Unix(_) => AddressFamily::UNIX,
+            SocketAddress::Memory(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
         let descriptor = net::socket_with(family, SocketType::STREAM, FLAGS, None)?;
         if matches!(address, SocketAddress::Ip(_)) {
@@ -91,7 +93,7 @@ impl Socket {
     pub(crate) fn into_descriptor(self) -> Option<OwnedFd> {
         match self {
             Self::Kernel(descriptor) => Some(descriptor),
-            #[cfg(any(test, feature = "__bench"))]
+            #[cfg(any(test, feature = "testing"))]
             Self::Script(_) => None,
         }
     }
@@ -100,7 +102,7 @@ impl Socket {
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Kernel(descriptor) => descriptor.as_fd(),
-            #[cfg(any(test, feature = "__bench"))]
+            #[cfg(any(test, feature = "testing"))]
             Self::Script(number) => panic!("script socket {number} has no descriptor"),
         }
     }
@@ -118,7 +120,7 @@ impl Socket {
     /// # Errors
     /// `NotConnected` if it is not, else what the system says.
     pub(crate) fn peer_address(&self) -> io::Result<SocketAddress> {
-        #[cfg(any(test, feature = "__bench"))]
+        #[cfg(any(test, feature = "testing"))]
         if let Self::Script(_) = self {
             return Err(io::ErrorKind::NotConnected.into());
         }
@@ -221,6 +223,7 @@ pub(crate) fn with_system_address<T>(
     match address {
         SocketAddress::Ip(ip) => act(&SocketAddrAny::from(*ip)),
         SocketAddress::Unix(path) => act(&SocketAddrAny::from(unix_address(path)?)),
+        SocketAddress::Memory(_) => Err(rustix::io::Errno::AFNOSUPPORT),
     }
 }
 
@@ -334,7 +337,7 @@ mod tests {
     fn port(socket: &Socket) -> u16 {
         match socket.local_address().unwrap() {
             SocketAddress::Ip(ip) => ip.port(),
-            SocketAddress::Unix(path) => panic!("unix {path:?}"),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -1,8 +1,8 @@
 //! Which keys are due: a hierarchical timer wheel for one core.
 //!
 //! Above: `shard` schedules Tokens and re-checks each key that comes due. Below: nothing.
-//! Absent: clocks (now is an argument), cancelling (an entry is 16 bytes and stays until its
-//! tick; its owner looks whether it still matters) and callbacks.
+//! Absent: clocks (now is an argument), cancelling one by one (an entry is 16 bytes and stays until
+//! its tick; its owner looks whether it still matters, and may have all sifted) and callbacks.
 //! Bounds: 16 bytes per entry plus the slack of a growing Vec; an entry moves at most once per
 //! level (11 levels of 64 slots cover every tick of 64 bits). The number of entries is the
 //! owner's to limit: it schedules a key again only after the key came due.
@@ -52,6 +52,10 @@ impl Level {
 pub(crate) struct Wheel {
     now_tick: u64,
     len: usize,
+    /// Where the span of the first slot occupied begins; unused if there is no entry.
+    first_starts_tick: u64,
+    /// The tick of the earliest entry; unused if there is no entry.
+    earliest_tick: u64,
     /// Grown to the highest level in use so far.
     levels: Vec<Level>,
 }
@@ -60,8 +64,22 @@ impl Wheel {
     /// Has `advance` report `key` once at `at_tick`; a tick that has passed means the next call.
     /// The same key may be scheduled several times and is then reported as often.
     pub(crate) fn schedule(&mut self, key: u64, at_tick: u64) {
+        if self.len == 0 {
+            (self.first_starts_tick, self.earliest_tick) = (u64::MAX, u64::MAX);
+        }
         self.len += 1;
         self.insert(Entry { key, at_tick: at_tick.max(self.now_tick) });
+    }
+
+    /// Moves to `now_tick` if that takes it into no entry's span: then nothing is due. If it says
+    /// false it has done nothing; `advance` is needed.
+    #[inline]
+    pub(crate) fn pass(&mut self, now_tick: u64) -> bool {
+        let passes = self.len == 0 || now_tick < self.first_starts_tick;
+        if passes {
+            self.now_tick = now_tick.max(self.now_tick);
+        }
+        passes
     }
 
     /// Moves to `now_tick` and pushes every key whose tick has come to `due`, earlier ticks
@@ -88,16 +106,43 @@ impl Wheel {
             }
         }
         self.now_tick = now_tick;
+        self.note_first();
     }
 
     /// The tick of the earliest entry, exactly; `None` if there is no entry.
+    #[inline]
     pub(crate) fn next_tick(&self) -> Option<u64> {
-        let (level, slot) = self.first_occupied()?;
-        Some(self.levels[level].slots[slot].earliest_tick)
+        (self.len > 0).then_some(self.earliest_tick)
+    }
+
+    /// Forgets the entries whose key `matters` no more. It looks at every entry: worth it when many
+    /// have been given up.
+    pub(crate) fn retain(&mut self, mut matters: impl FnMut(u64) -> bool) {
+        self.len = 0;
+        for level in &mut self.levels {
+            for (digit, slot) in level.slots.iter_mut().enumerate() {
+                slot.entries.retain(|entry| matters(entry.key));
+                slot.entries.shrink_to(slot.entries.len().max(KEPT_CAPACITY));
+                slot.earliest_tick = u64::MAX;
+                if let Some(earliest) = slot.entries.iter().map(|entry| entry.at_tick).min() {
+                    slot.earliest_tick = earliest;
+                } else {
+                    level.occupied &= !(1 << digit);
+                }
+                self.len += slot.entries.len();
+            }
+        }
+        self.note_first();
+    }
+
+    fn note_first(&mut self) {
+        if let Some((level, slot)) = self.first_occupied() {
+            self.first_starts_tick = self.starts_tick(level, slot);
+            self.earliest_tick = self.levels[level].slots[slot].earliest_tick;
+        }
     }
 
     /// Entries that were not reported yet.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -111,6 +156,9 @@ impl Wheel {
             self.levels.resize_with(level + 1, Level::new);
         }
         let digit = (entry.at_tick >> shift_bits(level)) as usize % SLOTS;
+        let starts_tick = self.starts_tick(level, digit);
+        self.first_starts_tick = self.first_starts_tick.min(starts_tick);
+        self.earliest_tick = self.earliest_tick.min(entry.at_tick);
         let level = &mut self.levels[level];
         level.occupied |= 1 << digit;
         let slot = &mut level.slots[digit];
@@ -216,6 +264,21 @@ mod tests {
         }
         assert!(capacity(&wheel) <= wheel.levels.len() * SLOTS * KEPT_CAPACITY);
         assert!(capacity(&wheel) < 10_000, "{}", capacity(&wheel));
+    }
+
+    #[test]
+    fn what_was_sifted_out_is_gone_and_the_rest_comes_in_time() {
+        let mut wheel = Wheel::default();
+        (1..10_000).for_each(|key| wheel.schedule(key, key * 7));
+        wheel.retain(|key| key % 1000 == 999);
+        assert_eq!((wheel.len(), wheel.next_tick()), (10, Some(999 * 7)));
+        assert!(capacity(&wheel) <= wheel.levels.len() * SLOTS * KEPT_CAPACITY);
+        assert_eq!(advanced(&mut wheel, 1999 * 7), [999, 1999]);
+        wheel.retain(|_| false);
+        assert_eq!((wheel.len(), wheel.next_tick()), (0, None));
+        wheel.schedule(1, 1_000_000);
+        assert!(!wheel.pass(1_000_000));
+        assert_eq!(advanced(&mut wheel, 1_000_000), [1]);
     }
 
     #[derive(Debug, Clone)]

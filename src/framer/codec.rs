@@ -113,10 +113,7 @@ where
     type In<'a> = Decoded<C::Item>;
     type Out<'a> = Value<S>;
 
-    fn decode<'a>(
-        &mut self,
-        input: &'a [u8],
-    ) -> Result<Option<(usize, Decoded<C::Item>)>, FrameError> {
+    fn decode(&mut self, input: &[u8]) -> Result<Option<(usize, Decoded<C::Item>)>, FrameError> {
         let seen = self.taken + self.waiting.len();
         self.waiting.extend_from_slice(input.get(seen..).unwrap_or_default());
         let Some(item) = self.ask(C::decode)? else { return Ok(None) };

@@ -80,7 +80,7 @@ where
     type In<'a> = Decoded<R>;
     type Out<'a> = Value<S>;
 
-    fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Option<(usize, Decoded<R>)>, FrameError> {
+    fn decode(&mut self, input: &[u8]) -> Result<Option<(usize, Decoded<R>)>, FrameError> {
         let Some((taken, line)) = self.newline.find(input, self.len_max)? else {
             return Ok(None);
         };

@@ -160,6 +160,7 @@ impl LengthPrefixed {
     }
 
     /// The longest payload that both the limit and the field allow.
+    #[cfg(feature = "postcard")]
     pub(super) fn payload_max(&self) -> usize {
         usize::try_from(self.field_max()).unwrap_or(usize::MAX).min(self.len_max)
     }
@@ -253,7 +254,11 @@ impl Framer for LengthPrefixed {
             return self.encode_part(&message, into);
         }
         let header = self.header(message.len() as u64)?;
-        into.put(&header[..self.header_len()]);
+        match (self.header_len(), header) {
+            // The usual one, with a length that the compiler knows.
+            (4, [a, b, c, d, ..]) => into.put(&[a, b, c, d]),
+            (len, _) => into.put(&header[..len]),
+        }
         into.put_message(&message);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Limited: an Output that takes so many bytes and counts the others.
 //!
-//! Above: serialisers of `Json` and `Postcard` write to it. Absent: their formats. Bound: `len_max`;
-//! what goes beyond is counted for the error and kept nowhere.
+//! Above: serialisers of `Json` and `Postcard` write to it. Absent: their formats. Bound:
+//! `len_max`; what goes beyond is counted for the error and kept nowhere.
 
 use super::{FrameError, Output};
 

@@ -158,6 +158,12 @@ impl Output {
         self.shared.is_empty()
     }
 
+    /// All bytes without the first `skip`, if they are in one piece.
+    #[inline]
+    pub(crate) fn contiguous(&self, skip: usize) -> Option<&[u8]> {
+        self.shared.is_empty().then(|| self.copied.get(skip..).unwrap_or_default())
+    }
+
     /// The pieces in order, without the first `skip` bytes; empty pieces are left out.
     pub(crate) fn segments(&self, skip: usize) -> impl Iterator<Item = &[u8]> {
         let mut from = 0;
@@ -208,6 +214,41 @@ mod tests {
         for skip in [0, 1, 2, 3, 4, 8000, 8195, 8196, expected.len() - 1, expected.len()] {
             assert_eq!(joined(&output, skip), expected[skip..], "skip {skip}");
         }
+    }
+
+    #[test]
+    fn small_payloads_are_copied_and_large_ones_shared() {
+        for (len, is_copied) in [(1, true), (SHARE_BYTES_MIN - 1, true), (SHARE_BYTES_MIN, false)] {
+            let bytes = Bytes::from(vec![7; len]);
+            let mut output = Output::default();
+            output.put_message(&Message::from(bytes.clone()));
+            assert_eq!(output.is_contiguous(), is_copied, "put_message of {len} bytes");
+            let mut output = Output::default();
+            output.put_bytes(bytes);
+            assert_eq!(output.is_contiguous(), is_copied, "put_bytes of {len} bytes");
+        }
+    }
+
+    #[test]
+    fn an_emptied_output_keeps_memory_up_to_the_bound() {
+        let mut output = Output::default();
+        assert!(output.is_empty());
+        output.put(&[7; 100]);
+        output.put_bytes(Bytes::from(vec![7; SHARE_BYTES_MIN]));
+        assert!(!output.is_empty() && format!("{output:?}").contains("8292"));
+        let capacity = output.copied.capacity();
+        output.reset(capacity);
+        assert!(output.is_empty() && output.is_contiguous() && joined(&output, 0).is_empty());
+        assert_eq!(output.copied.capacity(), capacity, "the bound itself is kept");
+        output.reset(capacity - 1);
+        assert_eq!(output.copied.capacity(), 0);
+    }
+
+    #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+    #[test]
+    fn a_ghost_has_a_length_and_no_bytes() {
+        let ghost = Output::ghost(9);
+        assert_eq!((ghost.len(), ghost.is_empty(), joined(&ghost, 0).len()), (9, false, 0));
     }
 
     #[test]

@@ -80,7 +80,7 @@ where
     type In<'a> = Decoded<R>;
     type Out<'a> = Value<S>;
 
-    fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Option<(usize, Decoded<R>)>, FrameError> {
+    fn decode(&mut self, input: &[u8]) -> Result<Option<(usize, Decoded<R>)>, FrameError> {
         let Some((taken, frame)) = self.frames.decode(input)? else { return Ok(None) };
         let wrong = |what: &dyn std::fmt::Display| {
             let wanted = std::any::type_name::<R>();

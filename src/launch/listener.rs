@@ -24,11 +24,19 @@ use crate::framer::{Framer, Unframed};
 pub struct Listener<F: Framer = Unframed> {
     queue: Arc<Queue<F>>,
     engine: Option<Engine>,
+    /// Where it listens in a simulated world.
+    simulated: Option<String>,
 }
 
 impl<F: Framer> Listener<F> {
     pub(crate) fn new(queue: Arc<Queue<F>>, engine: Option<Engine>) -> Self {
-        Self { queue, engine }
+        Self { queue, engine, simulated: None }
+    }
+
+    /// A Listener in a simulated world, which has no engine.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn simulated(queue: Arc<Queue<F>>, address: String) -> Self {
+        Self { queue, engine: None, simulated: Some(address) }
     }
 
     /// The next Carrier that a peer has opened.
@@ -48,7 +56,10 @@ impl<F: Framer> Listener<F> {
     /// The address it listens on, port resolved.
     #[must_use]
     pub fn local_addresses(&self) -> Vec<String> {
-        self.engine.as_ref().map(Engine::local_addresses).unwrap_or_default()
+        match &self.engine {
+            Some(engine) => engine.local_addresses(),
+            None => self.simulated.iter().cloned().collect(),
+        }
     }
 
     /// The engine behind it.

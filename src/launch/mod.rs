@@ -42,6 +42,9 @@ pub struct Engine {
     ending: AtomicBool,
     #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
     listeners: Copies,
+    /// Removed when the engine and its cores have ended.
+    #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+    files: Arc<crate::engine::socket_file::SocketFiles>,
 }
 
 /// Copies of the listening sockets, for a successor. They go as soon as the end begins: a socket
@@ -190,9 +193,11 @@ impl Engine {
             return Err(Error::EngineEnded);
         }
         let handover = crate::engine::inherited::Handover::prepare(&listeners);
-        handover
+        let started = handover
             .and_then(|handover| handover.spawn(command))
-            .map_err(|source| Error::Engine { what: "starting a successor".into(), source })
+            .map_err(|source| Error::Engine { what: "starting a successor".into(), source })?;
+        self.files.hand_on();
+        Ok(started)
     }
 }
 

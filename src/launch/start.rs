@@ -36,6 +36,7 @@ mod linux {
     use crate::engine::metrics::CoreMetrics;
     use crate::engine::selection::{Selected, select};
     use crate::engine::socket::{ListenOptions, Socket, listen_hint};
+    use crate::engine::socket_file::SocketFiles;
     use crate::engine::topology::{self, Plan};
     use crate::error::{Error, Result};
     use crate::limits::{Limits, Timeouts};
@@ -58,6 +59,8 @@ mod linux {
         traffic_classes: Option<TrafficClasses>,
         selected: Selected,
         metrics: Arc<CoreMetrics>,
+        /// Removed with the last core and the engine.
+        files: Arc<SocketFiles>,
         #[cfg(feature = "tokio")]
         runtime: Option<tokio::runtime::Handle>,
     }
@@ -87,6 +90,10 @@ mod linux {
 
     pub(in super::super) fn start(mut builder: EngineBuilder) -> Result<Engine> {
         builder.limits.check()?;
+        if clock::is_simulated() {
+            let why = "an engine has threads and real time: not beside a testing::World's core";
+            return Err(Error::Configuration(why.into()));
+        }
         let traffic_classes =
             builder.traffic_classes.take().map(TrafficClasses::new).transpose()?;
         let plan = plan(&builder)?;
@@ -96,6 +103,7 @@ mod linux {
         let mut places = std::mem::take(&mut builder.places);
         let mut sockets = listen_everywhere(&places, cores, &builder.limits)?;
         let copies = sockets.copies()?;
+        let files = Arc::new(std::mem::take(&mut sockets.files));
         let mut makes: Vec<Vec<Make>> = std::iter::repeat_with(Vec::new).take(cores).collect();
         for place in places.drain(..) {
             for (core, make) in makes.iter_mut().zip((place.deal)(cores)) {
@@ -117,6 +125,7 @@ mod linux {
                 traffic_classes: traffic_classes.clone(),
                 selected: selected.clone(),
                 metrics: Arc::default(),
+                files: Arc::clone(&files),
                 #[cfg(feature = "tokio")]
                 runtime: builder.runtime.clone(),
             };
@@ -127,6 +136,7 @@ mod linux {
         let mut engine = assemble(threads, waiting, &selected)?;
         engine.addresses = sockets.addresses;
         engine.listeners = Arc::new(Mutex::new(copies));
+        engine.files = files;
         if builder.signals {
             super::super::signals::watch(&engine)?;
         }
@@ -157,8 +167,10 @@ mod linux {
         let (metrics, cpu) = (Arc::clone(&duties.metrics), duties.cpu);
         let name = format!("postring-{}", duties.index);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
+            let files = Arc::clone(&duties.files);
             let result = run(duties, &said, &gone);
             Core::leave();
+            drop(files);
             result
         });
         let thread = thread
@@ -202,6 +214,7 @@ mod linux {
             driver_reason: selected.reason.clone(),
             ending: std::sync::atomic::AtomicBool::new(false),
             listeners: Arc::default(),
+            files: Arc::default(),
         })
     }
 
@@ -313,6 +326,7 @@ mod linux {
     struct Sockets {
         per_core: Vec<Vec<Listening>>,
         addresses: Vec<String>,
+        files: SocketFiles,
     }
 
     impl Sockets {
@@ -332,15 +346,20 @@ mod linux {
         let mut all = Sockets {
             per_core: std::iter::repeat_with(Vec::new).take(cores).collect(),
             addresses: Vec::new(),
+            files: SocketFiles::default(),
         };
         for (service, place) in places.iter().enumerate() {
             let address: Address = place.address.parse()?;
+            address.check(false)?;
             let resolved = address.resolve_blocking();
             let resolved = resolved.map_err(|error| failed(&address, error))?;
             let first = resolved.first().expect("a resolved address is at least one");
             let mut found = inherited.take(first);
             if found.is_empty() {
                 found = listen_on(first, cores, limits).map_err(|error| failed(&address, error))?;
+                if let SocketAddress::Unix(path) = first {
+                    all.files.made(path);
+                }
             }
             let local = found[0].local_address().map_err(|error| failed(&address, error))?;
             all.addresses.push(Address::from(local).to_string());

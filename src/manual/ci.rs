@@ -14,7 +14,8 @@
 //! - `clippy-each-feature`: Every feature compiles alone: none leans on another by accident.
 //! - `clippy-all-features`: Features only add: all of them together compile too.
 //! - `doc`: No broken link, also in private documentation; this manual builds.
-//! - `no-kernel`: The crate compiles without `src/kernel/` and its crates, as it must off Linux.
+//! - `no-kernel`: The crate compiles without `src/kernel/` and its crates, as it must off Linux,
+//!   and simulated worlds work there.
 //! - `test`: README's own test command, word for word.
 //! - `test-all-features`: All tests with all features; the tests that a machine cannot run are
 //!   counted and named at the end.

@@ -74,6 +74,8 @@
 //! | what a `Codec` leaves unfinished | `unmeasured_message_bytes` | the Carrier ends |
 //! | a lease instead of a copy | from 2 KiB | the way changes ([D3](super::decisions)) |
 //! | sent from where it lies | from 8 KiB | the way changes ([D4](super::decisions)) |
+//! | `testing::Network`: both socket buffers | 256 KiB, at most 1 GiB | sender waits |
+//! | `testing::WorldBuilder::patience` | 1 h of simulated time | `run_until` panics |
 //!
 //! # Bounds that cannot be set
 //!
@@ -90,6 +92,8 @@
 //! | `offload`: threads; waiting jobs | 4 per CPU; 1 024 | [`Error::Offload`](crate::Error) |
 //! | a call with received bytes (all messages in them) | 10 ms | counted as a stall, and named |
 //! | log lines that peers can provoke, per core | 5 a second | dropped |
+//! | `testing::World`: cores; age | 64; 100 years | an error; time stands still |
+//! | `testing::World`: turns without rest | 50 000; from 5 000 on each takes 1 ms | a panic |
 //!
 //! # What they add up to
 //!

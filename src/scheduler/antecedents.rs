@@ -152,6 +152,9 @@ mod tests {
         assert_eq!((settled.fate(4), settled.fate(5)), (Fate::Forgotten, Fate::Forgotten));
         assert_eq!((settled.fate(6), settled.fate(10)), (Fate::Sent, Fate::Failed));
         settled.fail(3);
+        assert_eq!((settled.fate(4), settled.fate(10)), (Fate::Forgotten, Fate::Failed));
+        settled.fail(6);
+        assert_eq!(settled.fate(6), Fate::Forgotten, "it is the oldest run, and one too many");
         assert_eq!((settled.runs.len(), settled.fate(10)), (FAILED_RUNS_MAX, Fate::Failed));
     }
 }

@@ -27,11 +27,11 @@ struct Class(u64);
 
 impl Class {
     fn of(rank: &Rank) -> Self {
-        Self(u64::from(rank.niceness) << 1 | u64::from(rank.has_deadline()))
+        Self(u64::from(rank.niceness) * 2 + u64::from(rank.has_deadline()))
     }
 
     const fn niceness(self) -> u32 {
-        (self.0 >> 1) as u32
+        (self.0 / 2) as u32
     }
 }
 
@@ -193,6 +193,19 @@ mod tests {
         fairness.leave(1, &RANK, 10, 0);
         assert_eq!(fairness.enter(1, &RANK, 10), 1010, "nothing was served, nothing is owed");
         assert_eq!(fairness.enter(1, &RANK, 10), 1020, "and credit is given once");
+    }
+
+    #[test]
+    fn a_carrier_is_charged_for_what_was_served_exactly() {
+        let mut fairness = Fairness::default();
+        fairness.enter(2, &RANK, 5000);
+        fairness.enter(1, &RANK, 1000);
+        fairness.leave(1, &RANK, 1000, 300);
+        assert_eq!(fairness.enter(1, &RANK, 0), 300);
+        fairness.leave(1, &RANK, 0, 0);
+        assert_eq!(fairness.enter(1, &RANK, 10), 301, "an empty Message has its price");
+        fairness.leave(1, &RANK, 10, 10);
+        assert_eq!(fairness.enter(1, &RANK, 10), 311);
     }
 
     #[test]

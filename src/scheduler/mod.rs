@@ -142,8 +142,8 @@ impl Rank {
 type Turn = (u128, u128);
 
 const fn turn(rank: &Rank, number: Number) -> Turn {
-    let urgency = (rank.niceness as u128) << 64 | rank.deadline_us as u128;
-    (urgency, (rank.tag as u128) << 64 | number as u128)
+    let urgency = ((rank.niceness as u128) << 64) + rank.deadline_us as u128;
+    (urgency, ((rank.tag as u128) << 64) + number as u128)
 }
 
 impl Path {
@@ -441,5 +441,5 @@ impl<T> Scheduler<T> {
     }
 }
 
-/// Slots are counted in u32, and one number of it says that there is none.
-const SLOTS_MAX: usize = u32::MAX as usize - 1;
+/// Slots are counted in u32.
+const SLOTS_MAX: usize = u32::MAX as usize;

@@ -128,7 +128,10 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
         #[test]
         fn it_agrees_with_a_map_searched_for_its_minimum(
-            steps in prop::collection::vec((0..60u32, prop::option::weighted(0.7, 0..50u64)), 0..300),
+            steps in prop::collection::vec(
+                (0..60u32, prop::option::weighted(0.7, 0..50u64)),
+                0..300,
+            ),
         ) {
             let (mut queue, mut model) = (Queue::new(), BTreeMap::new());
             for (slot, key) in steps {

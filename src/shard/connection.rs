@@ -37,34 +37,36 @@ pub(crate) enum Phase {
     Closed,
 }
 
-/// One slot.
+/// One slot. What every message touches lies in front and together: with a thousand connections
+/// each cache line is one more to fetch.
 #[derive(Default)]
+#[repr(C, align(64))]
 pub(crate) struct Connection {
     pub(crate) generation: u32,
     pub(crate) phase: Phase,
-    pub(crate) flags: Flags,
     /// Whether the driver owns a socket for it.
     pub(crate) attached: bool,
+    pub(crate) flags: Flags,
     pub(crate) protocol: Option<Box<dyn Protocol>>,
     pub(crate) outbox: Option<Box<Output>>,
-    /// Bytes that are no whole message yet, or that nobody wants yet.
-    pub(crate) pending: Vec<u8>,
     /// The exact buffer of a large message, or what is known of it while the driver has it.
     pub(crate) gather: Option<Box<Gather>>,
-    /// Length of the last large message; 0 after small ones.
-    pub(crate) large: u32,
-    /// Bytes thrown away since the end was decided.
-    pub(crate) discarded: u32,
+    /// Messages that ask for an order or for word of them go this way.
+    pub(crate) outgoing: Option<Box<Outgoing>>,
+    pub(crate) clocks: Clocks,
+    /// Bytes that are no whole message yet, or that nobody wants yet.
+    pub(crate) pending: Vec<u8>,
     /// Bytes of the output under way that have not left.
     pub(crate) unsent: usize,
     /// Bytes handed to the driver in all: positions in the stream count from here.
     pub(crate) handed: u64,
-    /// Messages that ask for an order or for word of them go this way.
-    pub(crate) outgoing: Option<Box<Outgoing>>,
     /// Why it ends, once that is decided.
     pub(crate) reason: Option<CloseReason>,
     pub(crate) peer: Peer,
-    pub(crate) clocks: Clocks,
+    /// Length of the last large message; 0 after small ones.
+    pub(crate) large: u32,
+    /// Bytes thrown away since the end was decided.
+    pub(crate) discarded: u32,
     pub(crate) rare: Option<Box<Rare>>,
 }
 
@@ -167,8 +169,24 @@ pub(crate) struct Flags {
 
 impl Connection {
     /// Bytes that are to be sent next.
+    #[inline]
     pub(crate) fn queued(&self) -> usize {
         self.outbox.as_ref().map_or(0, |output| output.len())
+    }
+
+    /// True if all it waits for is the kernel: bytes can come, nothing is to be sent, nothing has
+    /// ended. Then there is nothing to settle, which is what it mostly is.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        let flags = &self.flags;
+        let ends = flags.input_ended | flags.end_wanted | flags.output_ended | flags.reset;
+        let pauses = flags.paused | flags.discarding;
+        self.phase == Phase::Open
+            && flags.receiving
+            && !(ends | pauses)
+            && self.gather.is_none()
+            && self.outgoing.is_none()
+            && self.queued() == 0
     }
 
     /// Bytes that wait in all, those that wait for their turn included.
@@ -198,5 +216,15 @@ impl Connection {
     /// Its service, if it listens.
     pub(crate) fn service(&self) -> Option<Rc<dyn Service>> {
         self.rare.as_ref()?.service.clone()
+    }
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_every_message_touches_lies_together() {
+        assert_eq!(size_of::<Connection>(), 192);
+        assert!(std::mem::offset_of!(Connection, pending) < 128);
     }
 }

@@ -8,7 +8,6 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ use super::connection::{Connection, Phase};
 use super::executor::Executor;
 use super::mail::{CoreHandle, Mail};
 use super::outgoing::Outgoing;
-use super::protocol::{Call, Protocol, Service};
+use super::protocol::Service;
 use super::sleepers::Sleepers;
 use super::traffic_class::TrafficClasses;
 use crate::engine::clock;
@@ -70,7 +69,7 @@ pub(crate) struct Core {
     pub(crate) draining: Cell<bool>,
     /// Set before the first turn, if packets are to be marked.
     pub(crate) traffic_classes: OnceCell<TrafficClasses>,
-    deferred: RefCell<VecDeque<Deferred>>,
+    pub(super) deferred: RefCell<VecDeque<Deferred>>,
     throttle: RefCell<Throttle>,
     /// Letters to cores whose mailbox was full; one per Carrier or engine given up, so bounded by
     /// what exists.
@@ -90,7 +89,7 @@ pub(crate) struct State {
     /// Slots that need something of the driver.
     pub(crate) attention: Vec<u32>,
     #[allow(clippy::vec_box, reason = "the same box moves on into a slot, then into an operation")]
-    spare_outputs: Vec<Box<Output>>,
+    pub(super) spare_outputs: Vec<Box<Output>>,
     pub(crate) wheel: Wheel,
     pub(crate) prefixes: HashMap<u64, u32>,
     tickets: HashMap<u32, (u32, u32)>,
@@ -188,85 +187,16 @@ impl Core {
     }
 
     /// The slot behind an identity; a ticket is looked up.
+    #[inline]
     pub(crate) fn resolve(&self, id: Id) -> Id {
-        if id.slot != TICKET_SLOT {
-            return id;
-        }
+        if id.slot == TICKET_SLOT { self.resolve_ticket(id) } else { id }
+    }
+
+    #[cold]
+    fn resolve_ticket(&self, id: Id) -> Id {
         let state = self.state.borrow();
         let (slot, generation) = state.tickets.get(&id.generation).copied().unwrap_or((0, 0));
         Id { slot, generation, ..id }
-    }
-
-    /// Calls into the typed half of a connection, with no borrow alive; a panic ends the
-    /// connection, not the core.
-    pub(crate) fn call<R>(
-        self: &Rc<Self>,
-        id: Id,
-        act: impl FnOnce(&mut dyn Protocol, &Call<'_>) -> R,
-    ) -> Result<R, CallError> {
-        let id = self.resolve(id);
-        let (mut protocol, outbox, outgoing, (handed, left)) = {
-            let mut state = self.state.borrow_mut();
-            let state = &mut *state;
-            let connection = find(&mut state.slots, id)?;
-            let protocol = connection.protocol.take().ok_or(CallError::InCall)?;
-            let outbox = connection.outbox.take();
-            let outbox = outbox.or_else(|| state.spare_outputs.pop()).unwrap_or_default();
-            let positions = (connection.handed, connection.left());
-            (protocol, outbox, connection.outgoing.take(), positions)
-        };
-        let (outbox, outgoing) = (RefCell::new(outbox), RefCell::new(outgoing));
-        let call = Call { core: self, id, outbox: &outbox, outgoing: &outgoing, handed, left };
-        let acted = catch_unwind(AssertUnwindSafe(|| act(&mut *protocol, &call)));
-        let name = acted.is_err().then(|| protocol.name());
-        self.put_back(id, protocol, outbox.into_inner(), outgoing.into_inner());
-        match (acted, name) {
-            (Ok(result), _) => Ok(result),
-            (Err(panic), name) => {
-                let name = name.as_deref().unwrap_or_default();
-                self.metrics.panics.add(1);
-                let panic = super::panic_text(&*panic);
-                tracing::error!(name, panic, "user code panicked; its carrier has ended");
-                self.fail(id, CloseReason::Panicked);
-                Err(CallError::Gone(CloseReason::Panicked))
-            }
-        }
-    }
-
-    /// Runs user code that belongs to no connection: a panic is counted and logged, the core lives
-    /// on.
-    pub(crate) fn guard(&self, act: impl FnOnce()) {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(act)) {
-            self.metrics.panics.add(1);
-            let panic = super::panic_text(&*panic);
-            tracing::error!(panic, "user code outside a carrier panicked; its core lives on");
-        }
-    }
-
-    fn put_back(
-        &self,
-        id: Id,
-        protocol: Box<dyn Protocol>,
-        outbox: Box<Output>,
-        outgoing: Option<Box<Outgoing>>,
-    ) {
-        let mut state = self.state.borrow_mut();
-        let state = &mut *state;
-        let connection = &mut state.slots[id.slot as usize];
-        debug_assert!(connection.generation == id.generation, "a slot in a call is not freed");
-        connection.protocol = Some(protocol);
-        if let Some(outgoing) = outgoing {
-            if outgoing.needs_attention() {
-                attend(connection, id.slot, &mut state.attention);
-            }
-            connection.outgoing = Some(outgoing);
-        }
-        if outbox.is_empty() {
-            keep(&mut state.spare_outputs, outbox);
-        } else {
-            connection.outbox = Some(outbox);
-            attend(connection, id.slot, &mut state.attention);
-        }
     }
 
     /// An empty output.
@@ -293,7 +223,13 @@ impl Core {
     }
 
     /// Tries again what did not find room; true if some still wait.
+    #[inline]
     pub(crate) fn post_outgoing(&self) -> bool {
+        self.has_outgoing() && self.post_all_outgoing()
+    }
+
+    #[cold]
+    fn post_all_outgoing(&self) -> bool {
         let waiting = self.outgoing.borrow().len();
         for _ in 0..waiting {
             let next = self.outgoing.borrow_mut().pop_front();
@@ -307,6 +243,7 @@ impl Core {
         !self.outgoing.borrow().is_empty()
     }
 
+    #[inline]
     pub(crate) fn has_outgoing(&self) -> bool {
         !self.outgoing.borrow().is_empty()
     }
@@ -321,7 +258,15 @@ impl Core {
         self.deferred.borrow().len() < DEFERRED_MAX
     }
 
+    #[inline]
     pub(crate) fn run_deferred(self: &Rc<Self>) {
+        if !self.deferred.borrow().is_empty() {
+            self.run_all_deferred();
+        }
+    }
+
+    #[cold]
+    fn run_all_deferred(self: &Rc<Self>) {
         loop {
             let next = self.deferred.borrow_mut().pop_front();
             let Some(action) = next else { return };
@@ -463,32 +408,60 @@ impl Core {
 
     /// Has the wheel look at the slot no later than `at_ms`.
     pub(crate) fn check_by(&self, slot: u32, at_ms: u32) {
-        let left_ms = super::timeouts::left_ms(at_ms, self.now_ms());
-        let mut state = self.state.borrow_mut();
-        let state = &mut *state;
-        let clocks = &mut state.slots[slot as usize].clocks;
+        self.state.borrow_mut().check_by(slot, at_ms, self.now_tick());
+    }
+}
+
+impl State {
+    /// Has the wheel look at the slot no later than `at_ms`, when it is `now_tick`.
+    #[inline]
+    pub(super) fn check_by(&mut self, slot: u32, at_ms: u32, now_tick: u64) {
+        let clocks = &mut self.slots[slot as usize].clocks;
         if clocks.check == 0 || !super::timeouts::has_come(clocks.check, at_ms) {
             clocks.check = at_ms;
-            state.wheel.schedule(u64::from(slot), self.now_tick() + u64::from(left_ms));
+            let left_ms = super::timeouts::left_ms(at_ms, (now_tick as u32).max(1));
+            self.wheel.schedule(u64::from(slot), now_tick + u64::from(left_ms));
         }
+    }
+
+    /// The slot is settled now: it need not be settled again for what was wanted before.
+    #[inline]
+    pub(super) fn unattend_last(&mut self, slot: u32) {
+        if self.attention.last() == Some(&slot) {
+            self.attention.pop();
+        }
+    }
+
+    /// Keeps an output for the next send if that runs no user code; returns it otherwise.
+    #[inline]
+    pub(super) fn recycle(&mut self, mut output: Box<Output>) -> Option<Box<Output>> {
+        if !output.is_contiguous() {
+            return Some(output);
+        }
+        output.reset(SPARE_OUTPUT_BYTES_MAX);
+        keep(&mut self.spare_outputs, output);
+        None
     }
 }
 
 #[allow(clippy::vec_box, reason = "as at `State::spare_outputs`")]
-fn keep(spare: &mut Vec<Box<Output>>, output: Box<Output>) {
+#[inline]
+pub(super) fn keep(spare: &mut Vec<Box<Output>>, output: Box<Output>) {
     if spare.len() < SPARE_OUTPUTS_MAX {
         spare.push(output);
     }
 }
 
-fn attend(connection: &mut Connection, slot: u32, attention: &mut Vec<u32>) {
+#[inline]
+pub(super) fn attend(connection: &mut Connection, slot: u32, attention: &mut Vec<u32>) {
     if !connection.flags.attended {
         connection.flags.attended = true;
         attention.push(slot);
     }
 }
 
-fn find(slots: &mut [Connection], id: Id) -> Result<&mut Connection, CallError> {
+#[inline]
+pub(super) fn find(slots: &mut [Connection], id: Id) -> Result<&mut Connection, CallError> {
     match slots.get_mut(id.slot as usize) {
         Some(connection)
             if connection.generation == id.generation && connection.phase != Phase::Free =>

@@ -57,20 +57,36 @@ impl Executor {
 
     /// Takes note of the tasks that other threads have woken. Letters posted before a wake are read
     /// between this and `run`, so that no task overtakes the letter it depends on.
+    #[inline]
     pub(crate) fn collect(&self) {
+        // Looking first spares an empty queue the fence inside of its pop.
+        if !self.woken.is_empty() {
+            self.collect_woken();
+        }
+    }
+
+    #[cold]
+    fn collect_woken(&self) {
         while let Some(runnable) = self.woken.pop() {
             self.runnable.borrow_mut().push_back(runnable);
         }
     }
 
     /// Runs every task that is runnable now, once. True if it ran any.
+    #[inline]
     pub(crate) fn run(&self) -> bool {
         let now = self.runnable.borrow().len();
+        if now > 0 {
+            self.run_first(now);
+        }
+        now > 0
+    }
+
+    fn run_first(&self, now: usize) {
         for _ in 0..now {
             let Some(runnable) = self.runnable.borrow_mut().pop_front() else { break };
             runnable.run();
         }
-        now > 0
     }
 
     /// True if one more task may be spawned.
@@ -78,6 +94,7 @@ impl Executor {
         self.running.get() < self.tasks_max
     }
 
+    #[inline]
     pub(crate) fn has_runnable(&self) -> bool {
         !self.runnable.borrow().is_empty() || !self.woken.is_empty()
     }
@@ -120,9 +137,10 @@ async fn finishing(place: usize, future: impl Future<Output = ()>) {
     })
     .await;
     let Some(core) = Core::current() else { return };
-    if let Err(panic) = outcome {
+    if let Err(payload) = outcome {
         core.metrics.panics.add(1);
-        tracing::error!(panic = super::panic_text(&*panic), "a task panicked; it has ended");
+        tracing::error!(panic = super::panic_text(&*payload), "a task panicked; it has ended");
+        super::call::discard(payload);
     }
     core.executor.finished(place);
 }

@@ -2,13 +2,15 @@
 //!
 //! Above: protocols (framers and handlers). Below: completions of receives. Small messages are
 //! handed over where they lie in the receive buffer; what is no whole message yet is kept; a large
-//! message gets a buffer of exactly its size. Absent: sends, timers.
+//! message gets a buffer of exactly its size (`exact`). Absent: sends, timers.
 
-use bytes::Bytes;
+use std::rc::Rc;
 
 use super::Shard;
+use super::call::Taken;
 use super::connection::{Connection, Gather};
-use super::core::{CallError, Id};
+use super::core::{CallError, Core, Id};
+use super::exact::{EXACT_STEP, exact_capacity};
 use super::protocol::{Progress, Verdict};
 use crate::engine::operation::{Data, Errno, Operation, ReceiveEnd, Token};
 use crate::error::CloseReason;
@@ -35,18 +37,28 @@ impl Shard {
         let core = &self.core;
         core.metrics.received_bytes.add(data.len as u64);
         let bytes = self.driver.bytes(&data);
-        let route = {
+        let (route, taken) = {
             let mut state = core.state.borrow_mut();
             let connection = &mut state.slots[token.slot as usize];
             connection.clocks.last_activity = core.now_ms();
-            route(connection, bytes)
+            match route(connection, bytes) {
+                Route::Direct => (Route::Direct, state.take(token.slot).ok()),
+                other => (other, None),
+            }
         };
         match route {
             Route::Direct => {
-                lending::lend_buffer(bytes, data.leasable.then_some(data.buffer));
-                let progress = core.call(id, |protocol, call| protocol.input(call, bytes, false));
-                lending::take_back();
-                after_input(core, id, progress, bytes);
+                if let Some(taken) = taken {
+                    match self.driver.shared(&data) {
+                        None => {
+                            lending::lend_buffer(bytes, data.leasable.then_some(data.buffer));
+                        }
+                        Some(whole) => lending::lend_shared(&whole),
+                    }
+                    let exact_min = core.limits.exact_receive_bytes;
+                    let large = (exact_min..=self.large_receive_bytes).contains(&data.len);
+                    use_direct(core, id, taken, bytes, large);
+                }
             }
             Route::Kept => self.feed_pending(id),
             Route::Gathered(buffer) => {
@@ -59,6 +71,7 @@ impl Shard {
         self.driver.release(data);
         self.watch(id);
         if self.sends_at_once {
+            self.core.state.borrow_mut().unattend_last(token.slot);
             self.settle(token.slot);
         }
     }
@@ -124,104 +137,6 @@ impl Shard {
         }
     }
 
-    /// A large message is whole in `buffer`.
-    fn gathered(&mut self, id: Id, buffer: Vec<u8>) {
-        let len = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
-        let whole = Bytes::from(buffer);
-        lending::lend_shared(&whole);
-        let progress = self.core.call(id, |protocol, call| protocol.input(call, &whole, false));
-        lending::take_back();
-        // Ended in the call: then the expectation does not matter.
-        let _ = self.core.change(id, |connection| connection.large = len);
-        after_input(&self.core, id, progress, &whole);
-    }
-
-    pub(super) fn received_exact(
-        &mut self,
-        token: Token,
-        buffer: Vec<u8>,
-        result: Result<usize, Errno>,
-    ) {
-        let id = self.id(token);
-        self.take_exact(id, token, buffer, result);
-        self.watch(id);
-    }
-
-    fn take_exact(&mut self, id: Id, token: Token, buffer: Vec<u8>, result: Result<usize, Errno>) {
-        let now = self.core.now_ms();
-        let (gather, discarding) = {
-            let mut state = self.core.state.borrow_mut();
-            let connection = &mut state.slots[token.slot as usize];
-            connection.flags.gathering = false;
-            connection.flags.stopping = false;
-            (connection.gather.take(), connection.flags.discarding)
-        };
-        self.core.attend(id);
-        let needs = gather.map_or(0, |gather| gather.needs);
-        let got = match result {
-            Ok(0) => {
-                self.keep_begun(id, buffer, needs);
-                return self.receive_ended(token, ReceiveEnd::EndOfInput);
-            }
-            Ok(got) => got,
-            Err(Errno::CANCELLED) => return self.keep_begun(id, buffer, needs),
-            Err(errno) => return self.receive_ended(token, ReceiveEnd::Failed(errno)),
-        };
-        self.core.metrics.received_bytes.add(got as u64);
-        // The slot of a completion is in use.
-        let _ = self.core.change(id, |connection| connection.clocks.last_activity = now);
-        if discarding {
-            return;
-        }
-        if needs > 0 && buffer.len() >= needs {
-            return self.gathered(id, buffer);
-        }
-        if needs == 0 {
-            return self.look_at_exact(id, buffer);
-        }
-        self.keep_begun(id, buffer, needs);
-    }
-
-    /// A buffer that was only expected to hold a large message: what is in it?
-    fn look_at_exact(&mut self, id: Id, buffer: Vec<u8>) {
-        let needs = self.core.call(id, |protocol, _| protocol.needs(&buffer)).ok().flatten();
-        match needs {
-            Some(needs) if needs > buffer.len() => self.keep_begun(id, buffer, needs),
-            Some(needs) if needs >= self.core.limits.exact_receive_bytes => {
-                self.gathered(id, buffer);
-            }
-            _ => {
-                // Small ones again: back to the pool.
-                let changed = self.core.change(id, |connection| {
-                    connection.large = 0;
-                    connection.pending = buffer;
-                });
-                if changed.is_ok() {
-                    self.feed_pending(id);
-                }
-            }
-        }
-    }
-
-    /// Keeps the beginning of a message whose exact buffer came back unfinished.
-    fn keep_begun(&mut self, id: Id, mut buffer: Vec<u8>, needs: usize) {
-        if buffer.is_empty() {
-            return;
-        }
-        let exact_min = self.core.limits.exact_receive_bytes;
-        // Ended meanwhile: then nobody needs the beginning.
-        let _ = self.core.change(id, |connection| {
-            if needs >= exact_min {
-                let capacity = exact_capacity(buffer.len(), needs);
-                buffer.reserve_exact(capacity.saturating_sub(buffer.len()));
-                connection.gather = Some(Box::new(Gather { buffer, needs }));
-            } else {
-                connection.pending = buffer;
-            }
-        });
-        begin_message(&self.core, id);
-    }
-
     pub(super) fn receive_ended(&mut self, token: Token, end: ReceiveEnd) {
         let id = self.id(token);
         let changed = self.core.change(id, |connection| {
@@ -257,6 +172,33 @@ impl super::core::Core {
     }
 }
 
+/// Hands lent bytes to the protocol; `large` if more of this length are worth expecting. Mostly it
+/// uses them up, and what follows from that is done when its slot is looked at anyway.
+#[inline]
+fn use_direct(core: &Rc<Core>, id: Id, taken: Taken, bytes: &[u8], large: bool) {
+    let used_up = |progress: &Progress| {
+        matches!(progress.verdict, Verdict::More { .. }) && progress.consumed >= bytes.len()
+    };
+    let progress = core.call_taken(
+        id,
+        taken,
+        |protocol, call| protocol.input(call, bytes, false),
+        |connection, progress| {
+            if used_up(progress) {
+                connection.clocks.message_begun = 0;
+                if large {
+                    // Such a message is expected once more.
+                    connection.large = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                }
+            }
+        },
+    );
+    lending::take_back();
+    if !progress.as_ref().is_ok_and(used_up) {
+        after_input(core, id, progress, bytes);
+    }
+}
+
 /// Decides where bytes go, and puts them there unless they can be used from where they lie.
 fn route(connection: &mut Connection, bytes: &[u8]) -> Route {
     if connection.flags.discarding {
@@ -286,7 +228,7 @@ fn route(connection: &mut Connection, bytes: &[u8]) -> Route {
 }
 
 /// An unmeasured message that became longer than its limit is the peer's failure.
-fn bounded(core: &super::core::Core, progress: Progress, rest: usize) -> Progress {
+fn bounded(core: &Core, progress: Progress, rest: usize) -> Progress {
     let unmeasured = matches!(progress.verdict, Verdict::More { needs: None });
     if !unmeasured || rest <= core.limits.unmeasured_message_bytes {
         return progress;
@@ -296,8 +238,8 @@ fn bounded(core: &super::core::Core, progress: Progress, rest: usize) -> Progres
 }
 
 /// Does what the protocol said, and keeps the rest of `bytes`.
-fn after_input(
-    core: &std::rc::Rc<super::core::Core>,
+pub(super) fn after_input(
+    core: &Rc<Core>,
     id: Id,
     progress: Result<Progress, CallError>,
     bytes: &[u8],
@@ -360,20 +302,11 @@ fn keep_first(pending: &mut Vec<u8>, rest: &[u8]) {
     pending.splice(..0, rest.iter().copied());
 }
 
-/// The buffer of a large message begins with at most this many bytes and doubles as they come.
-const EXACT_STEP: usize = 1 << 20;
-
 /// Bytes that are read and thrown away after the end of a connection was decided; a reset follows.
 const DISCARDED_BYTES_MAX: usize = 4 << 20;
 
-/// How large the buffer of a message of `needs` bytes is to be when `len` bytes of it have come: a
-/// peer that only claims a length costs no memory.
-fn exact_capacity(len: usize, needs: usize) -> usize {
-    needs.min(EXACT_STEP.max(len.saturating_mul(2)))
-}
-
 /// The clock of an unfinished message starts, if it does not run yet.
-fn begin_message(core: &super::core::Core, id: Id) {
+pub(super) fn begin_message(core: &Core, id: Id) {
     let now = core.now_ms();
     let begun = core.change(id, |connection| {
         let clock = &mut connection.clocks.message_begun;
@@ -412,6 +345,11 @@ impl Shard {
                 let capacity = exact_capacity(buffer.len(), gather.needs);
                 buffer.reserve_exact(capacity.saturating_sub(buffer.len()));
                 Operation::ReceiveExact { token, buffer, whole: true }
+            } else if (1..=self.large_receive_bytes).contains(&large) {
+                connection.flags.receiving = true;
+                // If another one comes, that is expected again.
+                connection.large = 0;
+                Operation::Receive { token, credit: credit.max(large) }
             } else if large > 0 && connection.pending.is_empty() && !connection.flags.discarding {
                 connection.flags.gathering = true;
                 connection.gather = Some(Box::default());
@@ -445,13 +383,5 @@ mod tests {
         assert_eq!(pending, b"first behind");
         keep_first(&mut pending, b"");
         assert_eq!(pending, b"first behind");
-    }
-
-    #[test]
-    fn a_claimed_length_costs_no_memory_before_its_bytes_come() {
-        assert_eq!(exact_capacity(8, 65_540), 65_540);
-        assert_eq!(exact_capacity(8, usize::MAX), EXACT_STEP);
-        assert_eq!(exact_capacity(EXACT_STEP, usize::MAX), 2 * EXACT_STEP);
-        assert_eq!(exact_capacity(EXACT_STEP, EXACT_STEP + 1), EXACT_STEP + 1);
     }
 }

@@ -110,29 +110,30 @@ impl Shard {
         let peer = match socket.peer_address() {
             Ok(SocketAddress::Ip(address)) => Peer::Ip(address),
             Ok(SocketAddress::Unix(_)) => Peer::Unix,
-            // Gone again before it was accepted.
-            Err(_) => Peer::Unknown,
+            // Gone again before it was accepted, or in a simulated world.
+            Ok(SocketAddress::Memory(_)) | Err(_) => Peer::Unknown,
         };
         if core.draining.get() && core.timeouts.drain.is_zero() {
-            return;
+            return self.driver.discard(socket);
         }
         if core.state.borrow().connections >= core.limits.connections {
             core.metrics.refused_limit.add(1);
             core.publish_load();
-            return self.refuse("connections");
+            return self.refuse(socket, "connections");
         }
         if !self.count_prefix(peer) {
             core.metrics.refused_prefix.add(1);
             core.publish_load();
-            return self.refuse("connections_per_prefix");
+            return self.refuse(socket, "connections_per_prefix");
         }
         let Some(service) = core.state.borrow().services.get(service).cloned() else { return };
         let id = core.allocate(Phase::Open);
         let opened = std::panic::AssertUnwindSafe(|| service.open(&core, id));
-        let opened = std::panic::catch_unwind(opened).unwrap_or_else(|panic| {
+        let opened = std::panic::catch_unwind(opened).unwrap_or_else(|payload| {
             core.metrics.panics.add(1);
-            let panic = super::panic_text(&*panic);
+            let panic = super::panic_text(&*payload);
             tracing::error!(panic, "a factory panicked; its carrier has ended");
+            super::call::discard(payload);
             Err(CloseReason::Panicked)
         });
         let token = self.token(id);
@@ -164,7 +165,8 @@ impl Shard {
         }
     }
 
-    fn refuse(&mut self, limit: &str) {
+    fn refuse(&mut self, socket: Socket, limit: &str) {
+        self.driver.discard(socket);
         if self.core.may_log() {
             tracing::warn!(limit, "a connection was refused: the limit is reached");
         }
@@ -265,7 +267,7 @@ impl Shard {
             let Ok(Some(address)) = next else {
                 return self.core.fail(id, CloseReason::NotConnected(last_error));
             };
-            match Socket::connecting(&address) {
+            match self.driver.connecting(&address) {
                 Ok(socket) => return self.connect_to(id, socket, address),
                 Err(error) => last_error = error.raw_os_error().unwrap_or(HOST_UNREACHABLE),
             }
@@ -277,6 +279,7 @@ impl Shard {
         let peer = match &address {
             SocketAddress::Ip(address) => Peer::Ip(*address),
             SocketAddress::Unix(_) => Peer::Unix,
+            SocketAddress::Memory(_) => Peer::Unknown,
         };
         // The caller has just looked at it.
         let _ = self.core.change(id, |connection| {
@@ -319,9 +322,14 @@ impl Shard {
         let found = core.look(id, |connection| {
             let reason = connection.reason.unwrap_or(CloseReason::Finished);
             let flags = &connection.flags;
-            (reason, connection.peer, flags.counted, connection.service().is_some())
+            let lost = connection.waiting() + connection.unsent;
+            (reason, connection.peer, flags.counted, connection.service().is_some(), lost)
         });
-        let Ok((reason, peer, counted, listened)) = found else { return };
+        let Ok((reason, peer, counted, listened, lost)) = found else { return };
+        if lost > 0 {
+            core.metrics.lost_bytes.add(lost as u64);
+            self.tell_lost(id, reason, lost);
+        }
         if counted {
             self.uncount_prefix(peer);
             // Uncounted once.
@@ -338,7 +346,18 @@ impl Shard {
                 connection.reason = Some(reason);
             });
         } else {
-            drop(core.free(id));
+            core.free_guarded(id);
+        }
+    }
+
+    /// The application hears from its Carrier why Messages did not leave. Without a Carrier, only
+    /// the log is left to say so.
+    fn tell_lost(&self, id: Id, reason: CloseReason, bytes: usize) {
+        let unheard = self.core.look(id, |connection| {
+            !connection.flags.owned && !connection.flags.accepted && reason != CloseReason::Aborted
+        });
+        if unheard == Ok(true) && self.core.may_log() {
+            tracing::warn!(%reason, bytes, "messages of a Carrier that was dropped never left");
         }
     }
 

@@ -7,10 +7,12 @@
 //! handlers inline.
 //! Absent: message types, threads, signals.
 
+mod call;
 pub(crate) mod connection;
 pub(crate) mod core;
 pub(crate) mod event_queue;
 pub(crate) mod events;
+mod exact;
 mod executor;
 mod input;
 mod input_end;
@@ -23,6 +25,8 @@ pub(crate) mod revival;
 mod settle;
 mod sleepers;
 mod stall;
+#[cfg(any(test, feature = "testing"))]
+mod stepping;
 mod timeouts;
 pub(crate) mod traffic_class;
 mod waiting;
@@ -65,6 +69,8 @@ pub(crate) struct Shard {
     siblings: Vec<Sibling>,
     waiting: Waiting,
     sends_at_once: bool,
+    /// Messages up to this length are received where the driver receives small ones.
+    large_receive_bytes: usize,
     due: Vec<u64>,
     /// When a shutdown gives up waiting.
     drain_until: Option<Instant>,
@@ -89,6 +95,7 @@ impl Shard {
         Self {
             core,
             sends_at_once,
+            large_receive_bytes: driver.large_receive_bytes(),
             driver,
             mailbox,
             siblings,
@@ -199,6 +206,13 @@ impl Shard {
 
     fn look_at_wheel(&mut self) {
         let now = self.core.now_tick();
+        if !self.core.state.borrow_mut().wheel.pass(now) {
+            self.look_at_due(now);
+        }
+    }
+
+    #[cold]
+    fn look_at_due(&mut self, now: u64) {
         let mut due = std::mem::take(&mut self.due);
         self.core.state.borrow_mut().wheel.advance(now, &mut due);
         for key in due.drain(..) {
@@ -212,10 +226,13 @@ impl Shard {
     /// How long the next turn may wait.
     fn patience(&mut self, now: Instant) -> Patience {
         let core = &self.core;
-        if core.executor.has_runnable() || !core.state.borrow().attention.is_empty() {
+        let (attended, next) = {
+            let state = core.state.borrow();
+            (!state.attention.is_empty(), state.wheel.next_tick())
+        };
+        if attended || core.executor.has_runnable() {
             return Patience::None;
         }
-        let next = core.state.borrow().wheel.next_tick();
         let longest = next.map_or(SLEEP_MAX, |tick| {
             let left = tick.saturating_sub(core.now_tick());
             Duration::from_millis(left).min(SLEEP_MAX)
@@ -305,7 +322,8 @@ impl Shard {
         false
     }
 
-    fn end(mut self) {
+    /// Ends all connections and tasks at once, and answers whoever waits for it.
+    pub(crate) fn end(mut self) {
         self.core.handle.set_ended();
         for id in self.slots_in_use() {
             self.tell_closed(id, CloseReason::Shutdown);
@@ -317,8 +335,12 @@ impl Shard {
         }
         self.core.run_deferred();
         lending::use_lender(None);
-        let services = std::mem::take(&mut self.core.state.borrow_mut().services);
-        drop(services);
+        let (slots, services) = {
+            let mut state = self.core.state.borrow_mut();
+            (std::mem::take(&mut state.slots), std::mem::take(&mut state.services))
+        };
+        slots.into_iter().for_each(|slot| self.core.guard(|| drop(slot)));
+        services.into_iter().for_each(|service| self.core.guard(|| drop(service)));
     }
 }
 

@@ -72,6 +72,9 @@ impl Shard {
                 let mut state = self.core.state.borrow_mut();
                 let connection = &mut state.slots[slot as usize];
                 connection.flags.attended = false;
+                if connection.is_quiet() {
+                    return;
+                }
                 let id = self.core.id(slot, connection.generation);
                 (id, next_step(connection, &self.core))
             };
@@ -138,6 +141,9 @@ impl Shard {
         let now = self.core.now_ms();
         let (output, paced, kept) = {
             let mut state = self.core.state.borrow_mut();
+            if let Some(at) = super::timeouts::after(now, self.core.timeouts.unread_send) {
+                state.check_by(id.slot, at, self.core.now_tick());
+            }
             let connection = &mut state.slots[id.slot as usize];
             connection.flags.sending = true;
             connection.clocks.send_begun = now;
@@ -156,7 +162,6 @@ impl Shard {
             Manner::Plain
         };
         self.driver.submit(Operation::Send { token, output, sent: 0, manner });
-        super::timeouts::check_after(&self.core, id, self.core.timeouts.unread_send);
     }
 
     pub(super) fn sent(&mut self, token: Token, output: Box<Output>, result: Result<usize, Errno>) {
@@ -172,6 +177,17 @@ impl Shard {
             connection.clocks.last_activity = now;
             let left = *result.as_ref().unwrap_or(&0);
             connection.unsent = connection.unsent.saturating_sub(left);
+            if connection.unsent == 0
+                && result.is_ok()
+                && connection.is_quiet()
+                && !connection.flags.wants_room
+            {
+                // Mostly that is all there is to it.
+                self.core.metrics.sent_bytes.add(left as u64);
+                let shared = state.recycle(output);
+                drop(state);
+                return shared.into_iter().for_each(|output| self.core.recycle(output));
+            }
             let position = connection.left();
             if let Some(outgoing) = &mut connection.outgoing {
                 outgoing.left(position);

@@ -39,11 +39,13 @@ pub(super) fn after(from: u32, timeout: Duration) -> Option<u32> {
 }
 
 /// Milliseconds from `now` to `at`; 0 if it has come.
+#[inline]
 pub(super) fn left_ms(at: u32, now: u32) -> u32 {
     u32::try_from(at.wrapping_sub(now).cast_signed()).unwrap_or(0)
 }
 
 /// True if `at` is now or lies before it, on a clock that begins again.
+#[inline]
 pub(super) fn has_come(at: u32, now: u32) -> bool {
     left_ms(at, now) == 0
 }
@@ -186,7 +188,7 @@ impl Shard {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::engine::mailbox::{Bell, Mailbox};
     use crate::limits::Limits;
@@ -197,7 +199,7 @@ mod tests {
         fn ring(&self) {}
     }
 
-    fn core() -> std::rc::Rc<Core> {
+    pub(in crate::shard) fn core() -> std::rc::Rc<Core> {
         let mailbox = Mailbox::new(16, std::sync::Arc::new(Silent));
         let handle = CoreHandle::new(
             mailbox.postbox(),

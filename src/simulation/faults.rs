@@ -37,6 +37,11 @@ impl Faults {
         step_bytes_max: usize::MAX,
     };
 
+    /// True if what can be done is done in the first round that tries.
+    pub(crate) const fn step_at_once(&self) -> bool {
+        self.stall == 0 && self.no_buffer == 0 && self.late_stop == 0
+    }
+
     /// Some mixture of faults, another for each seed.
     pub(crate) fn from_seed(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0xfa17);

@@ -31,6 +31,11 @@ impl Random {
         self.below(100) < percent as usize
     }
 
+    /// A share from 0.0 to less than 1.0.
+    pub(crate) const fn share(&mut self) -> f64 {
+        (self.number() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
     /// Puts `items` in another order.
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for index in (1..items.len()).rev() {
@@ -56,6 +61,9 @@ mod tests {
         assert_ne!(Random::new(8).number(), Random::new(7).number());
         assert_eq!(one.below(0), 0);
         assert!(!one.chance(0) && one.chance(100));
+        let shares: Vec<f64> = (0..200).map(|_| one.share()).collect();
+        assert!(shares.iter().all(|share| (0.0..1.0).contains(share)));
+        assert!((90.0..110.0).contains(&shares.iter().sum::<f64>()));
     }
 
     #[test]

@@ -16,7 +16,10 @@ use super::random::Random;
 use super::slots::{Exact, Receive, Send, Slot};
 use super::world::{World, endpoint_of, errno};
 use crate::engine::driver::{BufferPlan, Patience};
-use crate::engine::operation::{Completion, Data, Operation, PathSample, ReceiveEnd, Token};
+use crate::engine::operation::{
+    Completion, Data, Operation, PathSample, ReceiveEnd, SocketOption, Token,
+};
+use crate::engine::socket::Socket;
 
 /// Rounds that a patient turn tries before it calls the world quiet.
 const PATIENT_ROUNDS: usize = 64;
@@ -39,6 +42,7 @@ pub(crate) struct ScriptDriver {
     handed: VecDeque<Completion>,
     bell: Bell,
     slept: Duration,
+    waited_in_vain: bool,
 }
 
 /// Ends a sleeping turn from any thread.
@@ -72,6 +76,7 @@ impl ScriptDriver {
             handed: VecDeque::new(),
             bell: Bell::default(),
             slept: Duration::ZERO,
+            waited_in_vain: false,
         }
     }
 
@@ -80,14 +85,35 @@ impl ScriptDriver {
         self.injected.push(fault);
     }
 
+    /// Closes a socket that was accepted and refused.
+    pub(crate) fn discard(&self, socket: &Socket) {
+        self.world.close(endpoint_of(socket), true);
+    }
+
     /// What other threads ring to end a sleeping turn.
     pub(crate) fn bell(&self) -> Bell {
         self.bell.clone()
     }
 
-    /// A simulated world tells nothing of its paths.
-    pub(crate) fn path(&self, _token: Token) -> Option<PathSample> {
-        None
+    /// What the way of a connection is like, as its network says.
+    pub(crate) fn path(&self, token: Token) -> Option<PathSample> {
+        self.world.path(self.endpoint(token)?)
+    }
+
+    /// The end of a connection that `token` stands for.
+    pub(crate) fn endpoint(&self, token: Token) -> Option<usize> {
+        let slot = self.slots.get(&token.slot).filter(|slot| slot.token == token);
+        slot.map(|slot| slot.endpoint)
+    }
+
+    /// A socket to connect with.
+    pub(crate) fn connecting(&self) -> Socket {
+        self.world.connecting()
+    }
+
+    /// True if the last turn waited and nothing happened in it.
+    pub(crate) fn waited_in_vain(&self) -> bool {
+        self.waited_in_vain
     }
 
     /// How long turns have waited in vain: what a simulated clock goes on by.
@@ -105,9 +131,16 @@ impl ScriptDriver {
             Operation::Attach { token, socket } => self.attach(token, endpoint_of(&socket)),
             Operation::Receive { token, credit } => self.receive(token, credit),
             Operation::ReceiveExact { token, buffer, whole } => self.exact(token, buffer, whole),
-            Operation::Send { token, output, sent, .. } => self.send(token, output, sent),
-            // The simulated world has no packets to mark and no unsent backlog.
-            Operation::Tune { .. } => {}
+            Operation::Send { token, output, sent, manner } => {
+                self.send(token, Send::new(output, sent, manner));
+            }
+            Operation::Tune { token, option: SocketOption::UnsentLimit(bytes) } => {
+                if let Some(endpoint) = self.endpoint(token) {
+                    self.world.limit_unsent(endpoint, bytes as usize);
+                }
+            }
+            // The simulated world has no packets to mark.
+            Operation::Tune { option: SocketOption::TrafficClass(_), .. } => {}
             Operation::Accept { token } => match self.slot(token) {
                 Some(slot) => put(&mut slot.accept, false),
                 None => self.late.push_back(Completion::AcceptEnded { token, error: None }),
@@ -158,13 +191,16 @@ impl ScriptDriver {
         };
         let mut rung = self.bell.take();
         for _ in 0..rounds {
+            let before = self.world.happened();
             self.round();
             rung |= self.bell.take();
-            if rung || !self.late.is_empty() {
+            let quiet = self.faults.step_at_once() && before == self.world.happened();
+            if rung || quiet || !self.late.is_empty() {
                 break;
             }
         }
-        if !rung && self.late.is_empty() {
+        self.waited_in_vain = !rung && self.late.is_empty() && patience != Patience::None;
+        if self.waited_in_vain {
             self.slept = self.slept.saturating_add(longest);
         }
         let room = self.room_for_completions();
@@ -253,11 +289,11 @@ impl ScriptDriver {
         }
     }
 
-    fn send(&mut self, token: Token, output: Box<crate::framer::Output>, sent: usize) {
+    fn send(&mut self, token: Token, send: Send) {
         match self.slot(token) {
-            Some(slot) => put(&mut slot.send, Send { output, sent, gone: 0 }),
+            Some(slot) => put(&mut slot.send, send),
             None => {
-                let result = Err(errno::ECANCELED);
+                let (output, result) = (send.output, Err(errno::ECANCELED));
                 self.late.push_back(Completion::Sent { token, output, result });
             }
         }

@@ -7,7 +7,7 @@ use super::faults::Fault;
 use super::script::ScriptDriver;
 use super::world::{Read, errno, number_of};
 use crate::address::SocketAddress;
-use crate::engine::operation::{Completion, Data, Errno, ReceiveEnd, Token};
+use crate::engine::operation::{Completion, Data, Errno, Manner, ReceiveEnd, Token};
 use crate::engine::socket::Socket;
 use crate::framer::Output;
 
@@ -51,6 +51,21 @@ pub(super) struct Send {
     pub(super) sent: usize,
     /// Bytes that left with this operation.
     pub(super) gone: usize,
+    /// Bytes that leave with this operation at most.
+    len_max: usize,
+    /// It begins only when the socket is writable.
+    waits: bool,
+}
+
+impl Send {
+    pub(super) fn new(output: Box<Output>, sent: usize, manner: Manner) -> Self {
+        let len = output.len() - sent;
+        let (len_max, waits) = match manner {
+            Manner::WhenWritable(len_max) => (len.min(len_max as usize), true),
+            Manner::Plain | Manner::ZeroCopy => (len, false),
+        };
+        Self { output, sent, gone: 0, len_max, waits }
+    }
 }
 
 impl Slot {
@@ -122,13 +137,15 @@ impl ScriptDriver {
     }
 
     fn step_connect(&mut self, slot: &mut Slot) {
-        let Some(address) = slot.connect.take() else { return };
+        let Some(address) = &slot.connect else { return };
         let fault = self.strikes(|fault| matches!(fault, Fault::FailConnect(_)));
         let result = match fault {
-            Some(Fault::FailConnect(errno)) => Err(errno),
-            _ if slot.closing.is_some() => Err(errno::ECANCELED),
-            _ => self.world.connect_endpoint(slot.endpoint, &address),
+            Some(Fault::FailConnect(errno)) => Some(Err(errno)),
+            _ if slot.closing.is_some() => Some(Err(errno::ECANCELED)),
+            _ => self.world.connect_endpoint(slot.endpoint, address),
         };
+        let Some(result) = result else { return };
+        slot.connect = None;
         self.late.push_back(Completion::Connected { token: slot.token, result });
     }
 
@@ -183,9 +200,13 @@ impl ScriptDriver {
         if self.stop_lands(cancelled) {
             return Some(gone_or(send.gone, errno::ECANCELED));
         }
+        if send.waits && !self.world.is_writable(endpoint) {
+            return None;
+        }
+        send.waits = false;
         let mut left = match fault {
             Some(Fault::ShortSend(len)) => len.max(1),
-            _ => self.step_bytes(send.output.len() - send.sent),
+            _ => self.step_bytes(send.len_max - send.gone),
         };
         for piece in send.output.segments(send.sent + send.gone) {
             let piece = &piece[..piece.len().min(left)];
@@ -200,7 +221,7 @@ impl ScriptDriver {
                 Err(errno) => return Some(gone_or(send.gone, errno)),
             }
         }
-        let done = send.sent + send.gone == send.output.len();
+        let done = send.gone >= send.len_max;
         let short =
             send.gone > 0 && (fault.is_some() || self.random.chance(self.faults.short_send));
         (done || short).then_some(Ok(send.gone))

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use super::faults::{Fault, Faults};
+use super::network::Network;
 use super::script::ScriptDriver;
 use super::world::{Peer, Read, World, errno};
 use crate::address::SocketAddress;
 use crate::engine::driver::{BufferPlan, Patience};
-use crate::engine::operation::{Completion, Errno, Manner, Operation, ReceiveEnd, Token};
+use crate::engine::operation::{
+    Completion, Errno, Manner, Operation, ReceiveEnd, SocketOption, Token,
+};
 use crate::framer::Output;
 
 const PLAN: BufferPlan =
@@ -178,6 +181,51 @@ fn only_vain_waiting_passes_time() {
     assert_eq!(driver.slept(), Duration::ZERO);
     driver.turn(second).unwrap();
     assert_eq!(driver.slept(), Duration::from_secs(1));
+}
+
+#[test]
+fn a_send_that_waits_leaves_when_the_backlog_is_short() {
+    let network = Network { rate_bytes_per_s: Some(100_000), ..Network::default() };
+    let world = World::with_network(network, 1);
+    let mut driver = kind_driver(&world);
+    let _peer = attached(&world, &mut driver, ONE);
+    let option = SocketOption::UnsentLimit(4000);
+    driver.submit(Operation::Tune { token: ONE, option });
+    driver.submit(Operation::Tune { token: ONE, option: SocketOption::TrafficClass(46) });
+    send(&mut driver, &[7; 4000]);
+    assert_eq!(turn(&mut driver), ["0 sent Ok(4000)"]);
+    let unsent = |driver: &ScriptDriver| driver.path(ONE).unwrap().unsent_bytes;
+    assert_eq!(unsent(&driver), 4000 - 1448);
+    let mut output = Box::new(Output::default());
+    output.put(b"urgent");
+    let manner = Manner::WhenWritable(4);
+    driver.submit(Operation::Send { token: ONE, output, sent: 0, manner });
+    assert!(turn(&mut driver).is_empty(), "half of the limit is unsent");
+    world.advance_to(world.next_event().unwrap());
+    assert_eq!(turn(&mut driver), ["0 sent Ok(4)"], "no more than the manner says");
+    let path = driver.path(ONE).unwrap();
+    assert_eq!(path.rate_bytes_per_s, Some(100_000));
+    assert!(path.unacknowledged_bytes > path.unsent_bytes);
+    assert_eq!(driver.path(Token { slot: 1, generation: 1 }), None);
+}
+
+#[test]
+fn a_connect_takes_a_round_trip_and_hangs_when_the_way_is_cut() {
+    let delay = Duration::from_millis(30);
+    let world = World::with_network(Network { delay, ..Network::default() }, 1);
+    let (there, mut driver) = (SocketAddress::Memory("there".into()), kind_driver(&world));
+    let listener = world.listen(&there, 10).unwrap();
+    driver.submit(Operation::Attach { token: ONE, socket: world.connecting() });
+    driver.submit(Operation::Connect { token: ONE, address: there });
+    assert!(turn(&mut driver).is_empty());
+    world.cut(Some("there"), true);
+    world.advance_to(Duration::from_secs(1));
+    assert!(turn(&mut driver).is_empty() && world.accept(&listener).is_none());
+    world.mend_all();
+    assert_eq!(world.next_event(), Some(Duration::from_secs(1) + 2 * delay));
+    world.advance_to(world.next_event().unwrap());
+    assert!(turn(&mut driver)[0].starts_with("Connected"));
+    assert!(world.accept(&listener).is_some());
 }
 
 /// A busy little world, told as text.

@@ -14,6 +14,7 @@ mod closing;
 mod dormant;
 mod echo;
 mod edges;
+mod endings;
 mod events;
 mod faults;
 mod forks;

@@ -65,6 +65,7 @@ fn the_wire_is_a_length_and_the_value() {
     assert_eq!(wire, b"\0\0\0\x04\x07\x02hi");
     comes_back_from_every_cut(&framer, &wire, &[(7, "hi".to_owned())]);
     assert_eq!(framer.needs(&wire[..4]), Some(8));
+    assert_eq!(framer.needs_part(&wire[..4], 1, 2), Some(8), "a value comes whole");
 }
 
 #[test]

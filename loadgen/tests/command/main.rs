@@ -66,6 +66,7 @@ fn what_is_mistyped_ends_with_code_2_and_a_hint() {
         ("run --rat 5k", "--rate"),
         ("run --rate fast", "50k"),
         ("run -d 10", "10s"),
+        ("run -d 0s", "10s"),
         ("run --size 4k", "4KiB"),
         ("run --cores 3-1", "0-3"),
         ("run -c 0", "from 1 to 100000"),

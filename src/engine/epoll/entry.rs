@@ -11,10 +11,9 @@ use rustix::buffer::spare_capacity;
 use rustix::io::Errno as SystemErrno;
 use rustix::net::{self, RecvFlags, SendAncillaryBuffer, SendFlags};
 
+use super::hot::Hot;
 use crate::address::SocketAddress;
-use crate::engine::operation::{
-    Completion, Data, Errno, Manner, ReceiveEnd, SEND_BYTES_MAX, Token,
-};
+use crate::engine::operation::{Completion, Errno, Manner, ReceiveEnd, SEND_BYTES_MAX, Token};
 use crate::engine::socket::{Socket, with_system_address};
 use crate::framer::Output;
 
@@ -36,7 +35,9 @@ impl Interest {
     pub(super) const NONE: Self = Self { input: false, output: false };
 }
 
+// Aligned, so that one cache line has all of it.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub(super) struct Entry {
     pub(super) socket: Option<Socket>,
     pub(super) generation: u32,
@@ -84,10 +85,12 @@ struct Exact {
 #[derive(Debug)]
 struct Sending {
     output: Box<Output>,
+    /// Bytes of the output that had left before this operation.
     before: usize,
-    sent: usize,
-    /// Bytes of the output that leave with this operation at most, those before included.
-    until: usize,
+    /// Bytes that have left with it.
+    sent: u32,
+    /// Bytes that leave with it at most.
+    sent_max: u32,
 }
 
 impl Entry {
@@ -96,11 +99,20 @@ impl Entry {
     }
 
     /// What epoll should know.
+    #[inline]
     pub(super) fn wanted(&self) -> Interest {
         Interest {
             input: self.accepting == Accepting::Active || !matches!(self.reading, Reading::Nothing),
             output: self.connecting || self.sending.is_some(),
         }
+    }
+
+    /// True if what epoll should know has changed and was not noted yet; it is from now on.
+    #[inline]
+    pub(super) fn notes_change(&mut self) -> bool {
+        let is_news = !self.changed && self.wanted() != self.registered;
+        self.changed |= is_news;
+        is_news
     }
 
     pub(super) fn connect(&mut self, token: Token, to: &SocketAddress, done: &mut Completions) {
@@ -148,11 +160,12 @@ impl Entry {
         done: &mut Completions,
     ) {
         debug_assert!(self.sending.is_none(), "two sends for {token:?}");
-        let until = match manner {
-            Manner::WhenWritable(len_max) => output.len().min(sent + len_max as usize),
-            _ => output.len(),
+        let rest = u32::try_from(output.len() - sent).unwrap_or(u32::MAX);
+        let sent_max = match manner {
+            Manner::WhenWritable(len_max) => rest.min(len_max),
+            _ => rest,
         };
-        self.sending = Some(Sending { output, before: sent, sent, until });
+        self.sending = Some(Sending { output, before: sent, sent: 0, sent_max });
         // epoll reports a socket as writable by the same limit that this manner waits for.
         if !self.connecting && !matches!(manner, Manner::WhenWritable(_)) {
             self.send(token, done);
@@ -192,10 +205,10 @@ impl Entry {
 
     fn send(&mut self, token: Token, done: &mut Completions) {
         let (Some(sending), Some(socket)) = (&mut self.sending, &self.socket) else { return };
-        let result = match send_all(socket, &sending.output, &mut sending.sent, sending.until) {
+        let result = match send_all(socket, sending) {
             // Much has left: saying so lets the shard see that the peer reads.
             Err(SystemErrno::AGAIN)
-                if sending.sent - sending.before >= SEND_BYTES_MAX && !self.end_after_send =>
+                if sending.sent as usize >= SEND_BYTES_MAX && !self.end_after_send =>
             {
                 Ok(())
             }
@@ -206,11 +219,11 @@ impl Entry {
     }
 
     fn end_send(&mut self, token: Token, result: Result<(), Errno>, done: &mut Completions) {
-        let Some(Sending { output, before, sent, .. }) = self.sending.take() else { return };
+        let Some(Sending { output, sent, .. }) = self.sending.take() else { return };
         if self.end_after_send {
             self.send_end();
         }
-        let result = result.map(|()| sent - before);
+        let result = result.map(|()| sent as usize);
         done.push_back(Completion::Sent { token, output, result });
     }
 
@@ -219,23 +232,22 @@ impl Entry {
     pub(super) fn input_ready(
         &mut self,
         token: Token,
-        hot: &mut [u8],
-        len_min: usize,
+        hot: &mut Hot,
         done: &mut Completions,
     ) -> Option<Completion> {
         let socket = self.socket.as_ref()?;
         match &mut self.reading {
             Reading::Nothing => None,
             Reading::Shared { credit } => {
-                let room = (*credit).max(len_min).min(hot.len());
-                match net::recv(socket.as_fd(), &mut hot[..room], RecvFlags::DONTWAIT) {
+                let (room, number) = hot.room(*credit);
+                match net::recv(socket.as_fd(), room, RecvFlags::DONTWAIT) {
                     Ok((_, 0)) => self.end_receive(token, ReceiveEnd::EndOfInput, done),
                     Ok((_, len)) => {
                         *credit = credit.saturating_sub(len);
                         if *credit == 0 {
                             self.end_receive(token, ReceiveEnd::Credit, done);
                         }
-                        let data = Data { buffer: 0, len, leasable: false };
+                        let data = Hot::filled(number, len);
                         return Some(Completion::Received { token, data });
                     }
                     Err(SystemErrno::AGAIN | SystemErrno::INTR) => {}
@@ -319,19 +331,17 @@ impl Entry {
 }
 
 /// Sends until all is sent, the socket takes no more (`AGAIN`) or it fails.
-fn send_all(
-    socket: &Socket,
-    output: &Output,
-    sent: &mut usize,
-    until: usize,
-) -> Result<(), SystemErrno> {
-    while *sent < until {
-        let (asked, outcome) = send_some(socket, output, *sent, until);
+fn send_all(socket: &Socket, sending: &mut Sending) -> Result<(), SystemErrno> {
+    while sending.sent < sending.sent_max {
+        let from = sending.before + sending.sent as usize;
+        let until = sending.before + sending.sent_max as usize;
+        let (asked, outcome) = send_some(socket, &sending.output, from, until);
         match outcome {
             Err(SystemErrno::INTR) => {}
             Err(error) => return Err(error),
             Ok(len) => {
-                *sent += len;
+                // At most what is missing of 32 bits.
+                sending.sent += len as u32;
                 if len < asked {
                     // The socket is full: asking again would cost a call to hear that.
                     return Err(SystemErrno::AGAIN);
@@ -350,10 +360,9 @@ fn send_some(
     sent: usize,
     until: usize,
 ) -> (usize, rustix::io::Result<usize>) {
-    if !output.is_contiguous() {
+    let Some(bytes) = output.contiguous(sent) else {
         return send_segments(socket, output, sent, until);
-    }
-    let bytes = output.segments(sent).next().unwrap_or_default();
+    };
     let bytes = &bytes[..bytes.len().min(until - sent)];
     (bytes.len(), net::send(socket.as_fd(), bytes, SEND_FLAGS))
 }

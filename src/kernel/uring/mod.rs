@@ -284,8 +284,10 @@ impl UringDriver {
         }
         self.reaped.clear();
         self.next = 0;
+        let waited = self.more_waiting;
         self.more_waiting = self.ring.reap(&mut self.reaped, COMPLETIONS_PER_TURN);
-        if self.ring.overflown() {
+        // Only a full queue overflows, and a full one takes several turns.
+        if (waited || self.more_waiting) && self.ring.overflown() {
             self.metrics.overflows.add(1);
             self.more_waiting = true;
         }

@@ -169,8 +169,7 @@ impl UringDriver {
             _ => (SEND_BYTES_MAX, false),
         };
         let output = slot.sending.insert(output);
-        let entry = if output.is_contiguous() {
-            let bytes = output.segments(sent).next().unwrap_or_default();
+        let entry = if let Some(bytes) = output.contiguous(sent) {
             let len = bytes.len().min(len_max) as u32;
             opcode::Send::new(fd, bytes.as_ptr(), len).flags(flags).build()
         } else {
@@ -311,5 +310,6 @@ fn encode(address: &SocketAddress) -> Result<SocketAddrAny, Errno> {
         SocketAddress::Unix(path) => crate::engine::socket::unix_address(path)
             .map(SocketAddrAny::from)
             .map_err(|error| Errno(error.raw_os_error())),
+        SocketAddress::Memory(_) => Err(Errno(rustix::io::Errno::AFNOSUPPORT.raw_os_error())),
     }
 }

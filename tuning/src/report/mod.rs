@@ -43,8 +43,20 @@ pub(crate) fn run(arguments: &Inspect) -> anyhow::Result<()> {
 /// Says on standard error what went wrong, in one line.
 pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
     // Standard error may be closed; then the exit code alone must do.
-    let _ = writeln!(io::stderr(), "tuning: {error:#}");
+    let _ = writeln!(io::stderr(), "tuning: {}", one_line(error));
     ExitCode::FAILURE
+}
+
+/// The error with its causes; many errors already say their cause, and once is enough.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !line.contains(&cause) {
+            line += if line.is_empty() { "" } else { ": " };
+            line += &cause;
+        }
+    }
+    line
 }
 
 /// A reader that stopped reading (`| head`) is no error.
