@@ -162,7 +162,7 @@ impl Shard {
     }
 }
 
-impl super::core::Core {
+impl Core {
     /// Somebody wants messages in another way: what was kept is looked at again.
     pub(crate) fn look_again(&self, id: Id) {
         // Gone already: then nothing is kept.
