@@ -168,7 +168,7 @@ pub(super) fn set_handler<F: Framer>(
     {
         return core.defer(move |core| set_handler::<F>(core, id, demand, handler));
     }
-    core.attend(id);
+    super::receive::ask(core, id, demand);
 }
 
 pub(super) type ClosedHandler = Box<dyn FnOnce(CloseReason) + Send>;

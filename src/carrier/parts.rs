@@ -276,6 +276,8 @@ impl<F: Framer> Endpoint<F> {
         let outgoing =
             outgoing.get_or_insert_with(|| Box::new(Outgoing::new(submitted, messages_max)));
         outgoing.announce(number, position, Arc::clone(&progress.record));
+        // An empty last part may come when all the others have left.
+        outgoing.left(call.left);
     }
 
     /// The connection is gone in the middle of a Message in parts.

@@ -98,7 +98,7 @@ impl<F: Framer> Pull<F> {
             }
             Ok(Ok(Some(Err(reason)))) => Poll::Ready(Err(reason)),
             Ok(Ok(None)) => {
-                core.attend(id);
+                ask(core, id, demand);
                 Poll::Pending
             }
             Ok(Err(error)) => Poll::Ready(Err(error)),
@@ -142,6 +142,15 @@ impl<F: Framer> Pull<F> {
     }
 }
 
+/// A taker has come: the loop shall see to it that there is something to take.
+pub(super) fn ask(core: &Core, id: Id, demand: Demand) {
+    match demand {
+        Demand::Whole => core.attend(id),
+        // Too little for a whole Message may be enough for a part.
+        Demand::Part { .. } => core.look_again(id),
+    }
+}
+
 /// A request on its way; dropped on the way it is answered all the same.
 struct Asking<T> {
     slot: Option<Arc<Slot<T>>>,
@@ -165,7 +174,7 @@ fn wait_there<F: Framer>(core: &Rc<Core>, id: Id, mut asking: Asking<Part<F::Got
             Err(error) => slot.end(error),
         });
     match asked {
-        Ok(()) => core.attend(id),
+        Ok(()) => ask(core, id, demand),
         Err(CallError::Gone(reason)) => slot.end(reason.into()),
         Err(CallError::InCall) => {
             let asking = Asking { slot: Some(slot), demand };

@@ -162,6 +162,16 @@ impl Shard {
     }
 }
 
+impl Core {
+    /// Somebody wants messages in another way: what was kept is looked at again.
+    pub(crate) fn look_again(&self, id: Id) {
+        // Gone already: then nothing is kept.
+        let _ = self.change(id, |connection| {
+            connection.flags.paused |= !connection.pending.is_empty();
+        });
+    }
+}
+
 /// Hands lent bytes to the protocol; `large` if more of this length are worth expecting. Mostly it
 /// uses them up, and what follows from that is done when its slot is looked at anyway.
 #[inline]

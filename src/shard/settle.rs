@@ -244,7 +244,7 @@ impl Shard {
         let token = self.token(id);
         let now_us = self.core.now_us();
         let mut spare = self.core.spare_output();
-        let (next_us, awaits_acks, tune) = {
+        let (next_us, awaits_acks, tune, filled) = {
             let mut state = self.core.state.borrow_mut();
             let connection = &mut state.slots[id.slot as usize];
             let handed = connection.handed;
@@ -258,16 +258,21 @@ impl Shard {
             outgoing.fill(Filling { now_us, handed, copies_max, outbox: &mut spare });
             let next_us = outgoing.next_timeout_us();
             let awaits_acks = outgoing.awaits_acks();
-            if !spare.is_empty() {
+            let filled = !spare.is_empty();
+            if filled {
                 connection.outbox = Some(std::mem::take(&mut spare));
             }
-            (next_us, awaits_acks, tune)
+            (next_us, awaits_acks, tune, filled)
         };
         self.core.recycle(spare);
         if let Some(option) = tune {
             self.driver.submit(Operation::Tune { token, option });
         }
         self.look_again(id, now_us, next_us, awaits_acks);
+        if !filled {
+            // Nothing leaves, so nothing that has left will say that there is room.
+            self.offer_room(id);
+        }
     }
 
     /// Has the wheel come back for the next deadline of a Message, or to ask for acks.
@@ -279,8 +284,24 @@ impl Shard {
         }
     }
 
+    /// Lets those in that wait for room, if there is some.
+    fn offer_room(&self, id: Id) {
+        let low_water = self.core.limits.send_queue_bytes / 2;
+        let offers = self.core.change(id, |connection| {
+            let offers = connection.flags.wants_room && connection.waiting() < low_water;
+            connection.flags.wants_room &= !offers;
+            offers
+        });
+        if offers == Ok(true) {
+            // Gone in the call: then nobody waits.
+            let _ = self.core.call(id, |protocol, call| protocol.writable(call));
+        }
+    }
+
     fn report(&mut self, id: Id) {
         self.core.report(id);
+        // What has expired has left room, too.
+        self.offer_room(id);
         let awaits = |connection: &Connection| {
             connection.outgoing.as_ref().is_some_and(|outgoing| outgoing.awaits_acks())
         };

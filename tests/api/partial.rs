@@ -100,6 +100,21 @@ fn messages_that_wait_whole_are_cut() {
     });
 }
 
+/// What came is too little for a whole Message, and nothing more comes.
+#[test]
+fn a_part_is_taken_of_what_was_kept_before() {
+    on_both(30, |driver| {
+        let (engine, carrier, mut peer) = pair_with(driver, frames());
+        peer.write_all(&frame(&pattern(1000))[..204]).unwrap();
+        until("it came", || engine.metrics().total().received_bytes == 204);
+        let part = carrier.receive_partial(1, 100).wait().unwrap();
+        assert_eq!((part.bytes(), part.is_complete()), (&pattern(1000)[..100], false));
+        let part = carrier.receive_partial(100, 100).wait().unwrap();
+        assert_eq!(part.bytes(), &pattern(1000)[100..200]);
+        end(engine);
+    });
+}
+
 #[test]
 fn a_receive_after_a_part_gives_the_rest() {
     on_both(30, |driver| {
@@ -310,6 +325,24 @@ fn parts_beside_ordered_messages_keep_the_framing() {
         }
         others.join().unwrap();
         assert_eq!(reader.join().unwrap(), 10);
+        end(engine);
+    });
+}
+
+/// Nothing leaves any more that could tell of it.
+#[test]
+fn an_empty_last_part_after_all_others_have_left_is_sent() {
+    on_both(30, |driver| {
+        let (engine, carrier, mut peer) = pair_with(driver, frames());
+        let mut message = carrier.begin(Properties::new().total_len(5));
+        message.send("whole", false).wait().unwrap();
+        assert_eq!(read_frame(&mut peer).unwrap(), b"whole");
+        let receipt = message.send("", true).wait().unwrap();
+        assert_eq!(receipt.sent().wait().unwrap(), Outcome::Sent);
+        assert_eq!(receipt.acked().wait().unwrap(), Outcome::Acked);
+        // The way is free again.
+        carrier.send("next").wait().unwrap();
+        assert_eq!(read_frame(&mut peer).unwrap(), b"next");
         end(engine);
     });
 }
