@@ -61,6 +61,8 @@ struct Options {
     json: Option<String>,
     controls: Vec<String>,
     unsent_bytes: Option<u32>,
+    /// Only shows that it works: one short case.
+    smoke: bool,
 }
 
 fn options() -> anyhow::Result<Options> {
@@ -69,6 +71,7 @@ fn options() -> anyhow::Result<Options> {
         json: None,
         controls: vec!["bbr".into(), "cubic".into()],
         unsent_bytes: None,
+        smoke: false,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -78,12 +81,17 @@ fn options() -> anyhow::Result<Options> {
             "--json" => options.json = Some(value()?),
             "--control" => options.controls = vec![value()?],
             "--unsent" => options.unsent_bytes = Some(value()?.parse().context("--unsent")?),
-            // What `cargo bench` adds.
+            // What `cargo bench` and its smoke run add.
+            "--test" => options.smoke = true,
             "--bench" => {}
             other => anyhow::bail!(
                 "{other}: only --seconds N, --json FILE, --control NAME, --unsent BYTES"
             ),
         }
+    }
+    if options.smoke {
+        options.seconds = 3;
+        options.controls.truncate(1);
     }
     anyhow::ensure!((3..=600).contains(&options.seconds), "--seconds must be 3 to 600");
     Ok(options)
@@ -109,7 +117,8 @@ fn main() -> anyhow::Result<()> {
             options.seconds
         );
         println!("{:34} {:>8} {:>8} {:>8} {:>12}", "", "p50 ms", "p99 ms", "max ms", "bulk Mbit/s");
-        for case in cases() {
+        let last = if options.smoke { 1 } else { usize::MAX };
+        for case in cases().into_iter().take(last) {
             let load = Load { unsent_bytes: options.unsent_bytes, ..case.load };
             let tally = world.run(&load, Duration::from_secs(options.seconds))?;
             print_row(case.name, &load, &tally);
