@@ -7,25 +7,13 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use postring::{
-    Carrier, CarrierRef, CarrierState, CloseReason, DriverChoice, Engine, Error, Flow,
-    LengthPrefixed, Message, TrySendError, Unframed,
+    CarrierRef, CarrierState, CloseReason, DriverChoice, Engine, Error, Flow, LengthPrefixed,
+    Message, TrySendError, Unframed,
 };
 
 use crate::support::*;
 
 /// A Carrier of an engine on `driver` to a foreign listener that has not accepted yet.
-fn to_foreign(engine: &Engine) -> (Carrier<LengthPrefixed>, TcpListener) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("tcp://{}", listener.local_addr().unwrap());
-    (engine.initiate_with(&address, frames()), listener)
-}
-
-fn accept(listener: &TcpListener) -> std::net::TcpStream {
-    let (stream, _) = listener.accept().unwrap();
-    stream.set_read_timeout(Some(SOON)).unwrap();
-    stream
-}
-
 fn idle(driver: DriverChoice) -> Engine {
     one(driver).start().unwrap()
 }
@@ -243,8 +231,7 @@ fn a_kept_carrier_lives_on_without_its_owner() {
 fn what_cannot_be_connected_to_is_a_clear_error() {
     on_both(40, |driver| {
         let engine = idle(driver);
-        let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let refused = format!("tcp://{refused}");
+        let (_holder, refused) = nobody();
         let carrier = engine.initiate_with(&refused, frames());
         let error = carrier.activate().wait().unwrap_err().to_string();
         assert!(error.contains(&refused) && error.contains("refused"), "{error}");

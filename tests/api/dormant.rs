@@ -31,26 +31,10 @@ fn pair(driver: DriverChoice, change: impl FnOnce(&mut Timeouts)) -> Pair {
 }
 
 fn pair_of(engine: Engine) -> Pair {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("tcp://{}", listener.local_addr().unwrap());
-    let carrier = engine.initiate_with(&address, frames());
+    let (carrier, listener) = to_foreign(&engine);
     carrier.activate().wait().unwrap();
     let peer = accept(&listener);
     Pair { engine, carrier, listener, peer }
-}
-
-fn accept(listener: &TcpListener) -> TcpStream {
-    listener.set_nonblocking(true).unwrap();
-    let mut accepted = None;
-    until("it connects", || {
-        accepted = listener.accept().ok();
-        accepted.is_some()
-    });
-    let (stream, _) = accepted.unwrap();
-    stream.set_nonblocking(false).unwrap();
-    stream.set_read_timeout(Some(SOON)).unwrap();
-    stream.set_write_timeout(Some(SOON)).unwrap();
-    stream
 }
 
 /// Breaks the connection off without an orderly end.
@@ -182,8 +166,7 @@ fn narrow(driver: DriverChoice) -> Pair {
     let engine = one(driver).limits(roomy).start().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     rustix::net::sockopt::set_socket_recv_buffer_size(&listener, 8 << 10).unwrap();
-    let address = format!("tcp://{}", listener.local_addr().unwrap());
-    let carrier = engine.initiate_with(&address, frames());
+    let carrier = engine.initiate_with(&address_of(&listener), frames());
     carrier.activate().wait().unwrap();
     let peer = accept(&listener);
     Pair { engine, carrier, listener, peer }

@@ -3,14 +3,13 @@
 //! Absent: the order of a shutdown; that stands in `shutdown`.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener};
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use postring::{
-    Carrier, DriverChoice, Engine, Flow, FrameError, Framer, LengthPrefixed, Message, Output,
-    TrySendError,
+    DriverChoice, Engine, Flow, FrameError, Framer, LengthPrefixed, Message, Output, TrySendError,
 };
 
 use crate::support::*;
@@ -49,20 +48,13 @@ fn little_is_discarded_after_a_large_message_without_a_reset_and_much_is_not() {
 fn what_a_dropped_carrier_could_not_deliver_is_counted() {
     on_both(30, |driver| {
         let engine = one(driver).start().unwrap();
-        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let carrier = engine.initiate_with(&format!("tcp://{closed}"), frames());
+        let (_holder, closed) = nobody();
+        let carrier = engine.initiate_with(&closed, frames());
         carrier.try_send([7; 1000].as_slice()).unwrap();
         drop(carrier);
         until("the loss is counted", || engine.metrics().total().lost_bytes == 1004);
         end(engine);
     });
-}
-
-/// A Carrier to a foreign listener.
-fn to_foreign(engine: &Engine) -> (Carrier<LengthPrefixed>, TcpListener) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("tcp://{}", listener.local_addr().unwrap());
-    (engine.initiate_with(&address, frames()), listener)
 }
 
 #[test]

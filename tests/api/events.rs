@@ -1,29 +1,17 @@
 //! Word of Messages by default handlers and by streams, and what a stack says it can do.
 
 use std::io::Read;
-use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use postring::{
-    Carrier, CloseReason, Engine, Error, Event, Events, Expiry, LengthPrefixed, Message, MessageId,
-    Outcome, Reporter, Unframed,
+    CloseReason, Error, Event, Events, Expiry, LengthPrefixed, Message, MessageId, Outcome,
+    Reporter, Unframed,
 };
 
 use crate::support::*;
 
 /// A Carrier of an engine to a foreign peer that reads only when it is told to.
-fn pair(builder: postring::EngineBuilder) -> (Engine, Carrier<LengthPrefixed>, TcpStream) {
-    let engine = builder.start().unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("tcp://{}", listener.local_addr().unwrap());
-    let carrier = engine.initiate_with(&address, frames());
-    carrier.activate().wait().unwrap();
-    let (peer, _) = listener.accept().unwrap();
-    peer.set_read_timeout(Some(SOON)).unwrap();
-    (engine, carrier, peer)
-}
-
 /// The next event, which must come soon.
 fn next(events: &mut Events) -> Option<Event> {
     struct Late;
@@ -45,7 +33,7 @@ fn number(event: Event) -> u64 {
 #[test]
 fn default_handlers_hear_of_plain_messages_and_of_those_with_wishes() {
     on_both(60, |driver| {
-        let (engine, carrier, _peer) = pair(one(driver));
+        let (engine, carrier, _peer) = foreign(driver);
         carrier.send("before anybody listens").wait().unwrap();
         let (told, heard) = mpsc::channel();
         let tell = |what: &'static str| {
@@ -73,7 +61,7 @@ fn default_handlers_hear_of_plain_messages_and_of_those_with_wishes() {
 #[test]
 fn a_message_s_own_callback_stands_in_place_of_the_default_one() {
     on_both(60, |driver| {
-        let (engine, carrier, _peer) = pair(one(driver));
+        let (engine, carrier, _peer) = foreign(driver);
         let (told, heard) = mpsc::channel();
         let tell = |what: &'static str| {
             let told = told.clone();
@@ -96,7 +84,7 @@ fn a_message_s_own_callback_stands_in_place_of_the_default_one() {
 #[test]
 fn a_handler_may_be_replaced_and_set_from_inside_and_may_panic() {
     on_both(60, |driver| {
-        let (engine, carrier, _peer) = pair(one(driver));
+        let (engine, carrier, _peer) = foreign(driver);
         let (told, heard) = mpsc::channel();
         let carrier_ref = *carrier;
         let second = told.clone();
@@ -147,7 +135,7 @@ fn a_handler_set_from_inside_a_receive_handler_hears_of_its_answers() {
 #[test]
 fn a_stream_tells_everything_in_order_and_ends_with_the_end() {
     on_both(60, |driver| {
-        let (engine, carrier, mut peer) = pair(one(driver));
+        let (engine, carrier, mut peer) = foreign(driver);
         let mut events = carrier.events().unwrap();
         carrier.send("one").wait().unwrap();
         carrier.send(Message::from("two").lifetime(Duration::ZERO)).wait().unwrap();
@@ -180,7 +168,7 @@ fn messages_that_never_left_fail_before_the_end_is_told() {
     on_both(60, |driver| {
         // Otherwise they would wait for another connection.
         let off = timeouts(|timeouts| timeouts.dormant = Duration::ZERO);
-        let (engine, carrier, peer) = pair(one(driver).timeouts(off));
+        let (engine, carrier, peer) = foreign_of(one(driver).timeouts(off), frames());
         let mut events = carrier.events().unwrap();
         let (told, closed) = mpsc::channel();
         let mut taken = 0;
@@ -210,7 +198,7 @@ fn messages_that_never_left_fail_before_the_end_is_told() {
 fn what_a_slow_stream_misses_is_counted() {
     on_both(60, |driver| {
         let few = limits(|limits| limits.events = 8);
-        let (engine, carrier, mut peer) = pair(one(driver).limits(few));
+        let (engine, carrier, mut peer) = foreign_of(one(driver).limits(few), frames());
         let mut slow = carrier.events().unwrap();
         let reader = std::thread::spawn(move || drop(peer.read_to_end(&mut Vec::new())));
         (1..100).for_each(|_| drop(carrier.send("x").wait().unwrap()));
@@ -236,7 +224,7 @@ fn what_a_slow_stream_misses_is_counted() {
 #[test]
 fn streams_are_bounded_and_end_with_their_engine() {
     on_both(60, |driver| {
-        let (engine, carrier, _peer) = pair(one(driver));
+        let (engine, carrier, _peer) = foreign(driver);
         let mut streams: Vec<_> = (0..16).map(|_| carrier.events().unwrap()).collect();
         let mut one_more = carrier.events().unwrap();
         assert_eq!(next(&mut one_more), Some(Event::Closed(CloseReason::Limit)));

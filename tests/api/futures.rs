@@ -72,8 +72,7 @@ async fn a_conversation_in_streams_and_sinks() {
 #[tokio::test]
 async fn a_sink_that_breaks_gives_one_error_and_a_misused_one_does_not_panic() {
     let engine = one(postring::DriverChoice::Auto).start().unwrap();
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let address = format!("tcp://{nobody}");
+    let (_holder, address) = nobody();
     let mut sink = engine.initiate_with(&address, frames()).into_sink();
     assert!(matches!(next(&mut sink).await, Some(Err(Error::Closed(_)))));
     assert!(next(&mut sink).await.is_none());

@@ -1,42 +1,20 @@
 //! Messages with wishes over TCP: niceness, lifetime, antecedents, and word of what became of them.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use postring::{
-    Carrier, CloseReason, DriverChoice, Engine, Error, Expiry, LengthPrefixed, Message, Outcome,
-    Properties, TrySendError,
-};
+use postring::{CloseReason, Error, Expiry, Message, Outcome, Properties};
 
 use crate::support::*;
 
 /// A Carrier to a foreign peer that reads nothing yet, and the peer's side.
-fn pair(driver: DriverChoice) -> (Engine, Carrier<LengthPrefixed>, TcpStream) {
-    pair_of(one(driver).start().unwrap())
-}
-
-fn pair_of(engine: Engine) -> (Engine, Carrier<LengthPrefixed>, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("tcp://{}", listener.local_addr().unwrap());
-    let carrier = engine.initiate_with(&address, frames());
-    carrier.activate().wait().unwrap();
-    let (peer, _) = listener.accept().unwrap();
-    peer.set_read_timeout(Some(SOON)).unwrap();
-    (engine, carrier, peer)
-}
-
 /// Frames until the peer's stream ends or `count` have come: first byte and length of each.
 fn frames_of(peer: &mut TcpStream, count: usize) -> Vec<(u8, usize)> {
     let mut seen = Vec::new();
     while seen.len() < count {
-        let mut head = [0; 4];
-        if peer.read_exact(&mut head).is_err() {
-            break;
-        }
-        let mut payload = vec![0; u32::from_be_bytes(head) as usize];
-        peer.read_exact(&mut payload).unwrap();
+        let Ok(payload) = read_frame(peer) else { break };
         seen.push((payload.first().copied().unwrap_or(0), payload.len()));
     }
     seen
@@ -46,36 +24,19 @@ fn of(class: u8, len: usize) -> Message<'static> {
     Message::new(vec![class; len]).niceness(class.into())
 }
 
-/// Sends class-9 bulk until the kernel and the queue hold it up; how many were taken.
-fn fill(carrier: &Carrier<LengthPrefixed>) -> usize {
-    let mut taken = 0;
-    let mut quiet = Instant::now();
-    while quiet.elapsed() < Duration::from_millis(200) {
-        match carrier.try_send(of(9, 20_000)) {
-            Ok(()) => {
-                taken += 1;
-                quiet = Instant::now();
-            }
-            Err(TrySendError::Full(_)) => std::thread::sleep(Duration::from_millis(5)),
-            Err(error) => panic!("{error}"),
-        }
-    }
-    taken
-}
-
 #[test]
 fn an_urgent_message_overtakes_what_waits() {
     on_both(60, |driver| {
-        let (engine, carrier, mut peer) = pair(driver);
+        let (engine, carrier, mut peer) = foreign(driver);
         let taken = fill(&carrier);
         // The queue is full of bulk; what is more urgent still finds room.
         for class in [3, 1, 2, 0] {
             carrier.send(of(class, 100)).wait().unwrap();
         }
         let seen = frames_of(&mut peer, taken + 4);
-        let urgent: Vec<_> = seen.iter().filter(|(class, _)| *class != 9).map(|s| s.0).collect();
+        let urgent: Vec<_> = seen.iter().filter(|(class, _)| *class != BULK).map(|s| s.0).collect();
         assert_eq!(urgent, [0, 1, 2, 3], "by class, not by time");
-        let last_urgent = seen.iter().rposition(|(class, _)| *class != 9).unwrap();
+        let last_urgent = seen.iter().rposition(|(class, _)| *class != BULK).unwrap();
         let behind = seen.len() - 1 - last_urgent;
         assert!(behind > 5, "{behind} of {taken} bulk messages came behind the urgent ones");
         end(engine);
@@ -85,7 +46,7 @@ fn an_urgent_message_overtakes_what_waits() {
 #[test]
 fn a_lifetime_ends_in_the_queue_and_its_followers_end_with_it() {
     on_both(60, |driver| {
-        let (engine, carrier, mut peer) = pair(driver);
+        let (engine, carrier, mut peer) = foreign(driver);
         let taken = fill(&carrier);
         let short = Duration::from_millis(50);
         let first = carrier.send(of(8, 10).lifetime(short)).wait().unwrap();
@@ -113,7 +74,7 @@ fn a_lifetime_ends_in_the_queue_and_its_followers_end_with_it() {
 #[test]
 fn sent_and_acked_are_told_for_plain_and_for_wishful_messages() {
     on_both(60, |driver| {
-        let (engine, carrier, mut peer) = pair(driver);
+        let (engine, carrier, mut peer) = foreign(driver);
         let plain = carrier.send("plain").wait().unwrap();
         let wishful = carrier.send(Message::from("nice").niceness(1)).wait().unwrap();
         assert_eq!((plain.message().number(), wishful.message().number()), (1, 2));
@@ -129,7 +90,7 @@ fn sent_and_acked_are_told_for_plain_and_for_wishful_messages() {
 #[test]
 fn callbacks_of_one_message_are_called_once() {
     on_both(60, |driver| {
-        let (engine, carrier, _peer) = pair(driver);
+        let (engine, carrier, _peer) = foreign(driver);
         let (told, heard) = mpsc::channel();
         let tell = |what: &'static str| -> Option<postring::Callback> {
             let told = told.clone();
@@ -152,7 +113,7 @@ fn what_waits_when_the_peer_dies_fails_or_may_have_arrived() {
     on_both(60, |driver| {
         // Otherwise it would go on with another connection.
         let off = timeouts(|timeouts| timeouts.dormant = Duration::ZERO);
-        let (engine, carrier, peer) = pair_of(one(driver).timeouts(off).start().unwrap());
+        let (engine, carrier, peer) = foreign_of(one(driver).timeouts(off), frames());
         let early = carrier.send(of(1, 10)).wait().unwrap();
         assert_eq!(early.sent().wait().unwrap(), Outcome::Sent);
         fill(&carrier);
@@ -170,8 +131,8 @@ fn what_waits_when_the_peer_dies_fails_or_may_have_arrived() {
 #[test]
 fn wishes_that_cannot_be_kept_are_errors() {
     on_both(60, |driver| {
-        let (engine, carrier, _peer) = pair(driver);
-        let (other_engine, other, _other_peer) = pair(driver);
+        let (engine, carrier, _peer) = foreign(driver);
+        let (other_engine, other, _other_peer) = foreign(driver);
         let foreign = other.send("elsewhere").wait().unwrap();
         let sent = carrier.send(Message::from("x").after([&foreign])).wait();
         assert!(matches!(sent, Err(Error::Message(_))), "{sent:?}");
@@ -192,7 +153,7 @@ fn wishes_that_cannot_be_kept_are_errors() {
 #[test]
 fn a_flood_of_classes_from_many_threads_arrives_whole_and_in_class_order() {
     on_both(60, |driver| {
-        let (engine, carrier, mut peer) = pair(driver);
+        let (engine, carrier, mut peer) = foreign(driver);
         const EACH: usize = 500;
         let reader = std::thread::spawn(move || {
             let mut last = [0u64; 4];

@@ -3,13 +3,17 @@
 //! Absent: anything of the crate's inside.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use postring::{DriverChoice, Engine, EngineBuilder, LengthPrefixed, Limits, Timeouts};
+use postring::{
+    Carrier, DriverChoice, Engine, EngineBuilder, Framer, LengthPrefixed, Limits, Message,
+    Timeouts, TrySendError,
+};
 
 /// The longest that anything may take that is to happen at once.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
@@ -129,6 +133,78 @@ pub(crate) fn connect_unix(path: &str) -> UnixStream {
     stream.set_read_timeout(Some(SOON)).unwrap();
     stream.set_write_timeout(Some(SOON)).unwrap();
     stream
+}
+
+/// A Carrier to a foreign listener, not yet connected.
+pub(crate) fn to_foreign(engine: &Engine) -> (Carrier<LengthPrefixed>, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    (engine.initiate_with(&address_of(&listener), frames()), listener)
+}
+
+pub(crate) fn address_of(listener: &TcpListener) -> String {
+    format!("tcp://{}", listener.local_addr().unwrap())
+}
+
+/// The next connection, which must come soon.
+pub(crate) fn accept(listener: &TcpListener) -> TcpStream {
+    listener.set_nonblocking(true).unwrap();
+    let mut accepted = None;
+    until("it connects", || {
+        accepted = listener.accept().ok();
+        accepted.is_some()
+    });
+    let (stream, _) = accepted.unwrap();
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    stream.set_write_timeout(Some(SOON)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// A Carrier that is connected to a foreign peer, which reads only when it is told to.
+pub(crate) fn foreign(driver: DriverChoice) -> (Engine, Carrier<LengthPrefixed>, TcpStream) {
+    foreign_of(one(driver), frames())
+}
+
+pub(crate) fn foreign_of<F: Framer>(
+    builder: EngineBuilder,
+    framer: F,
+) -> (Engine, Carrier<F>, TcpStream) {
+    let engine = builder.start().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let carrier = engine.initiate_with(&address_of(&listener), framer);
+    carrier.activate().wait().unwrap();
+    (engine, carrier, accept(&listener))
+}
+
+/// An address that refuses connections as long as the socket, which holds its port, is kept.
+pub(crate) fn nobody() -> (OwnedFd, String) {
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+    let holder = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&holder, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let address = SocketAddr::try_from(getsockname(&holder).unwrap()).unwrap();
+    (holder, format!("tcp://{address}"))
+}
+
+/// The class and the first byte of the Messages of [`fill`]: no text begins with it, and no test
+/// that fills sends anything less urgent.
+pub(crate) const BULK: u8 = 255;
+
+/// Sends bulk until the kernel and the queue hold it up; how many were taken.
+pub(crate) fn fill(carrier: &Carrier<LengthPrefixed>) -> usize {
+    let mut taken = 0;
+    let mut quiet = Instant::now();
+    while quiet.elapsed() < Duration::from_millis(200) {
+        match carrier.try_send(Message::new(vec![BULK; 20_000]).niceness(BULK.into())) {
+            Ok(()) => {
+                taken += 1;
+                quiet = Instant::now();
+            }
+            Err(TrySendError::Full(_)) => std::thread::sleep(Duration::from_millis(5)),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    taken
 }
 
 /// A frame with a length of four bytes, big-endian.

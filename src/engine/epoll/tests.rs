@@ -77,8 +77,9 @@ fn attached(driver: &mut EpollDriver, token: Token) -> TcpStream {
     peer
 }
 
+/// On a loopback address of this file alone: the port is nobody else's once it is given back.
 fn listening(driver: &mut EpollDriver, token: Token) -> SocketAddr {
-    let any = SocketAddress::Ip((Ipv4Addr::LOCALHOST, 0).into());
+    let any = SocketAddress::Ip((Ipv4Addr::new(127, 0, 0, 3), 0).into());
     let socket = Socket::listen(&any, &ListenOptions::default()).unwrap();
     let SocketAddress::Ip(address) = socket.local_address().unwrap() else { panic!("not IP") };
     driver.submit(Operation::Attach { token, socket });
@@ -342,7 +343,11 @@ fn a_listener_accepts_and_stops_only_after_its_queue() {
     assert!(is_quiet(&mut driver));
     driver.submit(Operation::Close { token: A, reset: false });
     expect!(&mut driver, Seen::Other(Completion::Closed { token: A }));
-    TcpStream::connect(address).unwrap_err();
+    // A test beside this one that starts a process lends it the descriptors for a moment.
+    let begin = Instant::now();
+    while TcpStream::connect(address).is_ok() {
+        assert!(begin.elapsed() < PATIENCE, "it still listens");
+    }
 }
 
 #[test]
