@@ -2,8 +2,9 @@
 //!
 //! `cargo run --example deadlines`
 //! More bulk than a slow Responder in this process takes keeps one Carrier busy for a while. The
-//! Messages behind the bulk live for different times: those that cannot wait so long expire in the
-//! queue and cost not a byte of the wire. One of the most urgent class does not wait at all.
+//! Messages behind the bulk live for different times: those whose time is over before their turn
+//! comes expire in the queue and cost not a byte of the wire. Which ones depends on the machine; a
+//! lifetime of zero always does. One of the most urgent class does not wait at all.
 
 use std::time::{Duration, Instant};
 

@@ -194,7 +194,7 @@ impl<F: Framer> Endpoint<F> {
         }
     }
 
-    fn is_revivable(&self) -> bool {
+    pub(super) fn is_revivable(&self) -> bool {
         self.rare.as_ref().is_some_and(|rare| rare.revivable)
     }
 

@@ -72,7 +72,8 @@ impl<F: Framer> CarrierRef<F> {
 
     /// Another Carrier to the same remote, with a fresh clone of the framer; ready when the remote
     /// has accepted it. Over the kernel's byte streams it is another connection to the same
-    /// address, and "accepted" is the kernel's word: a Listener that refuses it closes it.
+    /// address, and "accepted" is the kernel's word: a Listener that refuses it closes it. A
+    /// fork whose connection is lost or refused ends: it is not connected again by itself.
     ///
     /// Fails with [`Error::Unsupported`] on an accepted Carrier of such a stack (the peer listens
     /// nowhere that is known here; [`Supports::fork`](crate::Supports::fork)), and with
@@ -123,7 +124,7 @@ fn fork_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Promise<Carrier<F>>) {
     });
     match origin {
         Ok(Ok((address, framer))) => {
-            let forked = place::<F>(core, &address, framer);
+            let forked = place::<F>(core, &address, framer, true);
             promise.answer(Ok(Carrier::own(CarrierRef::new(forked))));
         }
         Ok(Err(error)) => promise.answer(Err(error)),

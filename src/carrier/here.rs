@@ -242,7 +242,7 @@ pub(super) fn closed_in_order(reason: CloseReason) -> Result<()> {
 
 /// A Carrier to `address` on this core: opens nothing yet.
 pub(crate) fn initiate_here<F: Framer>(core: &Rc<Core>, address: &str, framer: F) -> Carrier<F> {
-    let id = place::<F>(core, address, framer);
+    let id = place::<F>(core, address, framer, false);
     Carrier::own(CarrierRef::new(id))
 }
 
@@ -255,7 +255,7 @@ pub(crate) fn initiate_there<F: Framer>(
     let ticket = handle.ticket();
     let address = address.to_owned();
     let errand = move |core: &Rc<Core>| {
-        let id = place::<F>(core, &address, framer);
+        let id = place::<F>(core, &address, framer, false);
         core.name_ticket(ticket, id);
         // Just placed.
         let _ = core.change(id, |connection| connection.rare().ticket = ticket);
@@ -275,9 +275,11 @@ pub(super) fn is_revivable<F: Framer>(core: &Core) -> bool {
     F::RESTARTABLE && F::STANDS_ALONE && !core.timeouts.dormant.is_zero()
 }
 
-pub(super) fn place<F: Framer>(core: &Rc<Core>, address: &str, framer: F) -> Id {
+/// A slot for a Carrier to `address`. A forked one is not connected again: where a refusal is a
+/// reset, its forker shall see it.
+pub(super) fn place<F: Framer>(core: &Rc<Core>, address: &str, framer: F, forked: bool) -> Id {
     let id = core.allocate(Phase::Inactive);
-    let revivable = is_revivable::<F>(core);
+    let revivable = !forked && is_revivable::<F>(core);
     let fresh = framer.clone();
     let mut endpoint = Endpoint::carrier(framer, core);
     let parsed = address.parse::<Address>();

@@ -82,16 +82,17 @@ impl<F: Framer> CarrierRef<F> {
 }
 
 fn supports_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Promise<Supports>) {
-    let goes_to_unix = core.call(id, |protocol, _| {
+    let about = core.call(id, |protocol, _| {
         let endpoint = endpoint_of::<F>(protocol)?;
         let address = endpoint.address().and_then(|address| address.as_ref().ok());
-        Ok(address.is_some_and(Address::is_unix))
+        let goes_to_unix = address.is_some_and(Address::is_unix);
+        Ok((goes_to_unix, endpoint.is_revivable()))
     });
     let stack = core.look(id, |connection| (connection.peer, connection.flags.accepted));
-    match (goes_to_unix, stack) {
-        (Ok(Ok(goes_to_unix)), Ok((peer, accepted))) => {
+    match (about, stack) {
+        (Ok(Ok((goes_to_unix, revivable))), Ok((peer, accepted))) => {
             let is_unix = goes_to_unix || peer == Peer::Unix;
-            promise.answer(Ok(stream::<F>(core, is_unix, accepted)));
+            promise.answer(Ok(stream::<F>(core, is_unix, accepted, revivable)));
         }
         (Ok(Err(error)), _) => promise.answer(Err(error)),
         (Err(CallError::InCall), _) | (_, Err(CallError::InCall)) => {
@@ -104,7 +105,7 @@ fn supports_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Promise<Supports>)
 }
 
 /// What a byte stream of the kernel can do.
-fn stream<F: Framer>(core: &Core, is_unix: bool, accepted: bool) -> Supports {
+fn stream<F: Framer>(core: &Core, is_unix: bool, accepted: bool, revivable: bool) -> Supports {
     Supports {
         sent: Reporter::Transport,
         acked: if is_unix { Reporter::None } else { Reporter::Transport },
@@ -117,7 +118,7 @@ fn stream<F: Framer>(core: &Core, is_unix: bool, accepted: bool) -> Supports {
         unordered: false,
         unreliable: false,
         early_data: false,
-        revival: !accepted && super::here::is_revivable::<F>(core),
+        revival: revivable,
         fork: !accepted,
         fork_requests: false,
         traffic_class: !is_unix && core.traffic_classes.get().is_some(),

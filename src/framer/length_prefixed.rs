@@ -20,11 +20,18 @@ use crate::message::{Message, Properties};
 ///     .endianness(Endianness::Little)
 ///     .len_max(1400);
 /// ```
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct LengthPrefixed {
     width: Width,
     endianness: Endianness,
     len_max: usize,
+    /// While a Message is under way in parts; most connections never have one.
+    parts: Option<Box<Parts>>,
+}
+
+/// How far Messages in parts have come, each way.
+#[derive(Debug, Clone, Default)]
+struct Parts {
     receiving: Begun,
     /// Content bytes still to be sent of the Message begun in parts; it is over with its last part
     /// only, which may be empty.
@@ -70,8 +77,7 @@ impl Default for LengthPrefixed {
             width: Width::Four,
             endianness: Endianness::Big,
             len_max: LEN_MAX_DEFAULT,
-            receiving: Begun::default(),
-            sending: None,
+            parts: None,
         }
     }
 }
@@ -79,24 +85,27 @@ impl Default for LengthPrefixed {
 impl LengthPrefixed {
     /// Sets the width of the length field; default [`Width::Four`].
     #[must_use]
-    pub const fn width(self, width: Width) -> Self {
-        Self { width, ..self }
+    pub const fn width(mut self, width: Width) -> Self {
+        self.width = width;
+        self
     }
 
     /// Sets the order of the length field's bytes; default [`Endianness::Big`].
     #[must_use]
-    pub const fn endianness(self, endianness: Endianness) -> Self {
-        Self { endianness, ..self }
+    pub const fn endianness(mut self, endianness: Endianness) -> Self {
+        self.endianness = endianness;
+        self
     }
 
     /// Sets the longest payload, in bytes, that is sent or received; default 16 MiB. The length
     /// field counts towards what a `usize` can say: the last 8 lengths below `usize::MAX` are out
     /// of reach.
     #[must_use]
-    pub const fn len_max(self, len_max: usize) -> Self {
+    pub const fn len_max(mut self, len_max: usize) -> Self {
         // A whole frame must have a length too, or `needs` would overflow on a hostile header.
         let reachable = usize::MAX - 8;
-        Self { len_max: if len_max < reachable { len_max } else { reachable }, ..self }
+        self.len_max = if len_max < reachable { len_max } else { reachable };
+        self
     }
 
     pub(super) const fn header_len(&self) -> usize {
@@ -170,6 +179,25 @@ impl LengthPrefixed {
         usize::try_from(self.field_max()).unwrap_or(usize::MAX).min(self.len_max)
     }
 
+    #[inline]
+    fn receiving(&self) -> Begun {
+        self.parts.as_deref().map_or_else(Begun::default, |parts| parts.receiving)
+    }
+
+    #[inline]
+    fn sending(&self) -> Option<u64> {
+        self.parts.as_deref().and_then(|parts| parts.sending)
+    }
+
+    /// Remembers what is under way; nothing, if nothing is.
+    fn keep(&mut self, receiving: Begun, sending: Option<u64>) {
+        if receiving.rest == 0 && sending.is_none() {
+            self.parts = None;
+        } else {
+            *self.parts.get_or_insert_default().as_mut() = Parts { receiving, sending };
+        }
+    }
+
     /// How many bytes of content the next part must have at least.
     fn part_min(rest: usize, min: usize, max: usize) -> usize {
         min.clamp(1, max.max(1)).min(rest)
@@ -178,8 +206,9 @@ impl LengthPrefixed {
     /// The header's length and the length and rest of the Message that `input` begins or goes on
     /// with.
     fn begun(&self, input: &[u8]) -> Result<Option<(usize, Begun)>, FrameError> {
-        if self.receiving.rest > 0 {
-            return Ok(Some((0, self.receiving)));
+        let receiving = self.receiving();
+        if receiving.rest > 0 {
+            return Ok(Some((0, receiving)));
         }
         let Some(len) = self.payload_len(input) else { return Ok(None) };
         let len = self.checked(len)?;
@@ -193,7 +222,7 @@ impl LengthPrefixed {
         message: &Message<'_>,
         into: &mut Output,
     ) -> Result<(), FrameError> {
-        if !message.is_complete() || self.sending.is_some() {
+        if !message.is_complete() || self.sending().is_some() {
             return self.encode_part(message, into);
         }
         let header = self.header(message.len() as u64)?;
@@ -206,7 +235,7 @@ impl LengthPrefixed {
     #[cold]
     fn encode_part(&mut self, part: &Message<'_>, into: &mut Output) -> Result<(), FrameError> {
         let total = part.properties().and_then(Properties::total_len_if_set);
-        let (rest, begins) = match (self.sending, total) {
+        let (rest, begins) = match (self.sending(), total) {
             (Some(_), Some(_)) => return Err(malformed("a part of another message was begun")),
             (Some(rest), None) => (rest, false),
             (None, Some(total)) => (total, true),
@@ -226,7 +255,8 @@ impl LengthPrefixed {
             into.put(&header[..self.header_len()]);
         }
         into.put_message(part);
-        self.sending = (!part.is_complete()).then_some(rest - len);
+        let sending = (!part.is_complete()).then_some(rest - len);
+        self.keep(self.receiving(), sending);
         Ok(())
     }
 }
@@ -248,7 +278,7 @@ impl Framer for LengthPrefixed {
 
     #[inline]
     fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Option<(usize, Message<'a>)>, FrameError> {
-        if self.receiving.rest > 0 {
+        if self.receiving().rest > 0 {
             return self.decode_part(input, usize::MAX, usize::MAX);
         }
         let Some(len) = self.payload_len(input) else { return Ok(None) };
@@ -271,7 +301,7 @@ impl Framer for LengthPrefixed {
 
     #[inline(always)]
     fn encode(&mut self, message: Message<'_>, into: &mut Output) -> Result<(), FrameError> {
-        let usual = self.is_usual() && message.is_complete() && self.sending.is_none();
+        let usual = self.is_usual() && message.is_complete() && self.sending().is_none();
         if let (true, Ok(len)) = (usual, u32::try_from(message.len()))
             && message.len() <= self.len_max
         {
@@ -300,7 +330,7 @@ impl Framer for LengthPrefixed {
             return Ok(None);
         }
         let taken = content.len().min(max.max(1)).min(rest);
-        self.receiving = Begun { len, rest: rest - taken };
+        self.keep(Begun { len, rest: rest - taken }, self.sending());
         let part = Message::lent(&content[..taken]);
         Ok(Some((header + taken, if taken < rest { part.partial() } else { part })))
     }
@@ -319,11 +349,11 @@ impl Framer for LengthPrefixed {
     }
 
     fn is_within_message(&self) -> bool {
-        self.sending.is_some()
+        self.sending().is_some()
     }
 
     fn end(&mut self, rest: usize) -> Result<Option<Message<'static>>, FrameError> {
-        let Begun { len: whole, rest: missing } = self.receiving;
+        let Begun { len: whole, rest: missing } = self.receiving();
         let begun = if missing > 0 { whole - missing } else { 0 };
         match rest + begun {
             0 => Ok(None),

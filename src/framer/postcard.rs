@@ -53,7 +53,7 @@ impl<S, R> Default for Postcard<S, R> {
 
 impl<S, R> Clone for Postcard<S, R> {
     fn clone(&self) -> Self {
-        Self { ..*self }
+        Self { frames: self.frames.clone(), ..*self }
     }
 }
 

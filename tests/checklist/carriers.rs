@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::net::TcpListener;
 use std::sync::mpsc;
-use std::time::Duration;
 
 use postring::{
     Acceptor, Carrier, CarrierState, CloseReason, Error, LengthPrefixed, Message, Reply, Sink,
@@ -133,13 +132,12 @@ fn item_009_a_fork_is_a_new_carrier_and_its_peer_a_new_one_too() {
 }
 
 /// Over TCP a fork reaches the peer's Listener; a Carrier says that it hears of none. A refusal is
-/// a reset there: a forker that may connect again takes it for a lost path, and goes dormant.
+/// a reset there.
 #[test]
 fn item_010_a_fork_can_be_refused_and_the_forker_sees_it() {
     on_both(60, |driver| {
-        let off = timeouts(|timeouts| timeouts.dormant = Duration::ZERO);
         let (listener, address) = listen(driver);
-        let engine = one(driver).timeouts(off).start().unwrap();
+        let engine = one(driver).start().unwrap();
         let here = engine.initiate_with(&address, frames());
         here.activate().wait().unwrap();
         let there = listener.accept().wait().unwrap();

@@ -88,7 +88,7 @@ proptest! {
                 Err(other) => prop_assert!(false, "{other}"),
             }
         }
-        let mut receiver = Receiver::new(framer);
+        let mut receiver = Receiver::new(framer.clone());
         for fragment in fragments(&wire, &cuts) {
             receiver.arrive(fragment).expect("the framer's own bytes");
         }
@@ -110,7 +110,7 @@ proptest! {
             wire.extend(encoded(&mut framer, message.clone()).expect("within the limit"));
         }
         for cut in 0..=wire.len() {
-            let mut receiver = Receiver::new(framer);
+            let mut receiver = Receiver::new(framer.clone());
             for fragment in [&wire[..cut], &wire[cut..]] {
                 receiver.arrive(fragment).expect("the framer's own bytes");
             }
@@ -203,7 +203,7 @@ proptest! {
 fn byte_by_byte_a_message_comes_with_its_last_byte() {
     let mut framer = LengthPrefixed::default();
     let wire = encoded(&mut framer, Message::from("Hello!")).expect("within the limit");
-    let mut receiver = Receiver::new(framer);
+    let mut receiver = Receiver::new(framer.clone());
     let (last, before) = wire.split_last().expect("a frame has a header");
     for byte in before {
         receiver.arrive(&[*byte]).expect("the framer's own bytes");
@@ -217,7 +217,7 @@ fn byte_by_byte_a_message_comes_with_its_last_byte() {
 fn an_empty_message_is_a_message() {
     let mut framer = LengthPrefixed::default();
     assert_eq!(encoded(&mut framer, Message::from("")), Ok(vec![0; 4]));
-    let mut receiver = Receiver::new(framer);
+    let mut receiver = Receiver::new(framer.clone());
     receiver.arrive(&[0; 8]).expect("two empty frames");
     assert_eq!(receiver.got, [Message::from(""), Message::from("")]);
     assert!(receiver.got.iter().all(Message::is_complete));

@@ -32,7 +32,7 @@ proptest! {
         endianness in prop_oneof![Just(Endianness::Big), Just(Endianness::Little)],
     ) {
         let frames = LengthPrefixed::default().width(width).endianness(endianness);
-        let mut framer = Postcard::<Event>::framed_by(frames);
+        let mut framer = Postcard::<Event>::framed_by(frames.clone());
         let mut foreign = frames;
         let mut wire = Vec::new();
         for event in &sent {
