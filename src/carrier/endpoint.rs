@@ -17,6 +17,8 @@ use super::receipt::{Receipt, message_id};
 use super::responder::{Reply, Respond, Responded};
 use super::scheduled::Wishes;
 use super::send::{Accepting, Parcel};
+use super::way::Way;
+use super::way::encode;
 use crate::address::Address;
 use crate::error::{CloseReason, Error, Result};
 use crate::framer::Framer;
@@ -28,13 +30,6 @@ use crate::shard::protocol::{Call, Lost, Progress, Protocol, Verdict};
 pub(super) enum Reader<F: Framer> {
     Respond(Rc<dyn Respond<F>>),
     Carrier(Box<Inbox<F>>),
-}
-
-/// The typed way out: the framer, and how many Messages the Carrier sent before they asked for an
-/// order.
-pub(super) struct Way<F> {
-    pub(super) framer: RefCell<F>,
-    pub(super) submitted: Cell<u64>,
 }
 
 /// The typed half of one connection.
@@ -118,27 +113,6 @@ impl<F: Framer> Rare<F> {
         }
         self.parcels.push_back((accepting, parcel));
     }
-}
-
-/// Frames `message` into the outbox of a call; a failure leaves the outbox as it was.
-#[inline]
-pub(super) fn encode<F: Framer>(way: &Way<F>, call: &Call<'_>, message: F::Out<'_>) -> Result<()> {
-    if call.outgoing.borrow().is_some() || F::properties(&message).is_some() {
-        return super::scheduled::submit::<F>(way, call, message, Wishes::default()).map(drop);
-    }
-    let mut outbox = call.outbox.borrow_mut();
-    let mark = outbox.mark();
-    let mut framer = way.framer.borrow_mut();
-    if framer.is_within_message() {
-        return Err(Error::Message("a message in parts is under way on this carrier".into()));
-    }
-    let encoded = framer.encode(message, &mut outbox);
-    if let Err(error) = encoded {
-        outbox.rewind(mark);
-        return Err(error.into());
-    }
-    call.core.metrics.sent_messages.add(1);
-    Ok(())
 }
 
 impl<F: Framer> Endpoint<F> {

@@ -24,6 +24,7 @@ mod streams;
 mod supports;
 pub(crate) mod task;
 mod wait;
+mod way;
 
 use std::future::Future;
 use std::marker::PhantomData;

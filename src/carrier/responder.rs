@@ -9,7 +9,8 @@ use std::future::Future;
 use std::rc::Rc;
 
 use super::CarrierRef;
-use super::endpoint::{Endpoint, Reader, Way, encode};
+use super::endpoint::{Endpoint, Reader};
+use super::way::{Way, encode};
 use crate::error::{CloseReason, Error, Result};
 use crate::framer::Framer;
 use crate::message::Detach;

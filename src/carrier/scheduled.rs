@@ -7,9 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::endpoint::Way;
 use super::parts::PartTag;
 use super::receipt::{Receipt, message_id};
+use super::way::Way;
 use crate::error::{Error, Result};
 use crate::framer::{Framer, Output};
 use crate::message::{ANTECEDENTS_MAX, MessageId, Properties, SPECIFICS_MAX};

@@ -117,10 +117,15 @@ impl LengthPrefixed {
         }
     }
 
+    #[inline]
+    fn is_usual(&self) -> bool {
+        (self.width, self.endianness) == (Width::Four, Endianness::Big)
+    }
+
     /// The payload length that the header says, or `None` if the header is not all there.
     #[inline]
     fn payload_len(&self, input: &[u8]) -> Option<u64> {
-        if (self.width, self.endianness) == (Width::Four, Endianness::Big) {
+        if self.is_usual() {
             return input.first_chunk().map(|field| u64::from(u32::from_be_bytes(*field)));
         }
         let field = input.get(..self.header_len())?;
@@ -210,6 +215,22 @@ impl LengthPrefixed {
         Ok(Some((self.header_len(), Begun { len, rest: len })))
     }
 
+    /// Encodes what is no whole Message behind four bytes of length, most significant first.
+    #[inline(never)]
+    fn encode_unusual(
+        &mut self,
+        message: &Message<'_>,
+        into: &mut Output,
+    ) -> Result<(), FrameError> {
+        if !message.is_complete() || self.sending().is_some() {
+            return self.encode_part(message, into);
+        }
+        let header = self.header(message.len() as u64)?;
+        into.put(&header[..self.header_len()]);
+        into.put_message(message);
+        Ok(())
+    }
+
     /// Encodes a part of a Message: of one just begun, or of the one that is being sent.
     #[cold]
     fn encode_part(&mut self, part: &Message<'_>, into: &mut Output) -> Result<(), FrameError> {
@@ -278,19 +299,16 @@ impl Framer for LengthPrefixed {
         message.properties()
     }
 
-    #[inline]
+    #[inline(always)]
     fn encode(&mut self, message: Message<'_>, into: &mut Output) -> Result<(), FrameError> {
-        if !message.is_complete() || self.sending().is_some() {
-            return self.encode_part(&message, into);
+        let usual = self.is_usual() && message.is_complete() && self.sending().is_none();
+        if let (true, Ok(len)) = (usual, u32::try_from(message.len()))
+            && message.len() <= self.len_max
+        {
+            into.put_framed(len.to_be_bytes(), &message);
+            return Ok(());
         }
-        let header = self.header(message.len() as u64)?;
-        match (self.header_len(), header) {
-            // The usual one, with a length that the compiler knows.
-            (4, [a, b, c, d, ..]) => into.put(&[a, b, c, d]),
-            (len, _) => into.put(&header[..len]),
-        }
-        into.put_message(&message);
-        Ok(())
+        self.encode_unusual(&message, into)
     }
 
     fn needs(&self, input: &[u8]) -> Option<usize> {

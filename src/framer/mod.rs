@@ -26,6 +26,7 @@ pub use codec::Codec;
 pub use json::Json;
 pub use length_prefixed::{Endianness, LengthPrefixed, Width};
 pub use lines::{Line, Lines};
+pub(crate) use output::Mark;
 pub use output::Output;
 #[cfg(feature = "postcard")]
 pub use postcard::Postcard;

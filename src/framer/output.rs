@@ -17,7 +17,8 @@ const SHARE_BYTES_MIN: usize = 8192;
 pub struct Output {
     copied: Vec<u8>,
     shared: Vec<Shared>,
-    len: usize,
+    /// Bytes of the shared payloads.
+    shared_len: usize,
 }
 
 /// A payload that follows the first `after` copied bytes.
@@ -31,7 +32,7 @@ struct Shared {
 pub(crate) struct Mark {
     copied: usize,
     shared: usize,
-    len: usize,
+    shared_len: usize,
 }
 
 impl Output {
@@ -39,7 +40,19 @@ impl Output {
     #[inline]
     pub fn put(&mut self, bytes: &[u8]) {
         self.copied.extend_from_slice(bytes);
-        self.len += bytes.len();
+    }
+
+    /// Appends a length field and the content of `message`, as `put` and `put_message` do.
+    #[inline]
+    pub(super) fn put_framed(&mut self, field: [u8; 4], message: &Message<'_>) {
+        let bytes = message.bytes();
+        if bytes.len() < SHARE_BYTES_MIN {
+            self.copied.reserve(field.len() + bytes.len());
+            self.put(&field);
+            return self.put(bytes);
+        }
+        self.put(&field);
+        self.put_large(message);
     }
 
     /// Appends the content of `message`, without a copy if it is large and its buffer can be
@@ -50,6 +63,11 @@ impl Output {
         if bytes.len() < SHARE_BYTES_MIN {
             return self.put(bytes);
         }
+        self.put_large(message);
+    }
+
+    fn put_large(&mut self, message: &Message<'_>) {
+        let bytes = message.bytes();
         match message.owned() {
             Some(owned) => self.put_shared(owned.clone()),
             None => match lending::share(bytes, SHARE_BYTES_MIN) {
@@ -72,7 +90,7 @@ impl Output {
     }
 
     fn put_shared(&mut self, bytes: Bytes) {
-        self.len += bytes.len();
+        self.shared_len += bytes.len();
         self.shared.push(Shared { after: self.copied.len(), bytes });
     }
 
@@ -82,7 +100,7 @@ impl Output {
         self.copied.extend_from_slice(&other.copied);
         let moved = other.shared.into_iter();
         self.shared.extend(moved.map(|shared| Shared { after: shared.after + before, ..shared }));
-        self.len += other.len;
+        self.shared_len += other.shared_len;
     }
 
     /// Appends the bytes of `range` to `into`; what is shared is shared again.
@@ -108,21 +126,21 @@ impl Output {
     /// As long as an output whose bytes lie elsewhere.
     #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
     pub(crate) fn ghost(len: usize) -> Self {
-        Self { len, ..Self::default() }
+        Self { shared_len: len, ..Self::default() }
     }
 
     /// How many bytes are in it.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len
+        self.copied.len() + self.shared_len
     }
 
     /// True if nothing was put.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// All the bytes in one piece, copied: what the peer will see. For the tests of a framer.
@@ -132,21 +150,22 @@ impl Output {
     }
 
     pub(crate) fn mark(&self) -> Mark {
-        Mark { copied: self.copied.len(), shared: self.shared.len(), len: self.len }
+        let (copied, shared) = (self.copied.len(), self.shared.len());
+        Mark { copied, shared, shared_len: self.shared_len }
     }
 
     /// Forgets everything put since `mark`.
     pub(crate) fn rewind(&mut self, mark: Mark) {
         self.copied.truncate(mark.copied);
         self.shared.truncate(mark.shared);
-        self.len = mark.len;
+        self.shared_len = mark.shared_len;
     }
 
     /// Empties it and gives back memory above `capacity_max` bytes; what remains is used again.
     pub(crate) fn reset(&mut self, capacity_max: usize) {
         self.copied.clear();
         self.shared.clear();
-        self.len = 0;
+        self.shared_len = 0;
         if self.copied.capacity() > capacity_max {
             self.copied = Vec::new();
         }
@@ -185,7 +204,7 @@ impl Output {
 
 impl std::fmt::Debug for Output {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Output").field("len", &self.len).finish_non_exhaustive()
+        f.debug_struct("Output").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 

@@ -179,3 +179,12 @@
 //! `Limits::send_queue_bytes` counts per class and those above it; one that is more urgent than the
 //! worst that waits may use as much again. With one bound for all, bulk that keeps the queue full
 //! would make class 0 wait at the door, in the order of asking.
+//!
+//! # D20: with epoll, large messages come into a block that an echo shares
+//!
+//! A buffer of its own for each message of 64 KiB went back to the system when it was dropped and
+//! came again page by page. Messages of 32 to 128 KiB are received into one block of the core that
+//! messages share by reference count; a fresh one takes its place only while somebody keeps the
+//! old. 64 KiB x 8 against a bare epoll loop, 15 interleaved runs on a busy machine: messages/s
+//! 0.81 before, 0.95 after (two runs of the bare loop: 0.95). A shorter payload is not shared: it
+//! would keep more than four times its size.

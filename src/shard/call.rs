@@ -4,7 +4,7 @@
 //! ordered way out leave for the time of a call. Absent: what the calls are for.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
@@ -65,9 +65,18 @@ impl Core {
     ) -> Result<R, CallError> {
         let Taken { mut protocol, outbox, outgoing, handed, left } = taken;
         let (outbox, outgoing) = (RefCell::new(outbox), RefCell::new(outgoing));
-        let call = Call { core: self, id, outbox: &outbox, outgoing: &outgoing, handed, left };
+        let call = Call {
+            core: self,
+            id,
+            outbox: &outbox,
+            outgoing: &outgoing,
+            handed,
+            left,
+            sent_messages: Cell::new(0),
+        };
         let acted = catch_unwind(AssertUnwindSafe(|| act(&mut *protocol, &call)));
         let name = acted.is_err().then(|| protocol.name());
+        self.metrics.sent_messages.add(call.sent_messages.get());
         let (outbox, outgoing) = (outbox.into_inner(), outgoing.into_inner());
         let taken = Taken { protocol, outbox, outgoing, handed, left };
         self.put_back(id, taken, |connection| {

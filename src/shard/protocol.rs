@@ -4,7 +4,7 @@
 //! with bytes. Absent: sockets, buffers, the driver.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::core::{Core, Id};
@@ -25,6 +25,8 @@ pub(crate) struct Call<'a> {
     pub(crate) handed: u64,
     /// Bytes that the kernel had taken before this call.
     pub(crate) left: u64,
+    /// Messages framed into the outbox so far.
+    pub(crate) sent_messages: Cell<u64>,
 }
 
 impl Call<'_> {

@@ -1,0 +1,57 @@
+//! Way: from a typed Message to bytes in the outbox, for a Carrier whose Messages ask for nothing.
+//!
+//! Above: `Reply` and the endpoint. Below: the framer writes; Messages that ask for an order go on
+//! to `scheduled`. Absent: inboxes, threads, waiting for room.
+
+use std::cell::{Cell, RefCell};
+
+use super::scheduled::Wishes;
+use crate::error::{Error, Result};
+use crate::framer::{FrameError, Framer, Mark, Output};
+use crate::shard::protocol::Call;
+
+/// The typed way out: the framer, and how many Messages the Carrier sent before they asked for an
+/// order.
+pub(super) struct Way<F> {
+    pub(super) framer: RefCell<F>,
+    pub(super) submitted: Cell<u64>,
+}
+
+/// Frames `message` into the outbox of a call; a failure leaves the outbox as it was.
+// Always inlined, as is the usual framer's encoding: else the Message is moved once for each.
+#[inline(always)]
+pub(super) fn encode<F: Framer>(way: &Way<F>, call: &Call<'_>, message: F::Out<'_>) -> Result<()> {
+    if call.outgoing.borrow().is_some() || F::properties(&message).is_some() {
+        return encode_scheduled(way, call, message);
+    }
+    let mut outbox = call.outbox.borrow_mut();
+    let mark = outbox.mark();
+    let mut framer = way.framer.borrow_mut();
+    if framer.is_within_message() {
+        return Err(within_message());
+    }
+    match framer.encode(message, &mut outbox) {
+        Ok(()) => {
+            call.sent_messages.set(call.sent_messages.get() + 1);
+            Ok(())
+        }
+        Err(error) => Err(undo(&mut outbox, mark, error)),
+    }
+}
+
+// Apart, so that the usual way is short enough to be part of a handler.
+#[cold]
+fn encode_scheduled<F: Framer>(way: &Way<F>, call: &Call<'_>, message: F::Out<'_>) -> Result<()> {
+    super::scheduled::submit::<F>(way, call, message, Wishes::default()).map(drop)
+}
+
+#[cold]
+fn within_message() -> Error {
+    Error::Message("a message in parts is under way on this carrier".into())
+}
+
+#[cold]
+fn undo(outbox: &mut Output, mark: Mark, error: FrameError) -> Error {
+    outbox.rewind(mark);
+    error.into()
+}
