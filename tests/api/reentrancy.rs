@@ -5,13 +5,17 @@
 
 use std::cell::Cell;
 use std::future::Future;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
-use postring::{CarrierRef, FrameError, Framer, LengthPrefixed, Message, Output};
+use postring::{
+    CarrierRef, CarrierState, FrameError, Framer, LengthPrefixed, Message, Outcome, Output,
+    Properties,
+};
 
 use crate::support::*;
 
@@ -291,6 +295,23 @@ fn handlers_and_streams_of_events_may_call_every_verb() {
             carrier.send_msg("acked", None, Some(Box::new(move || own.meddle())), None).unwrap();
             // The waker, the handler of sent, its drop, the callback of acked.
             until("all were called", || meddler.done() >= 4);
+        });
+    });
+}
+
+#[test]
+fn callbacks_that_are_not_called_may_call_every_verb_as_they_are_dropped() {
+    on_both(30, |driver| {
+        with_carrier(driver, |carrier, meddler| {
+            let uncalled = || {
+                let dropped = Dropped(meddler.clone());
+                Some(Box::new(move || drop(dropped)) as postring::Callback)
+            };
+            carrier.send_msg("sent", None, None, uncalled()).unwrap();
+            until("one was dropped", || meddler.done() == 1);
+            let late = Message::new("late").lifetime(Duration::ZERO);
+            carrier.send_msg(late, uncalled(), uncalled(), None).unwrap();
+            until("all were dropped", || meddler.done() == 3);
         });
     });
 }
