@@ -19,6 +19,7 @@ mod input_end;
 mod lifecycle;
 pub(crate) mod mail;
 pub(crate) mod outgoing;
+mod prefixes;
 pub(crate) mod protocol;
 pub(crate) mod record;
 pub(crate) mod revival;
