@@ -323,15 +323,20 @@ impl Core {
     pub(crate) fn fail(&self, id: Id, reason: CloseReason) {
         let reset = matches!(reason, CloseReason::Aborted);
         // Gone already: then there is nothing left to end.
-        let _ = self.change(id, |connection| {
-            connection.note_failure(reason);
+        let kept = self.change(id, |connection| {
+            let kept = connection.note_failure(reason);
             connection.reason.get_or_insert(reason);
             connection.flags.reset |= reset;
             connection.flags.discarding = true;
             connection.flags.end_wanted = true;
             connection.flags.output_ended = true;
             connection.flags.input_ended = true;
+            kept
         });
+        // Payloads that nobody will send again are user memory.
+        if let Ok(Some(kept)) = kept {
+            self.defer(move |_| drop(kept));
+        }
     }
 
     /// This side has said everything: flush, then end.

@@ -318,10 +318,14 @@ impl Shard {
         self.tell_closed(id, reason);
         // Asked only now: its owner may have left it to the engine when it was told.
         if core.look(id, |connection| connection.flags.owned) == Ok(true) {
-            let _ = core.change(id, |connection| {
+            let left = core.change(id, |connection| {
                 connection.phase = Phase::Closed;
                 connection.reason = Some(reason);
+                let received = (std::mem::take(&mut connection.pending), connection.gather.take());
+                (connection.outbox.take(), received)
             });
+            // Its owner may keep it for long; nobody sends or takes what is left of it.
+            core.guard(|| drop(left));
         } else {
             core.free_guarded(id);
         }

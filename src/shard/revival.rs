@@ -94,10 +94,11 @@ impl Connection {
         self.revival().map_or(0, |revival| revival.floor)
     }
 
-    /// It is to end for `reason`: is that a loss after which it may be made again?
-    pub(super) fn note_failure(&mut self, reason: CloseReason) {
+    /// It is to end for `reason`: is that a loss after which it may be made again? What is not
+    /// needed any more is to be dropped outside every borrow.
+    pub(super) fn note_failure(&mut self, reason: CloseReason) -> Option<Box<Revival>> {
         let (open, flags) = (self.phase == Phase::Open, self.flags);
-        let Some(revival) = self.revival_mut() else { return };
+        let revival = self.revival_mut()?;
         let lost = revival.lost.is_some();
         if is_loss(reason) && open && !lost {
             revival.lost = Some(reason);
@@ -109,10 +110,9 @@ impl Connection {
             if lost {
                 self.reason = None;
             }
-            if let Some(rare) = &mut self.rare {
-                rare.revival = None;
-            }
+            return self.rare.as_mut()?.revival.take();
         }
+        None
     }
 
     /// Keeps what a lost connection has not sent; gives it back where nobody needs it.
@@ -169,7 +169,7 @@ impl Connection {
 
     /// Puts what has not left in order for the next connection: whole Messages only, from the
     /// first that did not wholly leave. What is to be dropped is returned.
-    fn put_in_order(&mut self, lost: &Lost, now: u32) -> (Vec<u8>, Option<Box<Output>>) {
+    fn put_in_order(&mut self, lost: &Lost, now: u32) -> (Vec<u8>, [Option<Box<Output>>; 2]) {
         let (left, handed, opened) = (self.left(), self.handed, self.clocks.opened);
         let mut ends = lost.ends.clone();
         if let Some(outgoing) = &self.outgoing {
@@ -177,7 +177,7 @@ impl Connection {
         }
         ends.sort_unstable();
         let outbox = self.outbox.take();
-        let Some(revival) = self.revival_mut() else { return (Vec::new(), outbox) };
+        let Some(revival) = self.revival_mut() else { return (Vec::new(), [outbox, None]) };
         let rescued = revival.rescued.take();
         let began = handed - rescued.as_ref().map_or(0, |output| output.len() as u64);
         let kept = kept(&ends, revival.base, left, began);
@@ -206,8 +206,7 @@ impl Connection {
             outgoing.lost(kept.start);
         }
         self.outbox = (!unsent.is_empty()).then(|| Box::new(unsent));
-        drop(rescued);
-        (std::mem::take(&mut self.pending), outbox)
+        (std::mem::take(&mut self.pending), [outbox, rescued])
     }
 }
 

@@ -315,3 +315,34 @@ fn callbacks_that_are_not_called_may_call_every_verb_as_they_are_dropped() {
         });
     });
 }
+
+/// What has left of a broken send is dropped as the rest is kept for the next connection.
+#[test]
+fn a_payload_may_call_every_verb_as_its_connection_is_lost() {
+    on_both(30, |driver| {
+        let engine = one(driver).start().unwrap();
+        let (carrier, listener) = to_foreign(&engine);
+        carrier.activate().wait().unwrap();
+        let mut peer = accept(&listener);
+        let meddler = Meddler::new();
+        let payload = |len| Bytes::from_owner(Payload(pattern(len), Dropped(meddler.clone())));
+        let (whole, broken) = (payload(50_000), payload(30_000_000));
+        let both = *carrier;
+        // In one send, so that both are given back when it breaks.
+        let send = move || async move {
+            both.try_send(whole).unwrap();
+            both.try_send(broken).unwrap();
+        };
+        engine.spawn_on(0, send).unwrap();
+        peer.read_exact(&mut vec![0; 100_000]).unwrap();
+        meddler.0.carrier.set(*carrier).unwrap();
+        rustix::net::sockopt::set_socket_linger(&peer, Some(Duration::ZERO)).unwrap();
+        drop((peer, listener));
+        until("what had left was dropped", || meddler.done() == 1);
+        assert_eq!(carrier.state().wait().unwrap(), CarrierState::Dormant);
+        carrier.abort();
+        until("all was dropped", || meddler.done() == 2);
+        assert_eq!(engine.metrics().total().panics, 0);
+        end(engine);
+    });
+}
