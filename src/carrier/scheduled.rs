@@ -77,7 +77,12 @@ pub(super) fn submit<F: Framer>(
         Box::new(Outgoing::new(way.submitted.get(), messages_max))
     });
     match outgoing.submit(now_us, deadline_us, &antecedents, parcel) {
-        Ok(number) => Ok(Receipt::tracked(message_id(call.id, number), record)),
+        Ok(number) => {
+            if let Some(lifetime) = lifetime {
+                call.core.check_lifetime(call.id, lifetime);
+            }
+            Ok(Receipt::tracked(message_id(call.id, number), record))
+        }
         Err((refusal, parcel)) => {
             // User memory is dropped after the borrow.
             call.core.defer(move |_| drop(parcel));

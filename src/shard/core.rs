@@ -411,6 +411,12 @@ impl Core {
         super::timeouts::check_after(self, self.resolve(id), ACKS_EVERY);
     }
 
+    /// Has the wheel look at the connection when a Message of this lifetime expires: a send that
+    /// is stuck settles nothing.
+    pub(crate) fn check_lifetime(&self, id: Id, lifetime: Duration) {
+        super::timeouts::check_after(self, self.resolve(id), lifetime);
+    }
+
     /// Has the wheel look at the slot no later than `at_ms`.
     pub(crate) fn check_by(&self, slot: u32, at_ms: u32) {
         self.state.borrow_mut().check_by(slot, at_ms, self.now_tick());

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use postring::{CloseReason, Error, Expiry, Message, Outcome, Properties};
+use postring::{CloseReason, Error, Expiry, Message, Outcome, Properties, TrySendError, Unframed};
 
 use crate::support::*;
 
@@ -182,6 +182,20 @@ fn a_flood_of_classes_from_many_threads_arrives_whole_and_in_class_order() {
         senders.into_iter().for_each(|sender| sender.join().unwrap());
         assert_eq!(carrier.receive().wait().unwrap().bytes(), b"done");
         reader.join().unwrap();
+        end(engine);
+    });
+}
+
+/// Nothing else has the wheel look at a connection whose send is stuck.
+#[test]
+fn a_lifetime_ends_in_time_behind_a_send_that_is_stuck() {
+    on_both(60, |driver| {
+        let (engine, carrier, _peer) = foreign(driver);
+        fill(&carrier);
+        let short = Duration::from_millis(50);
+        let receipt = carrier.send(of(0, 10).lifetime(short)).wait().unwrap();
+        let outcome = receipt.sent();
+        within(8, move || assert!(matches!(outcome.wait().unwrap(), Outcome::Expired(_))));
         end(engine);
     });
 }
