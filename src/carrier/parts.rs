@@ -16,7 +16,7 @@ use super::receipt::{Receipt, message_id};
 use super::scheduled::Wishes;
 use super::send::Sending;
 use crate::error::{CloseReason, Error, Result};
-use crate::framer::{Framer, Output};
+use crate::framer::Framer;
 use crate::message::{Message, Outcome, Properties};
 use crate::shard::core::Core;
 use crate::shard::mail::{self, Mail};
@@ -287,20 +287,6 @@ impl<F: Framer> Endpoint<F> {
         let (actions, _) = begun.progress.record.settle(outcome);
         for action in actions {
             core.defer(move |_| action.run());
-        }
-    }
-}
-
-impl Parcel {
-    /// No Message, but a place in the order.
-    fn place() -> Self {
-        Self {
-            output: Output::default(),
-            record: None,
-            niceness: 0,
-            immediate: false,
-            idempotent: false,
-            deadline_us: None,
         }
     }
 }

@@ -42,6 +42,24 @@ pub(crate) struct Parcel {
     pub(crate) deadline_us: Option<u64>,
 }
 
+impl Parcel {
+    /// No Message, but a place in the order, for one that leaves by itself.
+    pub(crate) fn place() -> Self {
+        Self {
+            output: Output::default(),
+            record: None,
+            niceness: 0,
+            immediate: false,
+            idempotent: false,
+            deadline_us: None,
+        }
+    }
+
+    fn is_place(&self) -> bool {
+        self.record.is_none() && self.output.is_empty()
+    }
+}
+
 /// One Message that was handed over, until the kernel has it (and the peer, if that was asked).
 struct Handed {
     number: u64,
@@ -273,7 +291,7 @@ impl Outgoing {
             let Some(parcel) = self.scheduler.finish(taken.number) else { break };
             self.leave_class(&parcel);
             let number = self.base + taken.number;
-            if parcel.record.is_none() && parcel.output.is_empty() {
+            if parcel.is_place() {
                 // Only a place in the order: what stands for it leaves by itself.
                 continue;
             }
@@ -384,7 +402,8 @@ impl Outgoing {
             let report = Report::of(&handed, outcome);
             Report { remains: handed.again.map(|again| again.into_output()), ..report }
         }));
-        self.reports.extend(self.scheduler.drain().map(|(number, parcel)| Report {
+        let waiting = self.scheduler.drain().filter(|(_, parcel)| !parcel.is_place());
+        self.reports.extend(waiting.map(|(number, parcel)| Report {
             number: base + number,
             record: parcel.record,
             outcome: Outcome::Failed(reason),

@@ -199,3 +199,21 @@ fn a_lifetime_ends_in_time_behind_a_send_that_is_stuck() {
         end(engine);
     });
 }
+
+#[test]
+fn a_message_in_parts_has_one_end_in_the_stream_of_events() {
+    on_both(30, |driver| {
+        let (engine, carrier, _peer) = foreign(driver);
+        let mut events = carrier.events().unwrap();
+        let len = 30_000_000;
+        let mut message = carrier.begin(Properties::new().total_len(len as u64));
+        let receipt = message.send(pattern(len), true).wait().unwrap();
+        carrier.abort();
+        let mut ends = Vec::new();
+        while let Some(event) = events.next().wait().unwrap() {
+            ends.extend(event.message());
+        }
+        assert_eq!(ends, [receipt.message()]);
+        end(engine);
+    });
+}
