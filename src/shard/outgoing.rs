@@ -15,7 +15,7 @@ mod resending;
 
 use self::resending::{Again, Resending};
 use super::events::{Listeners, Report};
-use super::record::Record;
+use super::record::{Action, Record};
 use crate::engine::operation::{PathSample, SocketOption};
 use crate::error::CloseReason;
 use crate::framer::Output;
@@ -427,6 +427,17 @@ impl Outgoing {
     }
 }
 
+impl Drop for Outgoing {
+    /// Only a core that broke down has not told everybody by now.
+    fn drop(&mut self) {
+        self.end(CloseReason::Shutdown, u64::MAX);
+        for Report { record, outcome, .. } in self.take_reports() {
+            let settled = record.map(|record| record.settle(outcome));
+            settled.into_iter().flat_map(|(actions, _)| actions).for_each(Action::run);
+        }
+    }
+}
+
 /// How long a byte that the kernel takes now is under way. While nothing is unsent that is half of
 /// the emptiest round trip. On a busy path it is what round trips take of late, less the empty way
 /// back, and what they vary by (as RFC 6298 bounds a late acknowledgement): too high an estimate
@@ -437,4 +448,23 @@ fn delay_us(sample: &PathSample) -> u64 {
         return u64::from(back);
     }
     u64::from(sample.rtt_us.saturating_sub(back)) + 4 * u64::from(sample.rtt_var_us)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::Awaited;
+    use super::*;
+
+    #[test]
+    fn a_core_that_breaks_down_settles_what_it_had() {
+        let mut outgoing = Outgoing::new(0, 16);
+        let [waits, left] = [Record::new(None), Record::new(None)];
+        let parcel = Parcel { record: Some(Arc::clone(&waits)), ..Parcel::place() };
+        assert!(outgoing.submit(0, None, &[], parcel).is_ok());
+        outgoing.announce(2, 10, Arc::clone(&left));
+        drop(outgoing);
+        let failed = Outcome::Failed(CloseReason::Shutdown);
+        assert_eq!(waits.known(Awaited::Sent), Some(failed));
+        assert_eq!(left.known(Awaited::Acked), Some(Outcome::MayHaveArrived));
+    }
 }
