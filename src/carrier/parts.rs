@@ -108,7 +108,8 @@ where
     F: for<'m> Framer<Out<'m> = Message<'m>>,
 {
     /// Sends the next part; `complete` says that it is the last one, which may be empty. Resolves
-    /// to the [`Receipt`] of the whole Message when the part is in the bounded queue.
+    /// to the [`Receipt`] of the whole Message when the part is in the bounded queue; on a byte
+    /// stream without frames to one of the part alone.
     ///
     /// # Errors
     /// [`Error::Message`] if the Message is complete already, was broken off by the loss of its
@@ -237,6 +238,10 @@ impl<F: Framer> Endpoint<F> {
             None => self.number(call)?,
         };
         progress.set(if complete { COMPLETE } else { BEGUN });
+        if !within && !complete {
+            // Nothing delimits Messages here: its word is its own, for the whole has no end.
+            return Ok(self.part_alone(call, number));
+        }
         let receipt = Receipt::tracked(message_id(call.id, number), Arc::clone(&progress.record));
         if complete {
             self.complete_part(call, number, &progress);
@@ -252,6 +257,21 @@ impl<F: Framer> Endpoint<F> {
             });
         }
         Ok(receipt)
+    }
+
+    /// The Receipt of a part that is a Message of its own.
+    fn part_alone(&mut self, call: &Call<'_>, number: u64) -> Receipt {
+        let message = message_id(call.id, number);
+        let position = call.handed + call.outbox.borrow().len() as u64;
+        let mut outgoing = call.outgoing.borrow_mut();
+        let Some(outgoing) = outgoing.as_mut() else {
+            call.sent_messages.set(call.sent_messages.get() + 1);
+            return Receipt::plain(message, position);
+        };
+        let record = Record::new(None);
+        outgoing.announce(number, position, Arc::clone(&record));
+        outgoing.left(call.left);
+        Receipt::tracked(message, record)
     }
 
     /// A number for a Message that does not wait for its turn.

@@ -200,6 +200,30 @@ fn a_lifetime_ends_in_time_behind_a_send_that_is_stuck() {
     });
 }
 
+/// Where nothing delimits Messages, each part is one of its own and has its own word.
+#[test]
+fn parts_on_a_stream_without_frames_are_told_each_for_itself() {
+    on_both(30, |driver| {
+        let (engine, carrier, mut peer) = foreign_of(one(driver), Unframed);
+        let mut message = carrier.begin(Properties::new());
+        let first = message.send("one ", false).wait().unwrap();
+        let second = message.send("two", false).wait().unwrap();
+        assert_ne!(first.message(), second.message());
+        within(10, move || {
+            assert_eq!(first.sent().wait().unwrap(), Outcome::Sent);
+            assert_eq!(second.acked().wait().unwrap(), Outcome::Acked);
+        });
+        // The same where Messages have an order.
+        carrier.on_sent(|_| ()).unwrap();
+        let third = message.send(" three", false).wait().unwrap();
+        within(10, move || assert_eq!(third.sent().wait().unwrap(), Outcome::Sent));
+        let mut whole = [0; 13];
+        peer.read_exact(&mut whole).unwrap();
+        assert_eq!(&whole, b"one two three");
+        end(engine);
+    });
+}
+
 #[test]
 fn a_message_in_parts_has_one_end_in_the_stream_of_events() {
     on_both(30, |driver| {
