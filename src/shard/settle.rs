@@ -256,6 +256,10 @@ impl Shard {
                 outgoing.sample(now_us, self.driver.path(token));
             }
             outgoing.fill(Filling { now_us, handed, copies_max, outbox: &mut spare });
+            if spare.is_empty() {
+                // A Message without a byte has left with those before it.
+                outgoing.left(handed);
+            }
             let next_us = outgoing.next_timeout_us();
             let awaits_acks = outgoing.awaits_acks();
             let filled = !spare.is_empty();

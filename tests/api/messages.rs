@@ -186,6 +186,16 @@ fn a_flood_of_classes_from_many_threads_arrives_whole_and_in_class_order() {
     });
 }
 
+#[test]
+fn a_message_without_bytes_is_sent() {
+    on_both(30, |driver| {
+        let (engine, carrier, _peer) = foreign_of(one(driver), Unframed);
+        let receipt = carrier.send(Message::from("").niceness(1)).wait().unwrap();
+        within(10, move || assert_eq!(receipt.sent().wait().unwrap(), Outcome::Sent));
+        end(engine);
+    });
+}
+
 /// Nothing else has the wheel look at a connection whose send is stuck.
 #[test]
 fn a_lifetime_ends_in_time_behind_a_send_that_is_stuck() {
