@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Waker;
 
+use super::accepting::Accepting;
 use super::inbox::Inbox;
 use super::part::Demand;
 use super::parts::Begun;
@@ -16,7 +17,7 @@ use super::promise::Promise;
 use super::receipt::{Receipt, message_id};
 use super::responder::{Reply, Respond, Responded};
 use super::scheduled::Wishes;
-use super::send::{Accepting, Parcel};
+use super::send::Parcel;
 use super::way::Way;
 use super::way::encode;
 use crate::address::Address;

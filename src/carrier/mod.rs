@@ -4,6 +4,7 @@
 //! core; verbs on another thread travel by mailbox. Absent: sockets; threads.
 
 pub(crate) mod accept;
+mod accepting;
 mod endpoint;
 mod events;
 mod fork;
