@@ -83,6 +83,8 @@ pub struct PartialMessage<F: Framer> {
     carrier: CarrierRef<F>,
     properties: Properties,
     progress: Arc<Progress>,
+    /// A part was given to a future, maybe to the core, which may begin with it at any moment.
+    offered: bool,
 }
 
 impl<F> CarrierRef<F>
@@ -99,7 +101,7 @@ where
     /// others: what completes the one Message of the direction is [`CarrierRef::close`].
     pub fn begin(&self, properties: Properties) -> PartialMessage<F> {
         let progress = Progress { state: AtomicU8::new(NOT_BEGUN), record: Record::new(None) };
-        PartialMessage { carrier: *self, properties, progress: Arc::new(progress) }
+        PartialMessage { carrier: *self, properties, progress: Arc::new(progress), offered: false }
     }
 }
 
@@ -116,6 +118,7 @@ where
     /// connection, or has niceness, lifetime or antecedents; [`Error::Frame`] if the framer needs
     /// the length beforehand or was told another one; otherwise as [`CarrierRef::send`].
     pub fn send<'m>(&'m mut self, part: impl Into<Message<'m>>, complete: bool) -> Sending<'m, F> {
+        self.offered = true;
         let part = part.into();
         let part = if complete { part } else { part.partial() };
         let part = match self.progress.is(NOT_BEGUN) {
@@ -141,7 +144,8 @@ impl<F: Framer> std::fmt::Debug for PartialMessage<F> {
 
 impl<F: Framer> Drop for PartialMessage<F> {
     fn drop(&mut self) {
-        if !self.progress.is(BEGUN) {
+        let over = self.progress.is(COMPLETE) || self.progress.is(BROKEN);
+        if over || !self.offered {
             return;
         }
         let (id, progress) = (self.carrier.id, Arc::clone(&self.progress));

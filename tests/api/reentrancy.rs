@@ -374,3 +374,23 @@ fn a_send_from_inside_a_handler_has_its_receipt_when_it_was_accepted() {
         end(engine);
     });
 }
+
+#[test]
+fn a_message_in_parts_given_up_inside_a_handler_holds_nobody_up() {
+    on_both(30, |driver| {
+        let (engine, carrier, mut peer) = foreign(driver);
+        let inside = *carrier;
+        let ready = carrier.ready(move |_| {
+            let mut message = inside.begin(Properties::new().total_len(10));
+            let sending = std::pin::pin!(message.send("never", false));
+            let _ = sending.poll(&mut Context::from_waker(Waker::noop()));
+        });
+        ready.unwrap();
+        peer.write_all(&frame(b"go")).unwrap();
+        until("it was called", || engine.metrics().total().received_messages == 1);
+        let after = *carrier;
+        within(10, move || assert!(after.send("after").wait().is_ok()));
+        assert_eq!(read_frame(&mut peer).unwrap(), b"after");
+        end(engine);
+    });
+}
