@@ -190,9 +190,7 @@ impl<F: Framer> Endpoint<F> {
                 accepting.answer(self.push(call, message, wishes));
             }
         }
-        if self.has_no_parcels() {
-            super::here::set_full(call.core, call.id, false);
-        }
+        super::here::set_full(call.core, call.id, self.most_urgent_parcel());
     }
 
     pub(super) fn is_revivable(&self) -> bool {
@@ -385,7 +383,7 @@ impl<F: Framer> Protocol for Endpoint<F> {
         for promise in rare.activating.drain(..) {
             promise.answer(Err(super::here::error_of(reason, connecting.as_deref())));
         }
-        super::here::set_full(core, id, false);
+        super::here::set_full(core, id, None);
         for (accepting, _) in rare.parcels.drain(..) {
             if accepting.claim() {
                 accepting.answer(Err(super::here::error_of(reason, connecting.as_deref())));

@@ -101,13 +101,14 @@ pub(super) fn queued_here<F: Framer>(core: &Rc<Core>, id: Id) -> usize {
     bytes.unwrap_or(0) + parked.ok().flatten().unwrap_or(0)
 }
 
-/// Tells other threads whether the Carrier's queue is full, under both of its names.
-pub(super) fn set_full(core: &Core, id: Id, is_full: bool) {
+/// Tells other threads whether Messages wait for room in the Carrier's queue and how urgent the
+/// most urgent of them is, under both of its names.
+pub(super) fn set_full(core: &Core, id: Id, niceness: Option<u32>) {
     let id = core.resolve(id);
-    core.handle.set_full(id, is_full);
+    core.handle.set_full(id, niceness);
     let ticket = core.look(id, |connection| connection.rare.as_ref().map_or(0, |rare| rare.ticket));
     if let Ok(ticket @ 1..) = ticket {
-        core.handle.set_full(Id { slot: TICKET_SLOT, generation: ticket, ..id }, is_full);
+        core.handle.set_full(Id { slot: TICKET_SLOT, generation: ticket, ..id }, niceness);
     }
 }
 

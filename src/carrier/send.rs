@@ -160,6 +160,8 @@ fn parks<F: Framer>(core: &Rc<Core>, id: Id, parcel: &Parcel<F>) -> bool {
 }
 
 fn park<F: Framer>(core: &Rc<Core>, id: Id, parcel: Parcel<F>, accepting: Accepting) {
+    let niceness = niceness_of::<F>(&parcel.message, &parcel.wishes);
+    let others = core.handle.full_for(core.resolve(id)).unwrap_or(niceness);
     let mut parcel = Some((accepting, parcel));
     let parked = core.call(id, |protocol, _| {
         if let Ok(endpoint) = endpoint_of::<F>(protocol)
@@ -170,7 +172,7 @@ fn park<F: Framer>(core: &Rc<Core>, id: Id, parcel: Parcel<F>, accepting: Accept
     });
     match (parked, parcel) {
         (Ok(()), None) => {
-            set_full(core, id, true);
+            set_full(core, id, Some(others.min(niceness)));
             // In use: it was just called.
             let _ = core.change(id, |connection| connection.flags.wants_room = true);
         }
@@ -281,7 +283,13 @@ impl<F: Framer> CarrierRef<F> {
             },
             None => match mail::find(self.id.unit) {
                 None => Refused::Failed(Error::EngineEnded),
-                Some(handle) if handle.is_full(self.id) => Refused::Full(message.detach(), wishes),
+                Some(handle)
+                    if handle
+                        .full_for(self.id)
+                        .is_some_and(|others| others <= niceness_of::<F>(&message, &wishes)) =>
+                {
+                    Refused::Full(message.detach(), wishes)
+                }
                 Some(handle) => {
                     let accepting = Accepting::new(None);
                     let parcel = Parcel { message: message.detach(), wishes };
@@ -433,9 +441,17 @@ impl<F: Framer> Drop for Sending<'_, F> {
 }
 
 impl<F: Framer> Endpoint<F> {
-    /// True if no send of another thread waits for room.
-    pub(super) fn has_no_parcels(&self) -> bool {
-        self.rare_ref().is_none_or(|rare| rare.parcels.is_empty())
+    /// The most urgent class among the sends of other threads that wait for room.
+    pub(super) fn most_urgent_parcel(&self) -> Option<u32> {
+        let mut best = None;
+        for (_, parcel) in &self.rare_ref()?.parcels {
+            let niceness = niceness_of::<F>(&parcel.message, &parcel.wishes);
+            best = Some(best.map_or(niceness, |best: u32| best.min(niceness)));
+            if niceness == 0 {
+                break;
+            }
+        }
+        best
     }
 }
 

@@ -4,7 +4,7 @@
 //! mailbox. Absent: what an errand does. Bound: `Limits::mailbox` per core.
 
 use std::any::Any;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -58,8 +58,9 @@ pub(crate) struct CoreHandle {
     /// The next ticket of a connection initiated from another thread.
     tickets: AtomicU32,
     ended: AtomicBool,
-    /// Connections whose queue is full, for other threads that want to send.
-    full: RwLock<HashSet<(u32, u32)>>,
+    /// Connections for whose queue senders wait, and the most urgent class of what they wait
+    /// with: for other threads that want to send.
+    full: RwLock<HashMap<(u32, u32), u32>>,
 }
 
 impl CoreHandle {
@@ -97,19 +98,19 @@ impl CoreHandle {
         self.tickets.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// True if the connection's queue is full and senders of other threads wait already.
-    pub(crate) fn is_full(&self, id: Id) -> bool {
+    /// If senders wait for room on the connection: the most urgent class of their Messages. One
+    /// that is more urgent stands behind none of them.
+    pub(crate) fn full_for(&self, id: Id) -> Option<u32> {
         let full = self.full.read().unwrap_or_else(PoisonError::into_inner);
-        full.contains(&(id.slot, id.generation))
+        full.get(&(id.slot, id.generation)).copied()
     }
 
-    pub(crate) fn set_full(&self, id: Id, is_full: bool) {
+    pub(crate) fn set_full(&self, id: Id, niceness: Option<u32>) {
         let mut full = self.full.write().unwrap_or_else(PoisonError::into_inner);
-        if is_full {
-            full.insert((id.slot, id.generation));
-        } else {
-            full.remove(&(id.slot, id.generation));
-        }
+        match niceness {
+            Some(niceness) => full.insert((id.slot, id.generation), niceness),
+            None => full.remove(&(id.slot, id.generation)),
+        };
     }
 
     pub(crate) fn has_ended(&self) -> bool {

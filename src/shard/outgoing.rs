@@ -220,7 +220,7 @@ impl Outgoing {
         let urgent = self.classes.last_key_value().is_some_and(|(worst, _)| niceness < *worst);
         let at_least = self.classes.range(..=niceness).map(|(_, bytes)| bytes).sum::<usize>();
         let full = if urgent {
-            at_least >= bytes_max || waiting >= bytes_max * 2
+            at_least >= bytes_max || waiting >= bytes_max.saturating_mul(2)
         } else {
             waiting >= bytes_max
         };

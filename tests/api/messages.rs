@@ -186,6 +186,26 @@ fn a_flood_of_classes_from_many_threads_arrives_whole_and_in_class_order() {
     });
 }
 
+/// Bulk that waits at the door is in nobody's way who may pass it.
+#[test]
+fn an_urgent_message_of_another_thread_is_tried_where_bulk_is_refused() {
+    on_both(60, |driver| {
+        let (engine, carrier, mut peer) = foreign(driver);
+        let taken = fill(&carrier);
+        let bulk = carrier.try_send(of(BULK, 10));
+        assert!(matches!(bulk, Err(TrySendError::Full(_))), "{bulk:?}");
+        carrier.try_send(of(3, 100)).unwrap();
+        carrier.send_msg(of(0, 100), None, None, None).unwrap();
+        let bulk = carrier.try_send(of(BULK, 10));
+        assert!(matches!(bulk, Err(TrySendError::Full(_))), "{bulk:?}");
+        let seen = frames_of(&mut peer, taken + 2);
+        let urgent: Vec<_> = seen.iter().filter(|(class, _)| *class != BULK).map(|s| s.0).collect();
+        assert_eq!(urgent, [0, 3]);
+        until("there is room", || carrier.try_send(of(BULK, 10)).is_ok());
+        end(engine);
+    });
+}
+
 #[test]
 fn a_message_without_bytes_is_sent() {
     on_both(30, |driver| {
