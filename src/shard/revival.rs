@@ -171,7 +171,10 @@ impl Connection {
     /// first that did not wholly leave. What is to be dropped is returned.
     fn put_in_order(&mut self, lost: &Lost, now: u32) -> (Vec<u8>, [Option<Box<Output>>; 2]) {
         let (left, handed, opened) = (self.left(), self.handed, self.clocks.opened);
+        // Positions up to the floor may have been given away a second time.
+        let floor = self.floor();
         let mut ends = lost.ends.clone();
+        ends.retain(|end| *end > floor);
         if let Some(outgoing) = &self.outgoing {
             ends.extend(outgoing.ends());
         }
@@ -411,6 +414,31 @@ mod tests {
         // Sent again: 40 bytes from 60 on, so the stream stands at 60 where it had been at 100.
         assert_eq!(kept(&[100, 130], 60, 80, 60), 60..130);
         assert_eq!(kept(&[50, 100, 130], 60, 80, 60), 60..130);
+    }
+
+    /// Parts of 10 and Messages of 40, 60 and 40 bytes took turns; the Messages were sent again, so
+    /// that one of them now lies where the first part had ended.
+    #[test]
+    fn an_end_of_an_earlier_connection_cuts_no_message_in_two() {
+        use crate::shard::record::Record;
+        let mut connection = Connection { handed: 150, unsent: 95, ..Connection::default() };
+        let mut outgoing = super::super::outgoing::Outgoing::new(0, 16);
+        for (number, end) in [(1, 60), (2, 110), (3, 150)] {
+            outgoing.announce(number, end, Record::new(None));
+        }
+        connection.outgoing = Some(Box::new(outgoing));
+        let mut rescued = Output::default();
+        rescued.put(&[7; 130]);
+        let revival = Revival {
+            lost: Some(CloseReason::Reset),
+            rescued: Some(Box::new(rescued)),
+            base: 20,
+            floor: 150,
+            ..Revival::default()
+        };
+        connection.rare().revival = Some(Box::new(revival));
+        connection.put_in_order(&Lost { ends: vec![50, 110], heard: false }, 1);
+        assert_eq!((connection.handed, connection.queued()), (20, 130), "from 20, not from 50");
     }
 
     #[test]
