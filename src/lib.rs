@@ -106,9 +106,9 @@ pub use framer::{
     Endianness, FrameError, Framer, LengthPrefixed, Line, Lines, Output, Unframed, Width,
 };
 pub use launch::{
-    Engine, EngineBuilder, Listener, initiate, initiate_sink, initiate_sink_with, initiate_source,
-    initiate_source_with, initiate_with, listen, listen_with, respond, respond_async,
-    respond_per_core, respond_with,
+    Engine, EngineBuilder, Listener, associate, associate_with, initiate, initiate_sink,
+    initiate_sink_with, initiate_source, initiate_source_with, initiate_with, listen, listen_with,
+    respond, respond_async, respond_per_core, respond_with,
 };
 pub use limits::{Limits, Timeouts};
 pub use message::{

@@ -5,6 +5,7 @@
 //! core's table, and inspections, which have the driver at hand. Absent: anything that messages
 //! need. Bounds: `Limits::associations`; see `association`.
 
+use std::any::TypeId;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use super::{Asked, Carrier, CarrierRef, CarrierState, Sink, Source, initiate_her
 use super::{ask_core, initiate_there};
 use crate::address::Address;
 use crate::association::{Key, Path};
+use crate::engine::clock;
 use crate::error::{CloseReason, Error, Result};
 use crate::framer::{Framer, Unframed};
 use crate::shard::core::{CallError, Core, Id};
@@ -24,10 +26,10 @@ use crate::shard::mail;
 /// What a Local and a Remote keep between them when Carriers come and go (draft §2.3): who the
 /// Remote is, what was learned of the Paths to it, and the Carriers there are.
 ///
-/// It comes about by itself with the first Carrier ([`CarrierRef::association`]), lives on the
-/// Carrier's core and stays without Carriers and without traffic, until
-/// [`Limits::associations`](crate::Limits::associations) others were used since. Forgotten, it has
-/// lost its Paths, nothing else: this handle stays good.
+/// It comes about by itself with the first Carrier ([`CarrierRef::association`]), or is asked for
+/// before there is one ([`associate`](crate::associate)). It lives on one core and stays without
+/// Carriers and without traffic, until [`Limits::associations`](crate::Limits::associations)
+/// others were used since. Forgotten, it has lost its Paths, nothing else: this handle stays good.
 ///
 /// One and the same Association have those Carriers of one core that
 ///
@@ -171,6 +173,17 @@ impl<F: Framer> std::fmt::Debug for Association<F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Association({})", self.key)
     }
+}
+
+/// The Association of Carriers to `address` on the core with number `unit`: no Carrier, no traffic.
+///
+/// # Errors
+/// [`Error::Address`].
+pub(crate) fn associate<F: Framer>(unit: u32, address: &str, framer: F) -> Result<Association<F>> {
+    let address = address.parse::<Address>()?;
+    address.check(clock::is_simulated())?;
+    let key = Arc::new(Key::initiated(address, TypeId::of::<F>()));
+    Ok(Association { unit, key, framer: Some(framer) })
 }
 
 /// Answers with what `look` sees as soon as the core reads its mail.

@@ -46,6 +46,7 @@ pub use self::receive::{Receiving, ReceivingPart};
 pub use self::send::{Callback, Sending};
 pub use self::supports::{Reporter, Supports};
 
+pub(crate) use self::association::associate;
 pub(crate) use self::here::{initiate_here, initiate_there, nowhere};
 
 use self::here::{activate_here, close_here, disown, on_closed_here, set_handler, state_here};
