@@ -54,7 +54,8 @@ impl Inspection<'_> {
         let now = self.core.now_ms();
         let look = |connection: &Connection| {
             let since_ms = now.wrapping_sub(connection.clocks.opened);
-            (connection.phase == Phase::Open).then_some((since_ms, connection.peer))
+            let is_there = connection.phase == Phase::Open && !connection.is_lost();
+            is_there.then_some((since_ms, connection.peer))
         };
         let (since_ms, peer) = self.core.look(id, look).ok()??;
         let path = Path::fresh(self.measure(id, peer));

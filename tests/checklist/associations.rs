@@ -1,6 +1,5 @@
 //! Items 94 to 102: Associations, Paths, Transients (draft §2.3, §2.7, §2.8, §3.2).
 
-use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -173,8 +172,13 @@ fn item_095_the_table_is_bounded_and_carriers_keep_their_association() {
 #[test]
 fn item_096_a_carrier_names_its_association_on_every_thread() {
     on_both(60, |driver| {
-        let (listener, engine, here, there) = both(driver);
-        let address = listener.local_addresses().remove(0);
+        let (listener, address) = listen(driver);
+        // A name: what it resolves to is another matter.
+        let address = address.replace("127.0.0.1", "localhost");
+        let engine = one(driver).start().unwrap();
+        let here = engine.initiate_with(&address, frames());
+        here.activate().wait().unwrap();
+        let there = listener.accept().wait().unwrap();
         let from_here = *here;
         let (told, heard) = mpsc::channel();
         let task = async move || {
@@ -250,15 +254,20 @@ fn item_097_those_of_a_responder_are_among_them() {
 #[test]
 fn item_098_initiate_on_an_association_is_another_carrier_of_the_same_configuration() {
     on_both(60, |driver| {
-        let (engine, here, mut first) = foreign_of(one(driver), frames().len_max(8));
-        let here_address = here.peer_address().wait().unwrap();
+        let (engine, listener) = (one(driver).start().unwrap(), foreign_listener());
+        let here = engine.initiate_with(&address_of(&listener), frames().len_max(8));
+        here.activate().wait().unwrap();
+        let mut first = accept(&listener);
         let more = association(&here).initiate().unwrap();
         assert_eq!(state(&more), CarrierState::Inactive);
-        let long = more.send("nine bytes").wait();
+        let long = more.send("longer than 8").wait();
         assert!(matches!(long, Err(Error::Frame(_))), "the framer is the same: {long:?}");
-        drop((first.write_all(&frame(b"still")), more));
-        assert_eq!(text(&here.receive().wait().unwrap()), "still");
-        assert_eq!(here.peer_address().wait().unwrap(), here_address);
+        more.send("another").wait().unwrap();
+        let mut second = accept(&listener);
+        assert_eq!(read_frame(&mut second).unwrap(), b"another");
+        here.send("first").wait().unwrap();
+        assert_eq!(read_frame(&mut first).unwrap(), b"first");
+        assert_ne!(first.peer_addr().unwrap(), second.peer_addr().unwrap());
         end(engine);
     });
 }
@@ -279,12 +288,12 @@ fn item_099_an_association_remembers_the_paths_of_its_connections() {
         assert_eq!(now.age(), Duration::ZERO);
         assert_eq!(now.peer_address(), listener.local_addr().ok());
         assert_eq!(now.local_address(), peer.peer_addr().ok());
-        assert!(now.round_trip().unwrap() >= now.round_trip_min().unwrap());
-        assert!(now.round_trip_min().unwrap() > Duration::ZERO);
+        assert!(now.round_trip().unwrap() > Duration::ZERO, "{now:?}");
+        assert!(now.round_trip_min().unwrap() > Duration::ZERO, "{now:?}");
         assert_eq!(now.one_way_delay(), now.round_trip().map(|both| both / 2));
         assert!(now.payload_bytes_max().unwrap() >= 536, "{now:?}");
         assert!((0.0..=1.0).contains(&now.loss().unwrap()), "{now:?}");
-        assert!(now.rate_bytes_per_s().unwrap() > 0, "{now:?}");
+        until("a rate", || paths(&association)[0].rate_bytes_per_s().is_some_and(|rate| rate > 0));
 
         // Another connection between the same two is the same path.
         let second = association.initiate().unwrap();
@@ -357,15 +366,14 @@ fn item_100_one_connection_is_one_transient_and_only_while_it_lives() {
         let first = accept(&listener);
         assert_eq!(transients(&carrier).len(), 1);
         until("it has an age", || transients(&carrier)[0].age() > Duration::ZERO);
-        let first_end = transients(&carrier)[0].paths()[0].local_address();
         reset(first);
         until("it is dormant", || state(&carrier) == CarrierState::Dormant);
         assert!(transients(&carrier).is_empty(), "the Carrier is there without one");
         carrier.send("again").wait().unwrap();
-        let _second = accept(&listener);
+        let second = accept(&listener);
         until("it is active", || state(&carrier) == CarrierState::Active);
         let [again] = &transients(&carrier)[..] else { panic!("none") };
-        assert_ne!(again.paths()[0].local_address(), first_end, "another one");
+        assert_eq!(again.paths()[0].local_address(), second.peer_addr().ok(), "the new one");
         carrier.abort();
         until("it has ended", || transients(&carrier).is_empty());
         end(engine);
@@ -379,10 +387,10 @@ fn item_101_the_paths_of_a_transient_are_those_in_use() {
         let path = |carrier: &Carrier<_>| -> Path {
             let transient = transients(carrier).pop().unwrap();
             let [path] = transient.paths() else { panic!("{transient:?}") };
-            assert!(path.round_trip().is_some(), "{path:?}");
             *path
         };
         let (near, far) = (path(&here), path(&there));
+        assert!(near.round_trip().is_some(), "{near:?}");
         assert_eq!(near.peer_address(), here.peer_address().wait().unwrap());
         assert!(near.local_address().is_some());
         // The same way, seen from both ends.
