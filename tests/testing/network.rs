@@ -54,7 +54,7 @@ fn associations_remember_what_the_network_is_like() {
     assert!(path.age() >= SECOND * 3600 - STEP, "{path:?}");
     assert_eq!(path.round_trip_min(), Some(ms(40)));
     let again = association.initiate().unwrap();
-    world.run_until(again.send("again")).unwrap();
+    world.run_until(again.activate()).unwrap();
     assert_eq!(world.run_until(association.carriers()).unwrap().len(), 1);
 }
 
