@@ -211,6 +211,34 @@ fn item_096_a_carrier_names_its_association_on_every_thread() {
     });
 }
 
+/// An accessor asks its core by mail: where too many ask at once, the rest is told so.
+#[test]
+fn item_096_too_many_questions_at_once_are_refused_aloud() {
+    on_both(60, |driver| {
+        let builder = one(driver).limits(limits(|limits| limits.mailbox = 16));
+        let (engine, here, _peer) = foreign_of(builder, frames());
+        let (told, heard) = mpsc::channel();
+        let here = *here;
+        let task = async move || {
+            let asked: Vec<_> = (0..1000).map(|_| here.association()).collect();
+            let (mut named, mut refused) = (0, 0);
+            for asked in asked {
+                match asked.await {
+                    Ok(_) => named += 1,
+                    Err(Error::MailboxFull) => refused += 1,
+                    Err(other) => panic!("{other}"),
+                }
+            }
+            told.send((named, refused)).unwrap();
+        };
+        engine.spawn_on(0, task).unwrap();
+        let (named, refused) = heard.recv_timeout(SOON).unwrap();
+        assert!(named >= 16 && refused > 0, "{named} named, {refused} refused");
+        assert_eq!(named + refused, 1000);
+        end(engine);
+    });
+}
+
 #[test]
 fn item_097_the_carriers_of_an_association_are_the_active_ones() {
     on_both(60, |driver| {
