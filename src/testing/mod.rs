@@ -47,8 +47,8 @@
 //!
 //! [`World::set_network`] gives the ways delay, jitter, a rate, loss and small socket buffers;
 //! [`World::partition`] cuts them, [`World::reset`] breaks one connection, and
-//! [`WorldBuilder::faults`] has sends go short and receives come in pieces, as kernels do. A Carrier
-//! that loses its connection connects again when it has something to do:
+//! [`WorldBuilder::faults`] has sends go short and receives come in pieces, as kernels do.
+//! A Carrier that loses its connection connects again when it has something to do:
 //!
 //! ```
 //! use postring::{LengthPrefixed, testing::World};
