@@ -3,7 +3,7 @@
 //! Above: a Responder's handler, or a Carrier's inbox. Below: the shard calls it with bytes.
 //! Absent: sockets, timers, threads. Bounds: see `Inbox` and `Limits`.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -447,6 +447,10 @@ impl<F: Framer> Protocol for Endpoint<F> {
 
     fn ends_with_input(&self) -> bool {
         matches!(self.reader, Reader::Respond(_))
+    }
+
+    fn framer(&self) -> TypeId {
+        TypeId::of::<F>()
     }
 
     fn name(&self) -> Rc<str> {

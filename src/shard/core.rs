@@ -19,6 +19,7 @@ use super::outgoing::Outgoing;
 use super::protocol::Service;
 use super::sleepers::Sleepers;
 use super::traffic_class::TrafficClasses;
+use crate::association::Table;
 use crate::engine::clock;
 use crate::engine::metrics::CoreMetrics;
 use crate::engine::throttle::Throttle;
@@ -94,6 +95,8 @@ pub(crate) struct State {
     pub(crate) prefixes: HashMap<u64, u32>,
     tickets: HashMap<u32, (u32, u32)>,
     pub(crate) services: Vec<Rc<dyn Service>>,
+    /// What outlives connections and Carriers (draft §2.3).
+    pub(crate) associations: Table,
     /// Slots in use for connections.
     pub(crate) connections: usize,
     pub(crate) listeners: usize,
@@ -114,10 +117,13 @@ impl Core {
             unit: handle.unit,
             handle,
             executor: Executor::new(limits.tasks),
+            state: RefCell::new(State {
+                associations: Table::new(limits.associations),
+                ..State::default()
+            }),
             limits,
             timeouts,
             metrics,
-            state: RefCell::default(),
             draining: Cell::new(false),
             traffic_classes: OnceCell::new(),
             deferred: RefCell::default(),
@@ -386,10 +392,9 @@ impl Core {
         let generation = connection.generation;
         let freed = std::mem::take(connection);
         connection.generation = generation;
-        if let Some(rare) = &freed.rare
-            && rare.ticket != 0
-        {
+        if let Some(rare) = &freed.rare {
             state.tickets.remove(&rare.ticket);
+            rare.association.iter().for_each(|key| state.associations.leave(key));
         }
         if listened {
             state.listeners -= 1;

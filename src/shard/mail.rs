@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::core::{Core, Id};
+use super::inspection::Inspector;
 use crate::address::SocketAddress;
 use crate::engine::mailbox::{Bell, Lane, Postbox};
 use crate::engine::metrics::CoreMetrics;
@@ -23,6 +24,8 @@ pub(crate) enum Mail {
     Adopt { socket: Socket, service: usize },
     /// Names were resolved for the connection with this ticket.
     Resolved { slot: u32, generation: u32, result: Result<Vec<SocketAddress>, i32> },
+    /// Something to look at with the driver at hand.
+    Inspect(Inspector),
     /// Listen no more, and end with the last connection.
     Retire,
     /// End: in order, or at once.

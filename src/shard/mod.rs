@@ -16,6 +16,7 @@ mod exact;
 mod executor;
 mod input;
 mod input_end;
+pub(crate) mod inspection;
 mod lifecycle;
 pub(crate) mod mail;
 pub(crate) mod outgoing;
@@ -202,6 +203,7 @@ impl Shard {
                     let id = self.core.id(slot, generation);
                     self.resolved(id, result);
                 }
+                Mail::Inspect(inspector) => self.inspect(inspector),
                 Mail::Retire => self.retire(),
                 Mail::Shutdown { at_once } => self.shut_down(at_once),
             }

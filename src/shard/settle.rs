@@ -368,13 +368,16 @@ impl Shard {
     }
 
     fn close(&mut self, id: Id) {
-        let (attached, reset) = {
+        let (attached, reset, before) = {
             let mut state = self.core.state.borrow_mut();
             let connection = &mut state.slots[id.slot as usize];
-            connection.phase = Phase::Closing;
-            (connection.attached, connection.flags.reset)
+            let before = std::mem::replace(&mut connection.phase, Phase::Closing);
+            (connection.attached, connection.flags.reset, before)
         };
         if attached {
+            if before == Phase::Open {
+                self.note_path(id);
+            }
             if !reset {
                 self.take_last_acks(id);
             }
