@@ -173,10 +173,12 @@ impl Shard {
             connection.flags.sending = false;
             // Who was sent something is no stranger: push-only servers wait for no first message.
             connection.flags.greeted = true;
-            connection.clocks.send_begun = 0;
             connection.clocks.last_activity = now;
             let left = *result.as_ref().unwrap_or(&0);
             connection.unsent = connection.unsent.saturating_sub(left);
+            if left > 0 || result.is_err() || connection.unsent == 0 {
+                connection.clocks.send_begun = 0;
+            }
             if connection.unsent == 0
                 && result.is_ok()
                 && connection.is_quiet()
@@ -209,7 +211,9 @@ impl Shard {
             let mut state = self.core.state.borrow_mut();
             let connection = &mut state.slots[token.slot as usize];
             connection.flags.sending = true;
-            connection.clocks.send_begun = now;
+            if connection.clocks.send_begun == 0 {
+                connection.clocks.send_begun = now;
+            }
             drop(state);
             let sent = output.len() - unsent;
             let rest = Operation::Send { token, output, sent, manner };
