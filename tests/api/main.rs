@@ -9,6 +9,7 @@
 
 mod async_handlers;
 mod cancel;
+mod capture;
 mod carriers;
 mod closing;
 mod dormant;

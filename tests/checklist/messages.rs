@@ -41,27 +41,6 @@ fn item_017_small_file_sized_and_unbounded_content() {
 }
 
 #[test]
-fn item_018_packets_are_not_messages() {
-    on_both(60, |driver| {
-        let (engine, carrier, mut peer) = foreign(driver);
-        peer.write_all(&[frame(b"one"), frame(b"two"), frame(b"three")].concat()).unwrap();
-        for wanted in ["one", "two", "three"] {
-            assert_eq!(text(&carrier.receive().wait().unwrap()), wanted);
-        }
-        let receiving = carrier.receive();
-        for piece in frame(&pattern(5000)).chunks(1250) {
-            let before = engine.metrics().total().received_bytes;
-            peer.write_all(piece).unwrap();
-            // Each piece is received by itself.
-            let after = before + piece.len() as u64;
-            until("it came", || engine.metrics().total().received_bytes == after);
-        }
-        assert!(receiving.wait().unwrap().bytes() == pattern(5000));
-        end(engine);
-    });
-}
-
-#[test]
 fn item_019_a_complete_message_comes_whole_or_not_at_all() {
     on_both(60, |driver| {
         let off = timeouts(|timeouts| timeouts.dormant = Duration::ZERO);
