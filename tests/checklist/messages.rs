@@ -82,9 +82,9 @@ fn item_023_a_complete_receive_has_nothing_to_tune_and_gives_no_parts() {
     on_both(60, |driver| {
         let (engine, carrier, mut peer) = foreign(driver);
         let mut receiving = carrier.receive();
-        let bytes = frame(&pattern(1 << 20));
+        let bytes = frame(&pattern(15_000));
         // In pieces, each of which is received before the next one comes.
-        for piece in bytes[..300_000].chunks(100_000) {
+        for piece in bytes[..9000].chunks(3000) {
             let before = engine.metrics().total().received_bytes;
             peer.write_all(piece).unwrap();
             until("it came", || engine.metrics().total().received_bytes > before);
@@ -92,11 +92,11 @@ fn item_023_a_complete_receive_has_nothing_to_tune_and_gives_no_parts() {
             assert!(Pin::new(&mut receiving).poll(&mut context).is_pending(), "a part is none");
         }
         let sender = std::thread::spawn(move || {
-            peer.write_all(&bytes[300_000..]).unwrap();
+            peer.write_all(&bytes[9000..]).unwrap();
             peer
         });
         let message = receiving.wait().unwrap();
-        assert!(message.is_complete() && message.bytes() == pattern(1 << 20));
+        assert!(message.is_complete() && message.bytes() == pattern(15_000));
         drop(sender.join().unwrap());
         end(engine);
         // Where nothing bounds a Message, the same verb cannot promise that.
