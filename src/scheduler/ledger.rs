@@ -1,6 +1,7 @@
 //! Ledger: what became of every Message, in messages and bytes, so that the sums close.
 //!
-//! Above: `Scheduler` writes it; no metric reads it yet, tests hold its sums. Below: nothing. Absent: single Messages.
+//! Above: `Scheduler` writes it; no metric reads it yet, tests hold its sums. Below:
+//! nothing. Absent: single Messages.
 
 use crate::message::Expiry;
 

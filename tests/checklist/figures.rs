@@ -72,11 +72,8 @@ fn code_lines(file: &str) -> usize {
 
 #[test]
 fn item_081_the_default_interface_is_no_longer_than_that_of_sockets() {
-    let Some(server) =
-        Server::start("figures::item_081_the_default_interface_is_no_longer_than_that_of_sockets")
-    else {
-        return;
-    };
+    let test = "figures::item_081_the_default_interface_is_no_longer_than_that_of_sockets";
+    let Some(server) = Server::start(test) else { return };
     within(60, move || {
         // Each asks the other's server: both pairs do the same work on the wire.
         let stream = connect_unix(server.path.to_str().unwrap());

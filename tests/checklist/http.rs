@@ -69,7 +69,7 @@ impl Framer for Http {
     type In<'a> = Response;
     type Out<'a> = Request;
 
-    fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Option<(usize, Response)>, FrameError> {
+    fn decode(&mut self, input: &[u8]) -> Result<Option<(usize, Response)>, FrameError> {
         let Some(head_len) = input.windows(4).position(|four| four == b"\r\n\r\n") else {
             return Ok(None);
         };

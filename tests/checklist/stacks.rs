@@ -100,7 +100,7 @@ impl Framer for Points {
     type In<'a> = Point;
     type Out<'a> = Point;
 
-    fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Option<(usize, Point)>, FrameError> {
+    fn decode(&mut self, input: &[u8]) -> Result<Option<(usize, Point)>, FrameError> {
         let Some((x, rest)) = input.split_first_chunk() else { return Ok(None) };
         let Some(y) = rest.first_chunk() else { return Ok(None) };
         Ok(Some((8, Point(i32::from_be_bytes(*x), i32::from_be_bytes(*y)))))
