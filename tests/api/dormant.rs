@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use postring::{
     Carrier, CarrierRef, CarrierState, CloseReason, DriverChoice, Engine, Error, Expiry,
-    LengthPrefixed, Message, Outcome, Timeouts, TrySendError, Unframed,
+    LengthPrefixed, Message, Outcome, Timeouts, TrySendError,
 };
 
 use crate::support::*;
