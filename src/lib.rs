@@ -68,7 +68,6 @@ mod limits;
 #[cfg(doc)]
 pub mod manual;
 mod message;
-#[cfg_attr(not(test), allow(dead_code, reason = "no stack uses all of it yet"))]
 mod scheduler;
 mod shard;
 #[cfg(any(test, feature = "testing"))]

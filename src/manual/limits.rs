@@ -88,6 +88,8 @@
 //! | requests of other threads read per turn | 256 | the next turn has the rest |
 //! | requests between two cores | 1 024 | a connection stays on the core that accepted it |
 //! | sends to a Carrier from inside a call into it | 4 096 | `try_send` says Full |
+//! | failed Messages remembered for later antecedents, in runs | 4 096 | older ones: an error |
+//! | shares of Carriers and classes with nothing queued | 4 096 | they start anew |
 //! | streams of events of one Carrier | 16 | an error |
 //! | Paths that one Association remembers | 16 | that seen longest ago is forgotten |
 //! | segments of one send; its bytes | 64; 1 MiB | the next send has the rest |
