@@ -70,6 +70,7 @@ pub(super) fn submit<F: Framer>(
         immediate: properties.flags.immediate,
         idempotent: properties.flags.idempotent,
         deadline_us,
+        relies_on: Box::default(),
     };
     let mut outgoing = call.outgoing.borrow_mut();
     let outgoing = outgoing.get_or_insert_with(|| {

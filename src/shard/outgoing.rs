@@ -40,6 +40,8 @@ pub(crate) struct Parcel {
     pub(crate) immediate: bool,
     pub(crate) idempotent: bool,
     pub(crate) deadline_us: Option<u64>,
+    /// The numbers of its antecedents, if it may be sent again.
+    pub(crate) relies_on: Box<[u64]>,
 }
 
 impl Parcel {
@@ -52,6 +54,7 @@ impl Parcel {
             immediate: false,
             idempotent: false,
             deadline_us: None,
+            relies_on: Box::default(),
         }
     }
 
@@ -142,8 +145,11 @@ impl Outgoing {
         now_us: u64,
         deadline_us: Option<u64>,
         antecedents: &[u64],
-        parcel: Parcel,
+        mut parcel: Parcel,
     ) -> Result<u64, (Refusal, Parcel)> {
+        if parcel.idempotent {
+            parcel.relies_on = antecedents.into();
+        }
         let (niceness, bytes) = (parcel.niceness, parcel.output.len());
         let mut numbers = [0; scheduler::ANTECEDENTS_MAX];
         let mut count = 0;
@@ -288,7 +294,7 @@ impl Outgoing {
         let quantum = self.quantum();
         while outbox.len() < quantum {
             let Some(taken) = self.scheduler.take(now_us, &path, usize::MAX) else { break };
-            let Some(parcel) = self.scheduler.finish(taken.number) else { break };
+            let Some(mut parcel) = self.scheduler.finish(taken.number) else { break };
             self.leave_class(&parcel);
             let number = self.base + taken.number;
             if parcel.is_place() {
@@ -296,7 +302,7 @@ impl Outgoing {
                 continue;
             }
             let (immediate, niceness) = (parcel.immediate, parcel.niceness);
-            let again = self.resending.copy(&parcel, copies_max);
+            let again = self.resending.copy(&mut parcel, copies_max);
             let Parcel { output, record, .. } = parcel;
             if outbox.is_empty() {
                 **outbox = output
@@ -380,6 +386,7 @@ impl Outgoing {
             Some(position) => (position, Outcome::Acked),
             None => (u64::MAX, Outcome::Unsupported),
         };
+        self.resending.acknowledged(position);
         while self.unacknowledged.front().is_some_and(|handed| handed.position <= until) {
             let Some(handed) = self.unacknowledged.pop_front() else { return };
             let mut report = Report::of(&handed, outcome);
