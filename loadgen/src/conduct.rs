@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::arguments::{Arrival, Command, RunArguments};
+use crate::arguments::{Command, RunArguments};
 use crate::environment::{self, CpuSnapshot, Environment};
 use crate::measurement::{CpuSpan, Measurement, Observed};
-use crate::pace::{Gaps, Share};
+use crate::pace::Share;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::recorder::Bounds;
@@ -24,6 +24,7 @@ use crate::report;
 use crate::server::{self, EchoServer, Generators};
 use crate::verdict::Level;
 use crate::worker::{Control, Event, Live, OVERTIME, Orders, Outcome};
+use crate::workload::{self, Arrival};
 
 /// How long making all connections may take.
 const CONNECT_MAX: Duration = Duration::from_secs(15);
@@ -31,6 +32,12 @@ const CONNECT_MAX: Duration = Duration::from_secs(15);
 const TICK: Duration = Duration::from_millis(200);
 /// From the last connection to the start, so that all generators see it coming.
 const START_DELAY: Duration = Duration::from_millis(20);
+/// Messages in flight on each connection while the capacity is measured.
+const CAPACITY_DEPTH: u32 = 16;
+/// Before it is measured.
+const CAPACITY_WARMUP: Duration = Duration::from_millis(500);
+/// How long it is measured.
+const CAPACITY_DURATION: Duration = Duration::from_secs(2);
 /// Exit code of a run whose figures must not be quoted.
 const EXIT_INVALID: u8 = 3;
 
@@ -74,7 +81,7 @@ fn announce(line: &str) {
 
 fn run(arguments: &RunArguments) -> Result<ExitCode> {
     let environment = Environment::read();
-    let plan = Plan::new(arguments, &environment.cpus_allowed)?;
+    let mut plan = Plan::new(arguments, &environment.cpus_allowed, &workload::read)?;
     report::check_writable(arguments)?;
     let stop = Arc::new(AtomicBool::new(false));
     end_on_signals(&stop)?;
@@ -84,7 +91,8 @@ fn run(arguments: &RunArguments) -> Result<ExitCode> {
     };
     let own = server.as_ref().map(|server| server.address.clone());
     let address = own.or_else(|| plan.address.clone()).context("a run has a server")?;
-    let measured = measure(&plan, &address, stop, arguments.quiet);
+    let measured = at_load(&mut plan, &address, &stop, arguments.quiet)
+        .and_then(|()| measure(&plan, &address, stop, arguments.quiet));
     // The run's own error says more than what follows from it.
     let ended = server.map_or(Ok(()), EchoServer::end);
     let observed = measured?;
@@ -103,6 +111,29 @@ fn end_on_signals(stop: &Arc<AtomicBool>) -> Result<()> {
         signal_hook::flag::register(signal, stop.clone())?;
     }
     let _ = stop;
+    Ok(())
+}
+
+/// Where the rate is a part of the capacity: measures this in a closed loop and sets the rate.
+fn at_load(plan: &mut Plan, address: &str, stop: &Arc<AtomicBool>, quiet: bool) -> Result<()> {
+    let Some(load) = plan.load else { return Ok(()) };
+    let closed = Plan {
+        arrival: Arrival::Closed,
+        depth: CAPACITY_DEPTH,
+        warmup: CAPACITY_WARMUP,
+        duration: CAPACITY_DURATION,
+        ..plan.clone()
+    };
+    let observed = measure(&closed, address, stop.clone(), quiet)?;
+    let received = |outcome: &Outcome| -> u64 {
+        outcome.books.classes.iter().map(|class| class.account.messages.received()).sum()
+    };
+    let answered: u64 = observed.outcomes.iter().map(received).sum();
+    let capacity_per_s = answered as f64 / CAPACITY_DURATION.as_secs_f64();
+    if capacity_per_s < 1.0 {
+        bail!("--load: the server answered nothing while its capacity was measured");
+    }
+    plan.rate_per_s = (capacity_per_s * load).max(1.0);
     Ok(())
 }
 
@@ -148,7 +179,7 @@ fn orders(
             bounds: Bounds {
                 connections,
                 depth: plan.depth,
-                size: plan.size,
+                workload: plan.workload.clone(),
                 warmup_ns: plan.warmup_ns(),
                 end_ns: plan.end_ns(),
                 closed_loop: !plan.open_loop(),
@@ -161,11 +192,7 @@ fn orders(
                 end_ns: plan.end_ns(),
                 seed: plan.seed,
             },
-            gaps: match plan.arrival {
-                Arrival::Poisson => Some(Gaps::Exponential),
-                Arrival::Constant => Some(Gaps::Equal),
-                Arrival::Closed => None,
-            },
+            gaps: plan.gaps(),
             control: control.clone(),
             events: events.clone(),
         }

@@ -6,10 +6,12 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod class_books;
 mod conduct;
 mod environment;
 mod histogram;
 mod ledger;
+mod mark;
 mod measurement;
 mod pace;
 mod plan;
@@ -22,6 +24,7 @@ mod server;
 mod statistics;
 mod verdict;
 mod worker;
+mod workload;
 
 use std::process::ExitCode;
 

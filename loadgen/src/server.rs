@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use postring::{DriverChoice, Engine, LengthPrefixed, Limits, Timeouts, Wait};
+use postring::{DriverChoice, Engine, LengthPrefixed, Limits, Message, Reply, Timeouts, Wait};
 
 use crate::arguments::{Driver, ServeArguments};
+use crate::mark;
 use crate::plan::Plan;
 use crate::quantity::cores_shown;
 use crate::worker::{self, Orders};
@@ -42,16 +43,22 @@ impl EchoServer {
         signals: bool,
     ) -> Result<Self> {
         let builder = Engine::builder().driver(choice(driver)).signals(signals);
-        let builder = builder.limits(limits(0)).timeouts(patient());
+        let builder = builder.limits(limits()).timeouts(patient());
         let builder = match cores {
             Some(cores) => builder.cores(cores.iter().copied()),
             None => builder,
         };
-        let engine = builder
-            .respond_with(address, LengthPrefixed::default(), |message, reply| reply.send(message))
-            .start()?;
+        let engine = builder.respond_with(address, LengthPrefixed::default(), echo).start()?;
         let address = engine.local_addresses().into_iter().next();
         Ok(Self { engine, address: address.context("the server has no address")? })
+    }
+}
+
+/// Sends back what came, in the class of the question if it says one (`mark`).
+fn echo(message: Message<'_>, reply: Reply<'_, LengthPrefixed>) -> postring::Result<()> {
+    match mark::niceness(message.bytes()) {
+        0 => reply.send(message),
+        niceness => reply.send(message.niceness(niceness)),
     }
 }
 
@@ -76,7 +83,7 @@ impl Generators {
             .cores(plan.generator_cores.iter().copied())
             .wait(Wait::Spin)
             .driver(choice(plan.driver))
-            .limits(limits(plan.size))
+            .limits(limits_of(plan))
             .timeouts(patient())
             .start()
             .context("cannot start the generator")?;
@@ -99,12 +106,24 @@ impl Generators {
     }
 }
 
-/// All connections of a measurement come from one host, and a send queue holds some messages
-/// even of `size` bytes.
-fn limits(size: usize) -> Limits {
+/// The generators' limits: a send queue holds some messages even of the longest, and as many as
+/// may be open.
+fn limits_of(plan: &Plan) -> Limits {
+    let mut limits = limits();
+    let longest = plan.workload.longest_bytes() as usize;
+    limits.send_queue_bytes = plan
+        .queue_bytes
+        .unwrap_or(limits.send_queue_bytes)
+        .max(longest.saturating_mul(8))
+        .max(1024);
+    limits.scheduled_messages = limits.scheduled_messages.max(plan.depth as usize);
+    limits
+}
+
+/// All connections of a measurement come from one host.
+fn limits() -> Limits {
     let mut limits = Limits::default();
     limits.connections_per_prefix = limits.connections;
-    limits.send_queue_bytes = limits.send_queue_bytes.max(size * 8);
     limits
 }
 

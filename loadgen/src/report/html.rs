@@ -26,6 +26,7 @@ pub(crate) fn page(measurement: &Measurement) -> String {
     headlines(&mut out, measurement, &rows[0]);
     percentile_section(&mut out, measurement, &rows);
     table_section(&mut out, &rows);
+    class_section(&mut out, measurement);
     timeline_section(&mut out, measurement);
     ledger_section(&mut out, measurement);
     manifest_section(&mut out, measurement);
@@ -114,7 +115,7 @@ fn percentile_section(out: &mut String, measurement: &Measurement, rows: &[Row<'
     let shown = classes.iter().zip(rows);
     let entries: Vec<_> = classes.into_iter().zip(names).collect();
     legend(out, &entries);
-    let unanswered = measurement.books.measured.unanswered();
+    let unanswered = measurement.overall.account.messages.unanswered();
     let series: Vec<Series> = shown
         .take(names.len())
         .map(|(class, row)| {
@@ -124,7 +125,7 @@ fn percentile_section(out: &mut String, measurement: &Measurement, rows: &[Row<'
         })
         .rev()
         .collect();
-    let n = (measurement.books.measured.received + unanswered).max(10) as f64;
+    let n = (measurement.overall.account.messages.received() + unanswered).max(10) as f64;
     let end = n.log10();
     draw_both(
         out,
@@ -193,6 +194,70 @@ fn table_section(out: &mut String, rows: &[Row<'_>]) {
     out.push_str("</tbody></table></div>\n</section>\n");
 }
 
+/// One curve and one row for each class.
+fn class_section(out: &mut String, measurement: &Measurement) {
+    if !measurement.plan.workload.is_watched() {
+        return;
+    }
+    open_section(
+        out,
+        "Classes",
+        "Response time by class. What the engine discarded because it would be late is in the \
+         table, not in the curves; what was refused or never answered counts as slower than all.",
+    );
+    let names: Vec<_> = measurement.classes().map(|(class, _)| escape(&class.name)).collect();
+    let styles = CLASS_STYLES.into_iter().cycle();
+    let entries: Vec<_> = styles.clone().zip(names.iter().map(String::as_str)).collect();
+    legend(out, &entries);
+    let mut most = 10;
+    let series = measurement.classes().zip(styles).map(|((_, books), style)| {
+        let unanswered = books.account.messages.unanswered();
+        most = most.max(books.response.count() + unanswered);
+        let curve = statistics::curve(&books.response, unanswered);
+        let points = curve.into_iter().map(|(share, ns)| (nines(share), ns as f64)).collect();
+        Series { class: style, points }
+    });
+    let series: Vec<Series> = series.collect();
+    let end = (most as f64).log10();
+    draw_both(
+        out,
+        &Chart {
+            description: format!("Percentile curves of the response time: {}", names.join(", ")),
+            x: (0.0, end),
+            x_ticks: percentile_ticks(end),
+            x_title: "percentile",
+            series,
+            marks: Vec::new(),
+        },
+    );
+    class_table(out, measurement);
+    out.push_str("</section>\n");
+}
+
+/// Colour and stroke of each class's curve, in `style.css`; more classes begin again.
+const CLASS_STYLES: [&str; 6] = ["k0", "k1", "k2", "k3", "k4", "k5"];
+
+fn class_table(out: &mut String, measurement: &Measurement) {
+    out.push_str("<div class=\"scroll\"><table><thead><tr><th></th>");
+    for title in ["p50", "p99", "p99.9"].iter().chain(&text::CELLS) {
+        let _ = write!(out, "<th scope=\"col\">{title}</th>");
+    }
+    out.push_str("</tr></thead><tbody>");
+    for (class, books) in measurement.classes() {
+        let (name, asks) = (escape(&class.name), escape(&text::asks(class)));
+        let _ = write!(out, "<tr><th scope=\"row\">{name}<small>{asks}</small></th>");
+        let rows = measurement.rows_of(books);
+        for percentile in rows[0].percentiles.iter().filter(|p| p.share != 0.9) {
+            cell(out, percentile);
+        }
+        for value in text::cells(books) {
+            let _ = write!(out, "<td>{value}</td>");
+        }
+        out.push_str("</tr>");
+    }
+    out.push_str("</tbody></table></div>\n");
+}
+
 fn cell(out: &mut String, percentile: &Percentile) {
     let _ = write!(out, "<td>{}", text::figure(percentile));
     if let Some((low, high)) = percentile.interval_ns {
@@ -250,11 +315,13 @@ fn second_ticks(end_s: f64) -> Vec<(f64, String)> {
 }
 
 fn ledger_section(out: &mut String, measurement: &Measurement) {
-    let ledger = &measurement.books.measured;
-    open_section(out, "Ledger", "Where every scheduled message went. Both sums close exactly.");
+    let ledger = &measurement.overall.account.messages;
+    open_section(out, "Ledger", "Where every scheduled message went. All sums close exactly.");
     let parts = [
-        ("received", "received", ledger.received),
-        ("open", "lost or in flight at the end", ledger.unanswered()),
+        ("received", "answered in time", ledger.on_time),
+        ("late", "answered late", ledger.late),
+        ("expired", "expired before they were sent", ledger.expired),
+        ("open", "refused, lost or open at the end", ledger.unanswered()),
         ("skipped", "skipped", ledger.skipped.total()),
     ];
     out.push_str("<div class=\"bar\" aria-hidden=\"true\">");
@@ -266,9 +333,11 @@ fn ledger_section(out: &mut String, measurement: &Measurement) {
         let count = count_shown(count);
         let _ = write!(out, "<span><span class=\"dot {class}\"></span>{count} {name}</span>");
     }
-    let [sent, answered] = text::ledger(measurement);
-    let _ = writeln!(out, "</div>\n<dl><dt>Sent</dt><dd>{sent}</dd>");
-    let _ = writeln!(out, "<dt>Answered</dt><dd>{answered}</dd></dl>\n</section>");
+    out.push_str("</div>\n<dl>");
+    for (name, sum) in ["Scheduled", "Submitted", "Sent"].iter().zip(text::ledger(measurement)) {
+        let _ = write!(out, "<dt>{name}</dt><dd>{sum}</dd>");
+    }
+    out.push_str("</dl>\n</section>\n");
 }
 
 fn manifest_section(out: &mut String, measurement: &Measurement) {

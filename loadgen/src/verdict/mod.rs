@@ -73,8 +73,10 @@ pub(crate) struct Facts {
     pub(crate) scheduled: u64,
     /// Of these, sent before the measured part ended.
     pub(crate) submitted_in_time: u64,
-    /// Of these, never sent: at depth, queue full, disconnected, never reached.
-    pub(crate) skipped: [u64; 4],
+    /// Of these, never sent: at depth, disconnected, never reached.
+    pub(crate) skipped: [u64; 3],
+    /// Of these, not taken by a full send queue.
+    pub(crate) refused: u64,
     /// Answered.
     pub(crate) received: u64,
     /// Sent and not answered.

@@ -42,11 +42,12 @@ const CLOCKS_GOOD: [&str; 4] =
     ["tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page"];
 
 /// All of them.
-pub(super) const RULES: [fn(&Facts) -> Option<Reason>; 18] = [
+pub(super) const RULES: [fn(&Facts) -> Option<Reason>; 19] = [
     nothing_measured,
     ended_early,
     ledger,
     skipped,
+    refused,
     rate,
     lag,
     lag_growth,
@@ -113,12 +114,7 @@ fn skipped(facts: &Facts) -> Option<Reason> {
     if total == 0 {
         return None;
     }
-    let parts = [
-        "at --depth unanswered",
-        "send queue full",
-        "connection gone",
-        "never reached before the end",
-    ];
+    let parts = ["at --depth unanswered", "connection gone", "never reached before the end"];
     let parts = facts.skipped.iter().zip(parts).filter(|(count, _)| **count > 0);
     let parts: Vec<_> = parts.map(|(n, why)| format!("{} {why}", count_shown(*n))).collect();
     let text = format!(
@@ -128,6 +124,18 @@ fn skipped(facts: &Facts) -> Option<Reason> {
         parts.join(", ")
     );
     reason(Level::Invalid, "skipped", text)
+}
+
+fn refused(facts: &Facts) -> Option<Reason> {
+    if facts.refused == 0 {
+        return None;
+    }
+    let text = format!(
+        "{} messages found the send queue of their connection full; they count as slower than \
+         all others",
+        count_shown(facts.refused)
+    );
+    reason(Level::Suspect, "refused", text)
 }
 
 fn rate(facts: &Facts) -> Option<Reason> {

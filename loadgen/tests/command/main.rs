@@ -30,15 +30,27 @@ fn result(output: &Output) -> Value {
     let schema = serde_json::from_str(include_str!("../../schema.json")).expect("it is JSON");
     let faults = schema::faults(&schema, &value);
     assert!(faults.is_empty(), "{faults:#?}");
-    for part in ["measured", "warmup"] {
-        let ledger = &value["ledger"][part];
+    for account in ["/ledger/measured", "/ledger/warmup"] {
+        closes(value.pointer(account).expect("an account"));
+    }
+    for class in value["classes"].as_array().expect("classes") {
+        closes(&class["ledger"]);
+    }
+    value
+}
+
+fn closes(account: &Value) {
+    for unit in ["messages", "bytes"] {
+        let ledger = &account[unit];
         let n = |name: &str| ledger[name].as_u64().expect("a count");
         let skipped = ledger["skipped"].as_object().expect("counts by reason");
         let skipped: u64 = skipped.values().filter_map(Value::as_u64).sum();
-        assert_eq!(n("scheduled"), n("submitted") + skipped, "{part}");
-        assert_eq!(n("submitted"), n("received") + n("lost") + n("in_flight"), "{part}");
+        assert_eq!(n("scheduled"), n("submitted") + skipped, "{ledger}");
+        let kept = n("expired") + n("refused") + n("unsent");
+        assert_eq!(n("submitted"), n("sent") + kept, "{ledger}");
+        let ends = n("on_time") + n("late") + n("lost") + n("in_flight");
+        assert_eq!(n("sent"), ends, "{ledger}");
     }
-    value
 }
 
 fn codes(result: &Value) -> Vec<&str> {
@@ -71,6 +83,14 @@ fn what_is_mistyped_ends_with_code_2_and_a_hint() {
         ("run --cores 3-1", "0-3"),
         ("run -c 0", "from 1 to 100000"),
         ("run --arrival burst", "poisson"),
+        ("run --arrival burst:x", "burst:64"),
+        ("run --size gauss:5", "lognormal"),
+        ("run --size cdf:/no/such", "cannot read /no/such"),
+        ("run --class nam=a", "nam: there is no such key"),
+        ("run --class lifetime=5", "lifetime: not a time"),
+        ("run --load 80", "80%"),
+        ("run --load 80% -r 5k", "cannot be used with"),
+        ("run --class size=5 --size 5", "cannot be used with"),
         ("runn", "run"),
     ];
     for (line, hint) in hints {
@@ -91,6 +111,9 @@ fn what_cannot_be_done_ends_with_code_1_and_one_line() {
         ("run --html /nowhere/report.html", "/nowhere/report.html"),
         ("run --json /nowhere/result.json --no-html", "/nowhere/result.json"),
         ("serve tcp://127.0.0.1:99999", "99999"),
+        ("run --workload /no/such.toml --no-html", "cannot read /no/such.toml"),
+        ("run --arrival trace:/no/such --no-html", "cannot read /no/such"),
+        ("run --class share=5% --no-html", "5.00 % together"),
     ];
     for (line, hint) in lines {
         let output = run(line);
@@ -117,7 +140,7 @@ fn a_run_of_its_own_reports_in_all_forms() {
     }
     let text = std::fs::read(&json).expect("the JSON was written");
     let value = result(&Output { stdout: text, ..output });
-    let scheduled = value["ledger"]["measured"]["scheduled"].as_f64().expect("a count");
+    let scheduled = value["ledger"]["measured"]["messages"]["scheduled"].as_f64().expect("a count");
     assert!((scheduled - 1_000.0).abs() < 160.0, "five sigma of a Poisson process: {scheduled}");
     let page = std::fs::read_to_string(&html).expect("the report was written");
     assert!(page.contains("<svg") && page.contains("prefers-color-scheme: dark"));
@@ -131,7 +154,7 @@ fn a_run_of_its_own_reports_in_all_forms() {
 fn the_same_seed_schedules_the_same_messages() {
     let count = || {
         let output = run("run -r 2k -c 3 -d 500ms --warmup 0s --seed 9 --json - --no-html --quiet");
-        result(&output)["ledger"]["measured"]["scheduled"].as_u64()
+        result(&output)["ledger"]["measured"]["messages"]["scheduled"].as_u64()
     };
     assert_eq!(count(), count());
 }
@@ -142,8 +165,32 @@ fn a_closed_loop_is_labelled_and_small_payloads_work() {
     assert!(errors(&output).contains("closed loop, 2 in flight"), "{}", errors(&output));
     let value = result(&output);
     assert_eq!(value["manifest"]["open_loop"], false);
-    assert!(value["ledger"]["measured"]["received"].as_u64() > Some(0));
+    assert!(value["ledger"]["measured"]["messages"]["on_time"].as_u64() > Some(0));
     assert_eq!(value["generator"]["replies_unmatched"], 0);
+}
+
+/// Two classes with deadlines over one slow reader: what the server does not take in time expires.
+#[test]
+fn classes_are_told_apart_and_each_ledger_closes() {
+    let csv = scratch("classes.toml");
+    let file = "arrival = \"constant\"\n[[class]]\nname = \"urgent\"\nshare = \"20%\"\n\
+                lifetime = \"1s\"\n[[class]]\nname = \"bulk\"\nsize = \"uniform:1KiB:4KiB\"\n\
+                niceness = 2\n";
+    std::fs::write(&csv, file).expect("scratch space");
+    let line = format!("run --workload {} -r 2k -c 2 -d 1s --warmup 200ms", csv.display());
+    let output = run(&format!("{line} --json - --no-html"));
+    for word in ["urgent", "bulk", "lifetime 1.00 s", "niceness 2", "expired"] {
+        assert!(errors(&output).contains(word), "{word} in {}", errors(&output));
+    }
+    let value = result(&output);
+    let classes = value["classes"].as_array().expect("classes");
+    let scheduled = |at: usize| classes[at]["ledger"]["messages"]["scheduled"].as_f64();
+    assert_eq!(scheduled(0).zip(scheduled(1)).map(|(one, two)| one + two), Some(2_000.0));
+    assert!(scheduled(0).is_some_and(|n| (n - 400.0).abs() < 90.0), "{:?}", scheduled(0));
+    assert!(classes.iter().all(|class| class["latency"][2]["kind"] == "wait"));
+    let sent = classes[1]["ledger"]["messages"]["sent"].as_u64();
+    assert_eq!(classes[1]["latency"][2]["count"].as_u64(), sent, "each wait was measured");
+    let _ = std::fs::remove_file(csv);
 }
 
 #[test]
@@ -232,7 +279,7 @@ fn a_server_that_does_not_echo_is_told() {
 fn the_server_alone_serves_until_it_is_told_to_end() {
     let (server, address) = serve();
     let output = run(&format!("run {address} -c 2 -r 500 -d 500ms --json - --no-html -q"));
-    assert!(result(&output)["ledger"]["measured"]["received"].as_u64() > Some(0));
+    assert!(result(&output)["ledger"]["measured"]["messages"]["on_time"].as_u64() > Some(0));
     signal(&server, "-TERM");
     let ended = finish(server);
     assert_eq!(code(&ended), 0, "{}", errors(&ended));
