@@ -31,6 +31,8 @@ Examples:
   loadgen run tcp://10.0.0.7:7000 --load 80% --class name=control,share=5%,lifetime=5ms \
       --class name=bulk,size=16KiB,niceness=2      classes on each connection, by urgency
   loadgen run --json - --no-html --quiet           for scripts: JSON on standard output
+  loadgen front-page                               what niceness and lifetimes do, as a table
+  loadgen deadline --loads 100%,140% --link 50M    deadlines on an overloaded link
   loadgen serve tcp://[::]:7000 --cores 0-3        just the echo server
 
 Exit codes:
@@ -60,6 +62,13 @@ impl CommandLine {
 pub(crate) enum Command {
     /// Measure a server: its own one, or the one at ADDRESS
     Run(Box<RunArguments>),
+    /// Classes at several loads of one narrow link: what niceness and lifetimes do
+    FrontPage(ScenarioArguments),
+    /// An urgent class beside bulk on one connection of a narrow link
+    #[command(name = "bulk-vs-class0")]
+    BulkVsClass0(ScenarioArguments),
+    /// Messages with deadlines on a narrow link: in time, discarded, late
+    Deadline(ScenarioArguments),
     /// Start the echo server alone, until SIGINT or SIGTERM
     Serve(ServeArguments),
 }
@@ -160,6 +169,90 @@ pub(crate) struct RunArguments {
     /// How the kernel is asked for I/O, e.g. epoll
     #[arg(long, default_value = "auto")]
     pub(crate) driver: Driver,
+}
+
+/// Flags of the scenarios.
+#[derive(Debug, Args)]
+pub(crate) struct ScenarioArguments {
+    /// Parts of the link's capacity, e.g. 50%,120%
+    #[arg(long, value_name = "LIST", default_value = "50%,80%,95%,120%", value_parser = Loads::parse)]
+    pub(crate) loads: Loads,
+
+    /// What the link carries, in payload bits per second, e.g. 50M, 1G
+    #[arg(long, value_name = "BITS", default_value = "100M", value_parser = quantity::link)]
+    pub(crate) link: f64,
+
+    /// Where the link is, e.g. loopback
+    #[arg(long, default_value = "auto")]
+    pub(crate) on: Ground,
+
+    /// How long to measure each load and variant, e.g. 10s
+    #[arg(short, long, default_value = "4s", value_parser = quantity::span)]
+    pub(crate) duration: Duration,
+
+    /// Start of the random numbers, e.g. 7: the same for all runs
+    #[arg(long, default_value = "1")]
+    pub(crate) seed: u64,
+
+    /// CPUs of the generator, e.g. 1; link and server take the others [default: half of them, the
+    /// upper ones]
+    #[arg(long, value_name = "LIST", value_parser = CpuList::parse)]
+    pub(crate) cores: Option<CpuList>,
+
+    /// Write all results as JSON, e.g. front-page.json, or - for standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Write the report as one HTML page, e.g. /tmp/report.html
+    #[arg(long, value_name = "FILE", default_value = "loadgen-report.html")]
+    pub(crate) html: PathBuf,
+
+    /// Write no HTML report, e.g. in scripts
+    #[arg(long, conflicts_with = "html")]
+    pub(crate) no_html: bool,
+
+    /// Print nothing but errors, e.g. with --json -
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// How the kernel is asked for I/O, e.g. epoll
+    #[arg(long, default_value = "auto")]
+    pub(crate) driver: Driver,
+}
+
+impl ScenarioArguments {
+    /// What one of its runs would be with flags; classes, rate and address come from the scenario.
+    pub(crate) fn run(&self) -> RunArguments {
+        RunArguments {
+            connections: 1,
+            duration: self.duration,
+            seed: self.seed,
+            cores: self.cores.clone(),
+            driver: self.driver,
+            ..CommandLine::run_by_default()
+        }
+    }
+}
+
+/// Where the narrow link of a scenario is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Ground {
+    /// A lab if this user may make one, else loopback
+    Auto,
+    /// Two network namespaces joined by a shaped veth pair; needs root
+    Lab,
+    /// A relay in user space
+    Loopback,
+}
+
+/// A list of loads, as one value of a flag.
+#[derive(Debug, Clone)]
+pub(crate) struct Loads(pub(crate) Vec<f64>);
+
+impl Loads {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.split(',').map(|load| quantity::load(load.trim())).collect::<Result<_, _>>().map(Self)
+    }
 }
 
 /// Flags of `loadgen serve`.

@@ -13,14 +13,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::arguments::{Command, RunArguments};
+use crate::arguments::{Command, RunArguments, ScenarioArguments};
 use crate::environment::{self, CpuSnapshot, Environment};
+use crate::mark;
 use crate::measurement::{CpuSpan, Measurement, Observed};
 use crate::pace::Share;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::recorder::Bounds;
 use crate::report;
+use crate::scenario::{self, Scenario};
 use crate::server::{self, EchoServer, Generators};
 use crate::verdict::Level;
 use crate::worker::{Control, Event, Live, OVERTIME, Orders, Outcome};
@@ -43,8 +45,13 @@ const EXIT_INVALID: u8 = 3;
 
 /// Does what was asked for.
 pub(crate) fn command(command: Command) -> Result<ExitCode> {
+    // Times of arrival count from here, so no run begins before it.
+    mark::epoch();
     match command {
         Command::Run(arguments) => run(&arguments),
+        Command::FrontPage(arguments) => series(&scenario::FRONT_PAGE, &arguments),
+        Command::BulkVsClass0(arguments) => series(&scenario::BULK_VS_CLASS0, &arguments),
+        Command::Deadline(arguments) => series(&scenario::DEADLINE, &arguments),
         Command::Serve(arguments) => {
             server::serve(&arguments, announce)?;
             Ok(ExitCode::SUCCESS)
@@ -56,7 +63,7 @@ pub(crate) fn command(command: Command) -> Result<ExitCode> {
 /// errors: what a warning would tell of it is in its verdict.
 pub(crate) fn logging(command: &Command) {
     use tracing_subscriber::EnvFilter;
-    let level = if matches!(command, Command::Run(_)) { "error" } else { "warn" };
+    let level = if matches!(command, Command::Serve(_)) { "warn" } else { "error" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
@@ -74,7 +81,8 @@ pub(crate) fn complain(error: &anyhow::Error) {
     announce(&line);
 }
 
-fn announce(line: &str) {
+/// One line on standard error.
+pub(crate) fn announce(line: &str) {
     // Without standard error there is nobody left to tell.
     let _ = writeln!(std::io::stderr(), "loadgen: {line}");
 }
@@ -99,8 +107,33 @@ fn run(arguments: &RunArguments) -> Result<ExitCode> {
     ended?;
     let measurement = Measurement::new(plan, environment, address, observed);
     report::publish(&measurement, arguments)?;
-    let invalid = measurement.verdict.level == Level::Invalid;
-    Ok(if invalid { ExitCode::from(EXIT_INVALID) } else { ExitCode::SUCCESS })
+    Ok(exit_code(measurement.verdict.level))
+}
+
+/// Runs a scenario.
+fn series(scenario: &'static Scenario, arguments: &ScenarioArguments) -> Result<ExitCode> {
+    let stop = Arc::new(AtomicBool::new(false));
+    end_on_signals(&stop)?;
+    Ok(exit_code(scenario::run(scenario, arguments, &stop)?))
+}
+
+fn exit_code(level: Level) -> ExitCode {
+    if level == Level::Invalid { ExitCode::from(EXIT_INVALID) } else { ExitCode::SUCCESS }
+}
+
+/// One run against `address`, judged.
+///
+/// # Errors
+/// If it cannot be carried out.
+pub(crate) fn measurement(
+    plan: Plan,
+    environment: &Environment,
+    address: &str,
+    stop: &Arc<AtomicBool>,
+    quiet: bool,
+) -> Result<Measurement> {
+    let observed = measure(&plan, address, stop.clone(), quiet)?;
+    Ok(Measurement::new(plan, environment.clone(), address.to_owned(), observed))
 }
 
 /// The first SIGINT or SIGTERM ends the run early, the second ends the process.

@@ -10,6 +10,8 @@ mod class_books;
 mod conduct;
 mod environment;
 mod histogram;
+#[cfg(target_os = "linux")]
+mod lab;
 mod ledger;
 mod mark;
 mod measurement;
@@ -19,7 +21,9 @@ mod progress;
 mod pulse;
 mod quantity;
 mod recorder;
+mod relay;
 mod report;
+mod scenario;
 mod server;
 mod statistics;
 mod verdict;

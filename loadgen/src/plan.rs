@@ -30,6 +30,8 @@ const SIZE_DEFAULT: u32 = 64;
 pub(crate) struct Plan {
     /// The server; `None`: one of our own.
     pub(crate) address: Option<String>,
+    /// The server is in this process and says when messages arrive: deadlines are judged by that.
+    pub(crate) judged_by_arrival: bool,
     /// Asked messages per second, on average; ignored in a closed loop.
     pub(crate) rate_per_s: f64,
     /// The rate is to be this part of the capacity, which is to be measured first.
@@ -76,6 +78,7 @@ impl Plan {
             server_cores: if embedded { rest(allowed, &generator_cores) } else { Vec::new() },
             generator_cores,
             address: arguments.address.clone(),
+            judged_by_arrival: embedded,
             rate_per_s,
             load: arguments.load,
             connections: arguments.connections,

@@ -87,6 +87,19 @@ pub(crate) fn load(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "write 1% to 400%, for example 80% or 120%".to_owned())
 }
 
+/// Parses what a link carries, in bits per second: `100M`, `1G`; in bytes per second.
+pub(crate) fn link(text: &str) -> Result<f64, String> {
+    let (number, factor) = match text {
+        t if t.ends_with('G') => (&t[..t.len() - 1], 1e9),
+        t if t.ends_with('M') => (&t[..t.len() - 1], 1e6),
+        t => (t, 1.0),
+    };
+    let bits = number.parse::<f64>().ok().map(|number| number * factor);
+    bits.filter(|bits| (1e6..=10e9).contains(bits))
+        .map(|bits| bits / 8.0)
+        .ok_or_else(|| "a link carries 1M to 10G bits per second, for example 100M".to_owned())
+}
+
 /// Parses a number of connections: 1 to 100000.
 pub(crate) fn connections(text: &str) -> Result<u32, String> {
     whole_number(text, 100_000)
@@ -254,6 +267,18 @@ mod tests {
         assert_eq!((share("5%"), share("0.05"), share("1")), (Ok(0.05), Ok(0.05), Ok(1.0)));
         for wrong in ["", "%", "5", "101%", "-1%", "nan", "x"] {
             assert!(share(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn loads_and_links_have_a_range() {
+        assert_eq!((load("80%"), load("1.2"), load("400%")), (Ok(0.8), Ok(1.2), Ok(4.0)));
+        assert_eq!((link("100M"), link("1G")), (Ok(12.5e6), Ok(125e6)));
+        for wrong in ["", "80", "0%", "401%", "x", "-5%"] {
+            assert!(load(wrong).is_err(), "{wrong:?}");
+        }
+        for wrong in ["", "M", "100", "20G", "100K", "nan"] {
+            assert!(link(wrong).is_err(), "{wrong:?}");
         }
     }
 

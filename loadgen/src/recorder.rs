@@ -319,8 +319,15 @@ impl Recorder {
         account.book(count, due.kind.bytes, |ledger| &mut ledger.skipped.never_reached);
     }
 
-    /// A reply came on a connection at `now_ns`.
-    pub(crate) fn replied(&mut self, connection: u32, payload: &[u8], now_ns: u64) {
+    /// A reply came on a connection at `now_ns`. Its message is on time if it was in time at the
+    /// server, where that can be said (`arrived_ns`), else if the reply is.
+    pub(crate) fn replied(
+        &mut self,
+        connection: u32,
+        payload: &[u8],
+        now_ns: u64,
+        arrived_ns: Option<u64>,
+    ) {
         let Some(open) = self.take_answered(connection, payload) else {
             self.unmatched += 1;
             return;
@@ -331,7 +338,7 @@ impl Recorder {
             account.book(1, open.bytes, |ledger| &mut ledger.sent);
         }
         let account = self.account(open.intended_ns, open.class);
-        if now_ns <= open.due_ns {
+        if arrived_ns.unwrap_or(now_ns) <= open.due_ns {
             account.book(1, open.bytes, |ledger| &mut ledger.on_time);
         } else {
             account.book(1, open.bytes, |ledger| &mut ledger.late);

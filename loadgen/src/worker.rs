@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use postring::{Carrier, CloseReason, LengthPrefixed, Message, TrySendError};
 
 use crate::environment;
+use crate::mark;
 use crate::pace::{Due, Gaps, Schedule, Share, seed_of};
 use crate::pulse::Pulse;
 use crate::recorder::{Bounds, Recorder, Refusal};
@@ -165,7 +166,11 @@ async fn connect(orders: &Orders) -> postring::Result<Vec<Carrier<LengthPrefixed
 fn replied(connection: u32, message: &Message<'_>) {
     at_desk(|desk| {
         let now_ns = desk.now_ns();
-        desk.books.replied(connection, message.bytes(), now_ns);
+        let since_epoch = desk.start.map(|start| start.saturating_duration_since(mark::epoch()));
+        let arrived_ns = mark::arrived_ns(message.bytes()).zip(since_epoch);
+        let arrived_ns =
+            arrived_ns.map(|(at_ns, start)| at_ns.saturating_sub(start.as_nanos() as u64));
+        desk.books.replied(connection, message.bytes(), now_ns, arrived_ns);
         desk.worked = true;
     });
 }

@@ -18,10 +18,7 @@ const STYLE: &str = include_str!("style.css");
 pub(crate) fn page(measurement: &Measurement) -> String {
     let mut out = String::with_capacity(64 << 10);
     let rows = measurement.rows();
-    out.push_str("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
-    out.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
-    let _ = writeln!(out, "<title>loadgen: {}</title>", measurement.verdict.level.name());
-    let _ = writeln!(out, "<style>\n{STYLE}</style>\n</head>\n<body>\n<main>");
+    begin(&mut out, &format!("loadgen: {}", measurement.verdict.level.name()));
     header(&mut out, measurement);
     headlines(&mut out, measurement, &rows[0]);
     percentile_section(&mut out, measurement, &rows);
@@ -30,13 +27,42 @@ pub(crate) fn page(measurement: &Measurement) -> String {
     timeline_section(&mut out, measurement);
     ledger_section(&mut out, measurement);
     manifest_section(&mut out, measurement);
-    out.push_str("</main>\n");
-    embed(&mut out, measurement);
-    out.push_str("</body>\n</html>\n");
+    if let Ok(document) = json::summary(measurement) {
+        embed_text(&mut out, &document);
+    }
+    end(&mut out);
     out
 }
 
-const fn class(level: Level) -> &'static str {
+/// The start of a page, up to its content.
+pub(super) fn begin(out: &mut String, title: &str) {
+    out.push_str("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
+    out.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
+    let title = escape(title);
+    let _ = writeln!(out, "<title>{title}</title>");
+    let _ = writeln!(out, "<style>\n{STYLE}</style>\n</head>\n<body>\n<main>");
+}
+
+/// Its end.
+pub(super) fn end(out: &mut String) {
+    out.push_str("</main>\n</body>\n</html>\n");
+}
+
+/// The result for machines; `<` is spelled so that nothing in it can end the element.
+pub(super) fn embed_text(out: &mut String, document: &str) {
+    let document = document.trim_end().replace('<', "\\u003c");
+    let _ = writeln!(out, "<script type=\"application/json\">{document}</script>");
+}
+
+/// The heading with the verdict.
+pub(super) fn title(out: &mut String, title: &str, level: Level) {
+    let (title, class, name) = (escape(title), class(level), level.name());
+    let badge = format!("<span class=\"badge {class}\">{name}</span>");
+    let _ = writeln!(out, "<header><h1>{title}</h1>{badge}</header>");
+}
+
+/// The style of a verdict.
+pub(super) const fn class(level: Level) -> &'static str {
     match level {
         Level::Valid => "valid",
         Level::Suspect => "suspect",
@@ -46,11 +72,8 @@ const fn class(level: Level) -> &'static str {
 
 fn header(out: &mut String, measurement: &Measurement) {
     let verdict = &measurement.verdict;
-    let (class, name) = (class(verdict.level), verdict.level.name());
-    let _ = writeln!(
-        out,
-        "<header><h1>Message latency</h1><span class=\"badge {class}\">{name}</span></header>"
-    );
+    let class = class(verdict.level);
+    title(out, "Message latency", verdict.level);
     let workload = escape(&text::workload(measurement));
     let places = escape(&text::places(measurement));
     let _ = writeln!(out, "<p class=\"lead\">{workload}<br>{places}</p>");
@@ -81,11 +104,13 @@ fn headlines(out: &mut String, measurement: &Measurement, response: &Row<'_>) {
     out.push_str("</div>\n");
 }
 
-fn open_section(out: &mut String, title: &str, note: &str) {
+/// A section with its heading and a note.
+pub(super) fn open_section(out: &mut String, title: &str, note: &str) {
     let _ = writeln!(out, "<section>\n<h2>{title}</h2>\n<p class=\"soft\">{note}</p>");
 }
 
-fn legend(out: &mut String, entries: &[(&str, &str)]) {
+/// What the lines of a chart are.
+pub(super) fn legend(out: &mut String, entries: &[(&str, &str)]) {
     out.push_str("<div class=\"legend\">");
     for (class, name) in entries {
         let _ = write!(out, "<span><i class=\"{class}\"></i>{name}</span>");
@@ -93,7 +118,8 @@ fn legend(out: &mut String, entries: &[(&str, &str)]) {
     out.push_str("</div>\n");
 }
 
-fn draw_both(out: &mut String, chart: &Chart) {
+/// A chart, once for wide and once for narrow screens.
+pub(super) fn draw_both(out: &mut String, chart: &Chart) {
     let wide = chart.draw("wide", 960.0, 400.0);
     if wide.is_empty() {
         out.push_str("<p class=\"soft\">Nothing was measured.</p>\n");
@@ -160,7 +186,8 @@ fn mark(percentile: &Percentile) -> Option<Mark> {
     })
 }
 
-fn percentile_ticks(end: f64) -> Vec<(f64, String)> {
+/// The marks of the axis of percentiles.
+pub(super) fn percentile_ticks(end: f64) -> Vec<(f64, String)> {
     let ticks = [
         (nines(0.5), "50 %"),
         (1.0, "90 %"),
@@ -235,7 +262,7 @@ fn class_section(out: &mut String, measurement: &Measurement) {
 }
 
 /// Colour and stroke of each class's curve, in `style.css`; more classes begin again.
-const CLASS_STYLES: [&str; 6] = ["k0", "k1", "k2", "k3", "k4", "k5"];
+pub(super) const CLASS_STYLES: [&str; 6] = ["k0", "k1", "k2", "k3", "k4", "k5"];
 
 fn class_table(out: &mut String, measurement: &Measurement) {
     out.push_str("<div class=\"scroll\"><table><thead><tr><th></th>");
@@ -371,12 +398,4 @@ fn manifest_section(out: &mut String, measurement: &Measurement) {
         let _ = write!(out, "<dt>{name}</dt><dd>{}</dd>", escape(&value));
     }
     out.push_str("</dl>\n</section>\n");
-}
-
-/// The result for machines; `<` is spelled so that nothing in it can end the element.
-fn embed(out: &mut String, measurement: &Measurement) {
-    if let Ok(document) = json::summary(measurement) {
-        let document = document.replace('<', "\\u003c");
-        let _ = writeln!(out, "<script type=\"application/json\">{document}</script>");
-    }
 }

@@ -31,15 +31,21 @@ pub(crate) fn document(measurement: &Measurement) -> Result<String> {
 /// # Errors
 /// Only if the serializer fails.
 pub(crate) fn summary(measurement: &Measurement) -> Result<String> {
+    Ok(serde_json::to_string(&brief(measurement))?)
+}
+
+/// The document's values without the buckets.
+pub(super) fn brief(measurement: &Measurement) -> Document<'_> {
     let mut document = of(measurement);
     let of_classes = document.classes.iter_mut().flat_map(|class| &mut class.latency);
     let latencies = document.latency.iter_mut().chain(of_classes);
     latencies.for_each(|latency| latency.buckets.clear());
-    Ok(serde_json::to_string(&document)?)
+    document
 }
 
+/// What is written.
 #[derive(Serialize)]
-struct Document<'m> {
+pub(super) struct Document<'m> {
     schema: &'static str,
     verdict: &'m Verdict,
     manifest: Manifest<'m>,
@@ -60,6 +66,7 @@ struct Manifest<'m> {
     open_loop: bool,
     rate_asked_per_s: Option<f64>,
     connections: u32,
+    judged_by: &'static str,
     load_asked: Option<f64>,
     mean_bytes: f64,
     depth: u32,
@@ -157,7 +164,8 @@ struct Server<'m> {
     busy_share: Option<f64>,
 }
 
-fn of(measurement: &Measurement) -> Document<'_> {
+/// The document's values.
+pub(super) fn of(measurement: &Measurement) -> Document<'_> {
     let facts = &measurement.facts;
     let plan = &measurement.plan;
     Document {
@@ -200,6 +208,7 @@ fn manifest(measurement: &Measurement) -> Manifest<'_> {
         open_loop: plan.open_loop(),
         rate_asked_per_s: plan.open_loop().then_some(plan.rate_per_s),
         connections: plan.connections,
+        judged_by: if plan.judged_by_arrival { "arrival" } else { "answer" },
         load_asked: plan.load,
         mean_bytes: plan.workload.mean_bytes(),
         depth: plan.depth,

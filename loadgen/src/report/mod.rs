@@ -5,17 +5,20 @@
 
 mod html;
 mod json;
+mod series;
+mod series_html;
 mod svg;
 mod text;
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::arguments::RunArguments;
+use crate::arguments::{RunArguments, ScenarioArguments};
 use crate::measurement::Measurement;
+use crate::scenario::Series;
 use crate::verdict::Level;
 
 /// Fails before the run if a report could not be written after it.
@@ -23,7 +26,20 @@ use crate::verdict::Level;
 /// # Errors
 /// If a file cannot be opened for writing.
 pub(crate) fn check_writable(arguments: &RunArguments) -> Result<()> {
-    for path in [json_file(arguments), html_file(arguments)].into_iter().flatten() {
+    check([json_file(&arguments.json), html_file(arguments)])
+}
+
+/// As `check_writable`, for a scenario.
+///
+/// # Errors
+/// If a file cannot be opened for writing.
+pub(crate) fn check_scenario_writable(arguments: &ScenarioArguments) -> Result<()> {
+    let html = (!arguments.no_html).then_some(arguments.html.as_path());
+    check([json_file(&arguments.json), html])
+}
+
+fn check(paths: [Option<&Path>; 2]) -> Result<()> {
+    for path in paths.into_iter().flatten() {
         let existed = path.exists();
         let opened = OpenOptions::new().append(true).create(true).open(path);
         opened.with_context(|| format!("cannot write {}", path.display()))?;
@@ -45,7 +61,7 @@ pub(crate) fn publish(measurement: &Measurement, arguments: &RunArguments) -> Re
         write_file(path, html::page(measurement).as_bytes())?;
         html = Some(path);
     }
-    if let Some(path) = json_file(arguments) {
+    if let Some(path) = json_file(&arguments.json) {
         write_file(path, json::document(measurement)?.as_bytes())?;
     }
     let json_on_stdout = arguments.json.as_deref() == Some(Path::new("-"));
@@ -62,8 +78,33 @@ pub(crate) fn publish(measurement: &Measurement, arguments: &RunArguments) -> Re
     print(stdout(), &text::table(measurement, html, colours(&stdout())))
 }
 
-fn json_file(arguments: &RunArguments) -> Option<&Path> {
-    arguments.json.as_deref().filter(|path| *path != Path::new("-"))
+/// Writes all reports of a scenario that were asked for.
+///
+/// # Errors
+/// If a file cannot be written.
+pub(crate) fn publish_scenario(results: &Series, arguments: &ScenarioArguments) -> Result<()> {
+    if !arguments.no_html {
+        write_file(&arguments.html, series_html::page(results).as_bytes())?;
+    }
+    if let Some(path) = json_file(&arguments.json) {
+        write_file(path, series::document(results, true)?.as_bytes())?;
+    }
+    let json_on_stdout = arguments.json.as_deref() == Some(Path::new("-"));
+    if json_on_stdout {
+        print(stdout(), &series::document(results, true)?)?;
+    }
+    if arguments.quiet {
+        return Ok(());
+    }
+    let mut table = series::table(results);
+    if !arguments.no_html {
+        table += &format!("report   {}\n", arguments.html.display());
+    }
+    if json_on_stdout { print(stderr(), &table) } else { print(stdout(), &table) }
+}
+
+fn json_file(asked: &Option<PathBuf>) -> Option<&Path> {
+    asked.as_deref().filter(|path| *path != Path::new("-"))
 }
 
 fn html_file(arguments: &RunArguments) -> Option<&Path> {

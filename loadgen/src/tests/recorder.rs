@@ -61,7 +61,7 @@ fn close(books: &mut Recorder) -> Ledger {
 fn a_reply_is_timed_from_the_intended_send() {
     let mut books = Recorder::new(bounds());
     let payload = send(&mut books, due(2_000, 1), 5_000).expect("room");
-    books.replied(1, &payload, 12_000);
+    books.replied(1, &payload, 12_000, None);
     assert_eq!(close(&mut books).on_time, 1);
     let one = |latencies: &Latencies| latencies.max_ns().expect("one sample");
     assert!(one(&books.classes[0].response).abs_diff(10_000) <= 8);
@@ -73,7 +73,7 @@ fn a_reply_is_timed_from_the_intended_send() {
 fn warm_up_is_counted_but_not_measured() {
     let mut books = Recorder::new(bounds());
     let payload = send(&mut books, due(999, 0), 2_000).expect("room");
-    books.replied(0, &payload, 3_000);
+    books.replied(0, &payload, 3_000, None);
     assert_eq!((close(&mut books).scheduled, books.warmup.messages.on_time), (0, 1));
     assert_eq!((books.classes[0].response.count(), books.lag.count()), (0, 0));
 }
@@ -84,7 +84,7 @@ fn the_depth_is_a_limit_and_what_exceeds_it_is_skipped() {
     let sent: Vec<_> = (0..6).map(|n| send(&mut books, due(2_000 + n, 0), 3_000)).collect();
     assert_eq!(sent.iter().flatten().count(), 4);
     assert_eq!(books.classes[0].account.messages.skipped.at_depth, 2);
-    books.replied(0, sent[0].as_ref().expect("the first was sent"), 4_000);
+    books.replied(0, sent[0].as_ref().expect("the first was sent"), 4_000, None);
     assert!(send(&mut books, due(2_010, 0), 4_000).is_some(), "room again");
     assert_eq!(close(&mut books).in_flight, 4);
 }
@@ -94,12 +94,12 @@ fn replies_may_come_in_any_order_but_only_once() {
     let mut books = Recorder::new(bounds());
     let first = send(&mut books, due(2_000, 0), 2_000).expect("room");
     let second = send(&mut books, due(2_001, 0), 2_001).expect("room");
-    books.replied(0, &second, 3_000);
-    books.replied(0, &second, 3_000);
-    books.replied(1, &first, 3_000);
-    books.replied(0, &first[..60], 3_000);
+    books.replied(0, &second, 3_000, None);
+    books.replied(0, &second, 3_000, None);
+    books.replied(1, &first, 3_000, None);
+    books.replied(0, &first[..60], 3_000, None);
     assert_eq!((books.pulse.received, books.unmatched), (1, 3));
-    books.replied(0, &first, 3_000);
+    books.replied(0, &first, 3_000, None);
     assert_eq!((close(&mut books).on_time, books.unmatched), (2, 3));
 }
 
@@ -107,9 +107,9 @@ fn replies_may_come_in_any_order_but_only_once() {
 fn a_forged_number_matches_nothing() {
     let mut books = Recorder::new(bounds());
     send(&mut books, due(2_000, 0), 2_000).expect("room");
-    books.replied(0, &[0xff; 64], 3_000);
-    books.replied(1, &[0xff; 64], 3_000);
-    books.replied(0, &[], 3_000);
+    books.replied(0, &[0xff; 64], 3_000, None);
+    books.replied(1, &[0xff; 64], 3_000, None);
+    books.replied(0, &[], 3_000, None);
     assert_eq!((close(&mut books).in_flight, books.unmatched), (1, 3));
 }
 
@@ -121,8 +121,8 @@ fn small_payloads_are_matched_by_order() {
         due.kind.bytes = 3;
         assert_eq!(send(&mut books, due, 3_000), Some(vec![0; 3]));
     }
-    books.replied(0, &[0; 3], 4_000);
-    books.replied(0, &[0; 3], 4_000);
+    books.replied(0, &[0; 3], 4_000, None);
+    books.replied(0, &[0; 3], 4_000, None);
     let ledger = close(&mut books);
     assert_eq!((ledger.on_time, ledger.in_flight), (2, 1));
     assert!(books.classes[0].response.max_ns().is_some_and(|ns| ns.abs_diff(2_000) <= 2));
@@ -153,7 +153,7 @@ fn a_closed_loop_keeps_depth_messages_going() {
     assert_eq!(books.ready.len(), 8);
     let connection = books.next_ready().expect("eight are ready");
     let payload = send(&mut books, due(2_000, connection), 2_000).expect("room");
-    books.replied(connection, &payload, 3_000);
+    books.replied(connection, &payload, 3_000, None);
     assert_eq!(books.ready.len(), 8);
     let connection = books.next_ready().expect("eight are ready");
     let number = books.admit(&due(3_000, connection), 3_000, &mut [0; 64]).expect("room");
@@ -170,7 +170,7 @@ fn merged_books_add_up_and_keep_the_first_disconnection() {
     let mut one = Recorder::new(bounds());
     let mut two = Recorder::new(bounds());
     let payload = send(&mut one, due(2_000, 0), 2_000).expect("room");
-    one.replied(0, &payload, 9_000);
+    one.replied(0, &payload, 9_000, None);
     one.disconnected(1, 8_000, "later".to_owned());
     send(&mut two, due(2_000, 0), 2_000).expect("room");
     two.disconnected(0, 7_000, "earlier".to_owned());
@@ -195,10 +195,10 @@ fn what_becomes_of_watched_messages_is_told_apart() {
     books.sent(0, discarded, 2_500);
     let (in_time, answer) = admit(&mut books, 0, 3_000);
     books.sent(0, in_time, 4_000);
-    books.replied(0, &answer, 13_000);
+    books.replied(0, &answer, 13_000, None);
     let (late, answer) = admit(&mut books, 0, 20_000);
     books.sent(0, late, 21_000);
-    books.replied(0, &answer, 30_001);
+    books.replied(0, &answer, 30_001, None);
     let (refused, _) = admit(&mut books, 1, 40_000);
     books.refused(0, refused, Refusal::QueueFull);
     let (_unsent, _) = admit(&mut books, 1, 40_000);
@@ -215,6 +215,17 @@ fn what_becomes_of_watched_messages_is_told_apart() {
     assert!(near(bulk.wait.max_ns(), 5_000) && near(urgent.wait.max_ns(), 1_000));
     assert!(near(urgent.service.max_ns(), 9_001), "from the kernel to the answer");
     assert!(near(urgent.response.max_ns(), 10_001));
+}
+
+#[test]
+fn a_message_is_on_time_by_its_arrival_where_that_is_known() {
+    let mut books = Recorder::new(watched());
+    for (arrived_ns, at_ns) in [(Some(12_000), 50_000), (Some(12_001), 50_000), (None, 12_000)] {
+        let payload = send(&mut books, of_class(0, 2_000), 2_000).expect("room");
+        books.replied(0, &payload, at_ns, arrived_ns);
+    }
+    let ledger = close(&mut books);
+    assert_eq!((ledger.on_time, ledger.late), (2, 1));
 }
 
 #[test]
@@ -235,7 +246,7 @@ fn who_goes_before_an_urgent_one_is_counted() {
 fn an_answer_may_be_quicker_than_the_word_that_it_was_sent() {
     let mut books = Recorder::new(watched());
     let payload = send(&mut books, of_class(1, 2_000), 2_000).expect("room");
-    books.replied(0, &payload, 3_000);
+    books.replied(0, &payload, 3_000, None);
     let number = mark::number(&payload).expect("it is long enough");
     books.sent(0, number, 3_500);
     let ledger = close(&mut books);
@@ -278,14 +289,14 @@ fn a_stall_of_one_second_is_told_truthfully() {
     while let Some(due) = schedule.take_due(u64::MAX) {
         if due.intended_ns >= awake {
             for (connection, payload) in waiting.drain(..) {
-                books.replied(connection, &payload, awake);
+                books.replied(connection, &payload, awake, None);
             }
         }
         let payload = send(&mut books, due, due.intended_ns).expect("depth enough");
         if (stall..awake).contains(&due.intended_ns) {
             waiting.push((due.connection, payload));
         } else {
-            books.replied(due.connection, &payload, due.intended_ns + 50_000);
+            books.replied(due.connection, &payload, due.intended_ns + 50_000, None);
         }
     }
     assert_eq!(close(&mut books).on_time, 10_000);

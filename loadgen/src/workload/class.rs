@@ -29,7 +29,8 @@ pub(crate) struct Class {
     pub(crate) niceness: u32,
     /// Whether the library is told so.
     pub(crate) tells_niceness: bool,
-    /// Until when the answer is of use, from the intended send; for the ledger.
+    /// Until when the message is of use, from the intended send to its arrival at the server or,
+    /// where that has another clock, to its answer; for the ledger.
     pub(crate) deadline: Option<Duration>,
     /// Whether the library is told so, as a lifetime, and may discard what would be late.
     pub(crate) tells_lifetime: bool,

@@ -27,8 +27,14 @@ fn code(output: &Output) -> i32 {
 fn result(output: &Output) -> Value {
     let value: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("no JSON: {error}; it said {}", errors(output)));
+    is_whole(&value);
+    value
+}
+
+/// The result of one run keeps to the schema, and all its ledgers close.
+fn is_whole(value: &Value) {
     let schema = serde_json::from_str(include_str!("../../schema.json")).expect("it is JSON");
-    let faults = schema::faults(&schema, &value);
+    let faults = schema::faults(&schema, value);
     assert!(faults.is_empty(), "{faults:#?}");
     for account in ["/ledger/measured", "/ledger/warmup"] {
         closes(value.pointer(account).expect("an account"));
@@ -36,7 +42,6 @@ fn result(output: &Output) -> Value {
     for class in value["classes"].as_array().expect("classes") {
         closes(&class["ledger"]);
     }
-    value
 }
 
 fn closes(account: &Value) {
@@ -191,6 +196,29 @@ fn classes_are_told_apart_and_each_ledger_closes() {
     let sent = classes[1]["ledger"]["messages"]["sent"].as_u64();
     assert_eq!(classes[1]["latency"][2]["count"].as_u64(), sent, "each wait was measured");
     let _ = std::fs::remove_file(csv);
+}
+
+/// On an overloaded link, what the library is told of deadlines it discards in time.
+#[test]
+fn a_scenario_runs_each_variant_over_the_same_messages() {
+    let output = run("deadline --on loopback --loads 150% --link 20M -d 1s --json - --no-html");
+    assert!([0, 3].contains(&code(&output)), "{}", errors(&output));
+    for word in ["load 150 %", "FIFO", "lifetime", "of the link in time", "timed alone"] {
+        assert!(errors(&output).contains(word), "{word} in {}", errors(&output));
+    }
+    let value: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert_eq!(value["schema"], "postring-loadgen-series/1");
+    let runs = value["runs"].as_array().expect("runs");
+    assert_eq!(runs.iter().map(|run| &run["told"]).collect::<Vec<_>>(), ["FIFO", "lifetime"]);
+    let ledger = |at: usize| {
+        is_whole(&runs[at]["result"]);
+        &runs[at]["result"]["classes"][0]["ledger"]["messages"]
+    };
+    let (fifo, told) = (ledger(0), ledger(1));
+    let n = |ledger: &Value, name: &str| ledger[name].as_u64().expect("a count");
+    assert_eq!(n(fifo, "scheduled"), n(told, "scheduled"), "the same seed");
+    assert_eq!((n(fifo, "expired"), n(told, "expired") > 0), (0, true));
+    is_whole(&value["alone"]);
 }
 
 #[test]
