@@ -171,11 +171,14 @@ pub(crate) struct RunArguments {
     pub(crate) driver: Driver,
 }
 
+/// Loads of a scenario: idle, busy, nearly full, overloaded.
+const LOADS: &str = "50%,80%,95%,120%";
+
 /// Flags of the scenarios.
 #[derive(Debug, Args)]
 pub(crate) struct ScenarioArguments {
     /// Parts of the link's capacity, e.g. 50%,120%
-    #[arg(long, value_name = "LIST", default_value = "50%,80%,95%,120%", value_parser = Loads::parse)]
+    #[arg(long, value_name = "LIST", default_value = LOADS, value_parser = Loads::parse)]
     pub(crate) loads: Loads,
 
     /// What the link carries, in payload bits per second, e.g. 50M, 1G
