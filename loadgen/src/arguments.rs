@@ -154,6 +154,14 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
+    /// Write every figure of every class as a line of CSV, e.g. result.csv
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csv: Option<PathBuf>,
+
+    /// Write the histograms of every class as an HdrHistogram log, e.g. result.hlog
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hlog: Option<PathBuf>,
+
     /// Write the report as one HTML page, e.g. /tmp/report.html
     #[arg(long, value_name = "FILE", default_value = "loadgen-report.html")]
     pub(crate) html: PathBuf,

@@ -83,6 +83,7 @@ impl Measurement {
         let mut facts = Facts {
             open_loop: plan.open_loop(),
             rate_per_s: plan.rate_per_s,
+            overload: plan.overload,
             connections: plan.connections,
             shares_cpu: plan.shares_cpu(),
             clock: environment.clock.clone(),

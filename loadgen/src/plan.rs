@@ -38,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) load: Option<f64>,
     /// Connections over all generators.
     pub(crate) connections: u32,
+    /// More is asked than the path can bear, on purpose.
+    pub(crate) overload: bool,
     /// Which messages there are.
     pub(crate) workload: Arc<Workload>,
     /// Measured part.
@@ -81,6 +83,7 @@ impl Plan {
             judged_by_arrival: embedded,
             rate_per_s,
             load: arguments.load,
+            overload: arguments.load.is_some_and(|load| load >= 1.0),
             connections: arguments.connections,
             workload: Arc::new(workload.told(arguments.tell.variant())),
             duration: arguments.duration,

@@ -1,8 +1,10 @@
-//! The reports of a run: a table, JSON, one HTML page.
+//! The reports of a run: a table, JSON, CSV, a log of histograms, one HTML page.
 //!
 //! Above: `conduct`. Below: one file per form, all from the same `Measurement`.
 //! Absent: measuring and judging.
 
+mod csv;
+mod hlog;
 mod html;
 mod json;
 mod series;
@@ -26,7 +28,8 @@ use crate::verdict::Level;
 /// # Errors
 /// If a file cannot be opened for writing.
 pub(crate) fn check_writable(arguments: &RunArguments) -> Result<()> {
-    check([json_file(&arguments.json), html_file(arguments)])
+    let more = [arguments.csv.as_deref(), arguments.hlog.as_deref()];
+    check([json_file(&arguments.json), html_file(arguments)].into_iter().chain(more))
 }
 
 /// As `check_writable`, for a scenario.
@@ -35,11 +38,11 @@ pub(crate) fn check_writable(arguments: &RunArguments) -> Result<()> {
 /// If a file cannot be opened for writing.
 pub(crate) fn check_scenario_writable(arguments: &ScenarioArguments) -> Result<()> {
     let html = (!arguments.no_html).then_some(arguments.html.as_path());
-    check([json_file(&arguments.json), html])
+    check([json_file(&arguments.json), html].into_iter())
 }
 
-fn check(paths: [Option<&Path>; 2]) -> Result<()> {
-    for path in paths.into_iter().flatten() {
+fn check<'p>(paths: impl Iterator<Item = Option<&'p Path>>) -> Result<()> {
+    for path in paths.flatten() {
         let existed = path.exists();
         let opened = OpenOptions::new().append(true).create(true).open(path);
         opened.with_context(|| format!("cannot write {}", path.display()))?;
@@ -63,6 +66,12 @@ pub(crate) fn publish(measurement: &Measurement, arguments: &RunArguments) -> Re
     }
     if let Some(path) = json_file(&arguments.json) {
         write_file(path, json::document(measurement)?.as_bytes())?;
+    }
+    if let Some(path) = &arguments.csv {
+        write_file(path, csv::document(measurement).as_bytes())?;
+    }
+    if let Some(path) = &arguments.hlog {
+        write_file(path, &hlog::document(measurement)?)?;
     }
     let json_on_stdout = arguments.json.as_deref() == Some(Path::new("-"));
     if json_on_stdout {

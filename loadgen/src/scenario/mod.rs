@@ -120,13 +120,12 @@ impl Runs<'_> {
         arguments: &ScenarioArguments,
         base: &Plan,
     ) -> Result<(Measurement, Vec<Cell>)> {
-        let capacity_bytes_per_s = arguments.link;
         let count = 1 + arguments.loads.0.len() * scenario.told.len();
         let mut first = base.workload.as_ref().clone();
         first.classes.truncate(1);
         first.classes[0].share = 1.0;
         self.announce(1, count, &format!("{} alone", first.classes[0].name));
-        let alone = self.one(base, first, ALONE_LOAD * capacity_bytes_per_s)?;
+        let alone = self.one(base, first, ALONE_LOAD, arguments.link)?;
         let mut cells = Vec::with_capacity(count);
         for &load in &arguments.loads.0 {
             for &told in scenario.told {
@@ -136,7 +135,7 @@ impl Runs<'_> {
                 let what = format!("{:.0} % load, {}", load * 100.0, told.name());
                 self.announce(cells.len() + 2, count, &what);
                 let workload = base.workload.as_ref().clone().told(told.variant());
-                let measurement = self.one(base, workload, load * capacity_bytes_per_s)?;
+                let measurement = self.one(base, workload, load, arguments.link)?;
                 cells.push(Cell { load, told, measurement });
             }
         }
@@ -149,13 +148,20 @@ impl Runs<'_> {
         }
     }
 
-    /// One run at a rate of payload and frame headers.
-    fn one(&self, base: &Plan, workload: Workload, bytes_per_s: f64) -> Result<Measurement> {
+    /// One run that offers `load` times what the link carries, in payload and frame headers.
+    fn one(
+        &self,
+        base: &Plan,
+        workload: Workload,
+        load: f64,
+        link_bytes_per_s: f64,
+    ) -> Result<Measurement> {
         const HEADER_BYTES: f64 = 4.0;
-        let rate_per_s = bytes_per_s / (workload.mean_bytes() + HEADER_BYTES);
+        let rate_per_s = load * link_bytes_per_s / (workload.mean_bytes() + HEADER_BYTES);
         let plan = Plan {
             workload: Arc::new(workload),
             rate_per_s,
+            overload: load >= 1.0,
             arrival: Arrival::Poisson,
             address: Some(self.address.clone()),
             ..base.clone()

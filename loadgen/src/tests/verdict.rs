@@ -116,6 +116,18 @@ fn an_early_end_is_told() {
 }
 
 #[test]
+fn what_a_meant_overload_brings_about_is_a_note() {
+    let overloaded = |facts| Facts { overload: true, ..facts };
+    expect(overloaded(Facts { refused: 1, ..good() }), Level::Valid, "refused");
+    expect(overloaded(Facts { unanswered: 1, ..good() }), Level::Valid, "unanswered");
+    let halves = Some((40 * MS, 400 * MS));
+    let unsteady = Facts { median_of_halves_ns: halves, ..good() };
+    expect(overloaded(unsteady), Level::Valid, "unsteady");
+    let late = Facts { longest_gap_ns: 1_000 * MS, ..good() };
+    expect(overloaded(late), Level::Invalid, "gap");
+}
+
+#[test]
 fn a_closed_loop_has_no_schedule_to_miss() {
     let closed = Facts {
         open_loop: false,

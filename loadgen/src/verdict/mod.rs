@@ -67,6 +67,8 @@ pub(crate) enum EarlyEnd {
 pub(crate) struct Facts {
     /// False: closed loop, there is no schedule to fall behind.
     pub(crate) open_loop: bool,
+    /// More is asked than the path can bear, on purpose: what follows from that is no fault.
+    pub(crate) overload: bool,
     /// Asked rate, in messages per second.
     pub(crate) rate_per_s: f64,
     /// Messages of the measured part the schedule asked for.

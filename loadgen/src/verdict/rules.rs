@@ -68,6 +68,11 @@ fn reason(level: Level, code: &'static str, text: String) -> Option<Reason> {
     Some(Reason { level, code, text })
 }
 
+/// What an overload brings about is only worth a note if it was meant.
+const fn by_overload(facts: &Facts) -> Level {
+    if facts.overload { Level::Valid } else { Level::Suspect }
+}
+
 fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
@@ -135,7 +140,7 @@ fn refused(facts: &Facts) -> Option<Reason> {
          all others",
         count_shown(facts.refused)
     );
-    reason(Level::Suspect, "refused", text)
+    reason(by_overload(facts), "refused", text)
 }
 
 fn rate(facts: &Facts) -> Option<Reason> {
@@ -228,7 +233,7 @@ fn unanswered(facts: &Facts) -> Option<Reason> {
         "{} messages were not answered; they count as slower than all others",
         count_shown(facts.unanswered)
     );
-    reason(Level::Suspect, "unanswered", text)
+    reason(by_overload(facts), "unanswered", text)
 }
 
 fn busy(facts: &Facts) -> Option<Reason> {
@@ -297,7 +302,7 @@ fn steady(facts: &Facts) -> Option<Reason> {
         time_shown(first_ns),
         time_shown(second_ns)
     );
-    reason(Level::Suspect, "unsteady", text)
+    reason(by_overload(facts), "unsteady", text)
 }
 
 fn driver(facts: &Facts) -> Option<Reason> {

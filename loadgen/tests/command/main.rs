@@ -132,10 +132,13 @@ fn what_cannot_be_done_ends_with_code_1_and_one_line() {
 #[test]
 fn a_run_of_its_own_reports_in_all_forms() {
     let (json, html) = (scratch("result.json"), scratch("report.html"));
+    let (csv, hlog) = (scratch("result.csv"), scratch("result.hlog"));
     let line = format!(
-        "run -r 500 -c 4 -d 2s --warmup 200ms --json {} --html {}",
+        "run -r 500 -c 4 -d 2s --warmup 200ms --json {} --html {} --csv {} --hlog {}",
         json.display(),
-        html.display()
+        html.display(),
+        csv.display(),
+        hlog.display()
     );
     let output = run(&line);
     assert!([0, 3].contains(&code(&output)), "{}", errors(&output));
@@ -152,7 +155,14 @@ fn a_run_of_its_own_reports_in_all_forms() {
     for outside in ["http://", "https://", "<link", "@import", "<script src"] {
         assert!(!page.contains(outside), "the page stands alone: {outside}");
     }
-    let _ = (std::fs::remove_file(json), std::fs::remove_file(html));
+    let lines = std::fs::read_to_string(&csv).expect("the CSV was written");
+    assert!(lines.lines().all(|line| line.matches(',').count() == 7), "{lines}");
+    assert!(lines.contains(&format!("all,scheduled,messages,,{scheduled},,,")), "{lines}");
+    let log = std::fs::read_to_string(&hlog).expect("the log was written");
+    assert!(log.contains("#[StartTime:") && log.contains("Tag=all.service,"), "{log}");
+    for file in [json, html, csv, hlog] {
+        let _ = std::fs::remove_file(file);
+    }
 }
 
 #[test]
