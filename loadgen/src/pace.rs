@@ -385,3 +385,7 @@ mod tests {
         assert_eq!(schedule(gaps, share(0, 1, 1)).expected_until(u64::MAX), 9);
     }
 }
+
+#[cfg(test)]
+#[path = "tests/theory.rs"]
+mod theory;
