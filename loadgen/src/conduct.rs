@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::arguments::{Command, RunArguments, ScenarioArguments};
+use crate::compare;
 use crate::environment::{self, CpuSnapshot, Environment};
 use crate::mark;
 use crate::measurement::{CpuSpan, Measurement, Observed};
@@ -23,6 +24,7 @@ use crate::progress::Progress;
 use crate::recorder::Bounds;
 use crate::report;
 use crate::scenario::{self, Scenario};
+use crate::search;
 use crate::server::{self, EchoServer, Generators};
 use crate::verdict::Level;
 use crate::worker::{Control, Event, Live, OVERTIME, Orders, Outcome};
@@ -52,6 +54,9 @@ pub(crate) fn command(command: Command) -> Result<ExitCode> {
         Command::FrontPage(arguments) => series(&scenario::FRONT_PAGE, &arguments),
         Command::BulkVsClass0(arguments) => series(&scenario::BULK_VS_CLASS0, &arguments),
         Command::Deadline(arguments) => series(&scenario::DEADLINE, &arguments),
+        Command::Compare(arguments) => stoppable(|stop| compare::run(&arguments, stop)),
+        Command::Sweep(arguments) => stoppable(|stop| search::sweep(&arguments, stop)),
+        Command::Knee(arguments) => stoppable(|stop| search::knee(&arguments, stop)),
         Command::Serve(arguments) => {
             server::serve(&arguments, announce)?;
             Ok(ExitCode::SUCCESS)
@@ -89,8 +94,9 @@ pub(crate) fn announce(line: &str) {
 
 fn run(arguments: &RunArguments) -> Result<ExitCode> {
     let environment = Environment::read();
-    let mut plan = Plan::new(arguments, &environment.cpus_allowed, &workload::read)?;
-    report::check_writable(arguments)?;
+    let quiet = arguments.traffic.quiet;
+    let mut plan = Plan::new(&arguments.traffic, &environment.cpus_allowed, &workload::read)?;
+    report::check_writable(&arguments.reports)?;
     let stop = Arc::new(AtomicBool::new(false));
     end_on_signals(&stop)?;
     let server = match &plan.address {
@@ -99,8 +105,8 @@ fn run(arguments: &RunArguments) -> Result<ExitCode> {
     };
     let own = server.as_ref().map(|server| server.address.clone());
     let address = own.or_else(|| plan.address.clone()).context("a run has a server")?;
-    let measured = at_load(&mut plan, &address, &stop, arguments.quiet)
-        .and_then(|()| measure(&plan, &address, stop, arguments.quiet));
+    let measured = at_load(&mut plan, &address, &stop, quiet)
+        .and_then(|()| measure(&plan, &address, stop, quiet));
     // The run's own error says more than what follows from it.
     let ended = server.map_or(Ok(()), EchoServer::end);
     let observed = measured?;
@@ -112,9 +118,14 @@ fn run(arguments: &RunArguments) -> Result<ExitCode> {
 
 /// Runs a scenario.
 fn series(scenario: &'static Scenario, arguments: &ScenarioArguments) -> Result<ExitCode> {
+    stoppable(|stop| scenario::run(scenario, arguments, stop))
+}
+
+/// Does `work`, which ends early once a signal came.
+fn stoppable(work: impl FnOnce(&Arc<AtomicBool>) -> Result<Level>) -> Result<ExitCode> {
     let stop = Arc::new(AtomicBool::new(false));
     end_on_signals(&stop)?;
-    Ok(exit_code(scenario::run(scenario, arguments, &stop)?))
+    Ok(exit_code(work(&stop)?))
 }
 
 fn exit_code(level: Level) -> ExitCode {
@@ -148,7 +159,15 @@ fn end_on_signals(stop: &Arc<AtomicBool>) -> Result<()> {
 }
 
 /// Where the rate is a part of the capacity: measures this in a closed loop and sets the rate.
-fn at_load(plan: &mut Plan, address: &str, stop: &Arc<AtomicBool>, quiet: bool) -> Result<()> {
+///
+/// # Errors
+/// If it cannot be measured.
+pub(crate) fn at_load(
+    plan: &mut Plan,
+    address: &str,
+    stop: &Arc<AtomicBool>,
+    quiet: bool,
+) -> Result<()> {
     let Some(load) = plan.load else { return Ok(()) };
     let closed = Plan {
         arrival: Arrival::Closed,

@@ -7,7 +7,9 @@
 
 mod arguments;
 mod class_books;
+mod compare;
 mod conduct;
+mod difference;
 mod environment;
 mod histogram;
 #[cfg(target_os = "linux")]
@@ -24,6 +26,7 @@ mod recorder;
 mod relay;
 mod report;
 mod scenario;
+mod search;
 mod server;
 mod statistics;
 mod verdict;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::arguments::{Driver, RunArguments};
+use crate::arguments::{self, Driver};
 use crate::pace::Gaps;
 use crate::quantity::{self, cores_shown, count_shown};
 use crate::workload::trace::{self, Line};
@@ -71,7 +71,11 @@ impl Plan {
     /// # Errors
     /// If CPUs are asked for that the process may not use, a file cannot be understood, or the
     /// bounds are exceeded.
-    pub(crate) fn new(arguments: &RunArguments, allowed: &[usize], read: Read<'_>) -> Result<Self> {
+    pub(crate) fn new(
+        arguments: &arguments::Traffic,
+        allowed: &[usize],
+        read: Read<'_>,
+    ) -> Result<Self> {
         let embedded = arguments.address.is_none();
         let asked = arguments.cores.as_ref().map(|list| list.0.clone());
         let generator_cores = generator_cores(asked, allowed, arguments.connections)?;
@@ -146,7 +150,7 @@ struct Traffic {
     rate_per_s: f64,
 }
 
-fn traffic(arguments: &RunArguments, read: Read<'_>) -> Result<Traffic> {
+fn traffic(arguments: &arguments::Traffic, read: Read<'_>) -> Result<Traffic> {
     let (mut rate, mut arrival) = (arguments.rate, arguments.arrival.clone());
     let said = |why: String| anyhow!(why);
     let mut workload = if let Some(path) = &arguments.workload {
@@ -210,7 +214,7 @@ fn rest(allowed: &[usize], taken: &[usize]) -> Vec<usize> {
     if free.is_empty() { taken.to_vec() } else { free }
 }
 
-fn depth(arguments: &RunArguments, arrival: &Arrival) -> Result<u32> {
+fn depth(arguments: &arguments::Traffic, arrival: &Arrival) -> Result<u32> {
     let connections = u64::from(arguments.connections);
     let Some(depth) = arguments.depth else {
         return Ok(match arrival {
@@ -237,7 +241,7 @@ mod tests {
     #[derive(Parser)]
     struct Words {
         #[command(flatten)]
-        run: RunArguments,
+        run: arguments::Traffic,
     }
 
     fn plan(line: &str, allowed: &[usize]) -> Result<Plan> {

@@ -35,7 +35,7 @@ pub(crate) fn summary(measurement: &Measurement) -> Result<String> {
 }
 
 /// The document's values without the buckets.
-pub(super) fn brief(measurement: &Measurement) -> Document<'_> {
+pub(crate) fn brief(measurement: &Measurement) -> Document<'_> {
     let mut document = of(measurement);
     let of_classes = document.classes.iter_mut().flat_map(|class| &mut class.latency);
     let latencies = document.latency.iter_mut().chain(of_classes);
@@ -45,7 +45,7 @@ pub(super) fn brief(measurement: &Measurement) -> Document<'_> {
 
 /// What is written.
 #[derive(Serialize)]
-pub(super) struct Document<'m> {
+pub(crate) struct Document<'m> {
     schema: &'static str,
     verdict: &'m Verdict,
     manifest: Manifest<'m>,

@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::arguments::{RunArguments, ScenarioArguments};
+pub(crate) use self::json::{Document, brief as of};
+use crate::arguments::{Reports, RunArguments, ScenarioArguments};
 use crate::measurement::Measurement;
 use crate::scenario::Series;
 use crate::verdict::Level;
@@ -27,7 +28,7 @@ use crate::verdict::Level;
 ///
 /// # Errors
 /// If a file cannot be opened for writing.
-pub(crate) fn check_writable(arguments: &RunArguments) -> Result<()> {
+pub(crate) fn check_writable(arguments: &Reports) -> Result<()> {
     let more = [arguments.csv.as_deref(), arguments.hlog.as_deref()];
     check([json_file(&arguments.json), html_file(arguments)].into_iter().chain(more))
 }
@@ -58,7 +59,8 @@ fn check<'p>(paths: impl Iterator<Item = Option<&'p Path>>) -> Result<()> {
 ///
 /// # Errors
 /// If a file cannot be written.
-pub(crate) fn publish(measurement: &Measurement, arguments: &RunArguments) -> Result<()> {
+pub(crate) fn publish(measurement: &Measurement, run: &RunArguments) -> Result<()> {
+    let arguments = &run.reports;
     let mut html = None;
     if let Some(path) = html_file(arguments) {
         write_file(path, html::page(measurement).as_bytes())?;
@@ -78,7 +80,7 @@ pub(crate) fn publish(measurement: &Measurement, arguments: &RunArguments) -> Re
         print(stdout(), &json::document(measurement)?)?;
     }
     let invalid = measurement.verdict.level == Level::Invalid;
-    if arguments.quiet {
+    if run.traffic.quiet {
         return if invalid { print(stderr(), &text::reasons(measurement)) } else { Ok(()) };
     }
     if json_on_stdout {
@@ -112,11 +114,26 @@ pub(crate) fn publish_scenario(results: &Series, arguments: &ScenarioArguments) 
     if json_on_stdout { print(stderr(), &table) } else { print(stdout(), &table) }
 }
 
+/// Prints what is neither a run's nor a scenario's table.
+///
+/// # Errors
+/// If a file or standard output cannot be written.
+pub(crate) fn publish_text(text: &str, document: &str, json: &Option<PathBuf>) -> Result<()> {
+    if let Some(path) = json_file(json) {
+        write_file(path, document.as_bytes())?;
+    }
+    if json.as_deref() == Some(Path::new("-")) {
+        print(stdout(), document)?;
+        return print(stderr(), text);
+    }
+    print(stdout(), text)
+}
+
 fn json_file(asked: &Option<PathBuf>) -> Option<&Path> {
     asked.as_deref().filter(|path| *path != Path::new("-"))
 }
 
-fn html_file(arguments: &RunArguments) -> Option<&Path> {
+fn html_file(arguments: &Reports) -> Option<&Path> {
     (!arguments.no_html).then_some(arguments.html.as_path())
 }
 

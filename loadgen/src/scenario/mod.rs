@@ -96,7 +96,7 @@ fn base(
     arguments: &ScenarioArguments,
     environment: &Environment,
 ) -> Result<Plan> {
-    let mut plan = Plan::new(&arguments.run(), &environment.cpus_allowed, &|path| {
+    let mut plan = Plan::new(&arguments.traffic(), &environment.cpus_allowed, &|path| {
         Err(format!("a scenario reads no files: {path}"))
     })?;
     plan.workload = Arc::new(scenario.workload()?);

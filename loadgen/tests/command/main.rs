@@ -96,6 +96,12 @@ fn what_is_mistyped_ends_with_code_2_and_a_hint() {
         ("run --load 80", "80%"),
         ("run --load 80% -r 5k", "cannot be used with"),
         ("run --class size=5 --size 5", "cannot be used with"),
+        ("sweep", "--rates"),
+        ("sweep --rates 10k,fast", "50k"),
+        ("knee --until 5", "10s"),
+        ("front-page --loads 80", "80%"),
+        ("front-page --link 5", "100M"),
+        ("compare --pairs 1", "3..=100"),
         ("runn", "run"),
     ];
     for (line, hint) in hints {
@@ -229,6 +235,39 @@ fn a_scenario_runs_each_variant_over_the_same_messages() {
     assert_eq!(n(fifo, "scheduled"), n(told, "scheduled"), "the same seed");
     assert_eq!((n(fifo, "expired"), n(told, "expired") > 0), (0, true));
     is_whole(&value["alone"]);
+}
+
+#[test]
+fn a_comparison_pairs_its_runs_and_gives_intervals() {
+    let line = "compare -r 500 -c 2 -d 300ms --warmup 50ms --pairs 3 --json -";
+    let output = run(&format!("{line} --class name=a,deadline=1s --tell-b nothing"));
+    assert!([0, 3].contains(&code(&output)), "{}", errors(&output));
+    let value: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert_eq!(
+        (&value["schema"], &value["pairs"]),
+        (&"postring-loadgen-comparison/1".into(), &3.into())
+    );
+    let figures = value["figures"].as_array().expect("figures");
+    let names: Vec<_> = figures.iter().filter_map(|figure| figure["figure"].as_str()).collect();
+    assert_eq!(names, ["p50", "p90", "p99", "missed"]);
+    let (low, high) = (&figures[0]["low"], &figures[0]["high"]);
+    assert!(low.as_f64() <= figures[0]["change"].as_f64() && low.as_f64() <= high.as_f64());
+    assert!(figures[2]["change"].is_null(), "150 messages have no p99");
+    assert!(errors(&output).contains("too few samples"), "{}", errors(&output));
+}
+
+#[test]
+fn searches_report_each_run_whole() {
+    let output = run("sweep --rates 200,400 -c 2 -d 300ms --warmup 50ms --json -");
+    assert!([0, 3].contains(&code(&output)), "{}", errors(&output));
+    let value: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    let runs = value["runs"].as_array().expect("runs");
+    let asked = runs.iter().map(|run| run["rates"]["asked_per_s"].as_f64()).collect::<Vec<_>>();
+    assert_eq!((asked, &value["knee"]), (vec![Some(200.0), Some(400.0)], &Value::Null));
+    runs.iter().for_each(is_whole);
+    let output = run("knee --arrival closed");
+    assert_eq!(code(&output), 1);
+    assert!(errors(&output).contains("do not take any rate"), "{}", errors(&output));
 }
 
 #[test]

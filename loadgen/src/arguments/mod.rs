@@ -1,13 +1,21 @@
 //! The command line, as typed.
 //!
-//! Above: `main`. Below: `quantity` parses single values; `plan` turns the whole into what is
-//! meant. Absent: decisions. A mistyped flag or value ends here, with exit code 2.
+//! Above: `main`. Below: a file for the flags of each further command; `quantity` parses single
+//! values; `plan` turns the whole into what is meant. Absent: decisions. A mistyped flag or value
+//! ends here, with exit code 2.
+
+mod compare;
+mod scenario;
+mod search;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::compare::CompareArguments;
+pub(crate) use self::scenario::{Ground, ScenarioArguments};
+pub(crate) use self::search::{KneeArguments, SweepArguments};
 use crate::quantity;
 use crate::workload::{self, Arrival, Sizes, Variant, Workload};
 
@@ -33,6 +41,9 @@ Examples:
   loadgen run --json - --no-html --quiet           for scripts: JSON on standard output
   loadgen front-page                               what niceness and lifetimes do, as a table
   loadgen deadline --loads 100%,140% --link 50M    deadlines on an overloaded link
+  loadgen compare tcp://10.0.0.7:7000 tcp://10.0.0.8:7000 --pairs 10
+  loadgen sweep tcp://10.0.0.7:7000 --rates 10k,20k,40k -d 5s
+  loadgen knee tcp://10.0.0.7:7000 --until 1ms -d 5s
   loadgen serve tcp://[::]:7000 --cores 0-3        just the echo server
 
 Exit codes:
@@ -69,6 +80,12 @@ pub(crate) enum Command {
     BulkVsClass0(ScenarioArguments),
     /// Messages with deadlines on a narrow link: in time, discarded, late
     Deadline(ScenarioArguments),
+    /// Measure A and B in turn, several times: what differs by more than chance
+    Compare(Box<CompareArguments>),
+    /// Measure at several rates, one after the other
+    Sweep(Box<SweepArguments>),
+    /// Search the highest rate that a server bears
+    Knee(Box<KneeArguments>),
     /// Start the echo server alone, until SIGINT or SIGTERM
     Serve(ServeArguments),
 }
@@ -77,6 +94,41 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct RunArguments {
+    /// What is sent to whom.
+    #[command(flatten)]
+    pub(crate) traffic: Traffic,
+    /// What is written.
+    #[command(flatten)]
+    pub(crate) reports: Reports,
+}
+
+/// What is written about a run.
+#[derive(Debug, Args)]
+pub(crate) struct Reports {
+    /// Write the whole result as JSON, e.g. result.json, or - for standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Write every figure of every class as a line of CSV, e.g. result.csv
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csv: Option<PathBuf>,
+
+    /// Write the histograms of every class as an HdrHistogram log, e.g. result.hlog
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hlog: Option<PathBuf>,
+
+    /// Write the report as one HTML page, e.g. /tmp/report.html
+    #[arg(long, value_name = "FILE", default_value = "loadgen-report.html")]
+    pub(crate) html: PathBuf,
+
+    /// Write no HTML report, e.g. in scripts
+    #[arg(long, conflicts_with = "html")]
+    pub(crate) no_html: bool,
+}
+
+/// What is sent to whom, and how.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Traffic {
     /// Server that echoes length-prefixed frames (u32, big-endian), e.g. tcp://10.0.0.7:7000;
     /// without it an echo server is started on CPUs of its own
     pub(crate) address: Option<String>,
@@ -150,26 +202,6 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "LIST", value_parser = CpuList::parse)]
     pub(crate) cores: Option<CpuList>,
 
-    /// Write the whole result as JSON, e.g. result.json, or - for standard output
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-
-    /// Write every figure of every class as a line of CSV, e.g. result.csv
-    #[arg(long, value_name = "FILE")]
-    pub(crate) csv: Option<PathBuf>,
-
-    /// Write the histograms of every class as an HdrHistogram log, e.g. result.hlog
-    #[arg(long, value_name = "FILE")]
-    pub(crate) hlog: Option<PathBuf>,
-
-    /// Write the report as one HTML page, e.g. /tmp/report.html
-    #[arg(long, value_name = "FILE", default_value = "loadgen-report.html")]
-    pub(crate) html: PathBuf,
-
-    /// Write no HTML report, e.g. in scripts
-    #[arg(long, conflicts_with = "html")]
-    pub(crate) no_html: bool,
-
     /// Print nothing but the verdict's reasons on failure, e.g. with --json -
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -177,93 +209,6 @@ pub(crate) struct RunArguments {
     /// How the kernel is asked for I/O, e.g. epoll
     #[arg(long, default_value = "auto")]
     pub(crate) driver: Driver,
-}
-
-/// Loads of a scenario: idle, busy, nearly full, overloaded.
-const LOADS: &str = "50%,80%,95%,120%";
-
-/// Flags of the scenarios.
-#[derive(Debug, Args)]
-pub(crate) struct ScenarioArguments {
-    /// Parts of the link's capacity, e.g. 50%,120%
-    #[arg(long, value_name = "LIST", default_value = LOADS, value_parser = Loads::parse)]
-    pub(crate) loads: Loads,
-
-    /// What the link carries, in payload bits per second, e.g. 50M, 1G
-    #[arg(long, value_name = "BITS", default_value = "100M", value_parser = quantity::link)]
-    pub(crate) link: f64,
-
-    /// Where the link is, e.g. loopback
-    #[arg(long, default_value = "auto")]
-    pub(crate) on: Ground,
-
-    /// How long to measure each load and variant, e.g. 10s
-    #[arg(short, long, default_value = "4s", value_parser = quantity::span)]
-    pub(crate) duration: Duration,
-
-    /// Start of the random numbers, e.g. 7: the same for all runs
-    #[arg(long, default_value = "1")]
-    pub(crate) seed: u64,
-
-    /// CPUs of the generator, e.g. 1; link and server take the others [default: half of them, the
-    /// upper ones]
-    #[arg(long, value_name = "LIST", value_parser = CpuList::parse)]
-    pub(crate) cores: Option<CpuList>,
-
-    /// Write all results as JSON, e.g. front-page.json, or - for standard output
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-
-    /// Write the report as one HTML page, e.g. /tmp/report.html
-    #[arg(long, value_name = "FILE", default_value = "loadgen-report.html")]
-    pub(crate) html: PathBuf,
-
-    /// Write no HTML report, e.g. in scripts
-    #[arg(long, conflicts_with = "html")]
-    pub(crate) no_html: bool,
-
-    /// Print nothing but errors, e.g. with --json -
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-
-    /// How the kernel is asked for I/O, e.g. epoll
-    #[arg(long, default_value = "auto")]
-    pub(crate) driver: Driver,
-}
-
-impl ScenarioArguments {
-    /// What one of its runs would be with flags; classes, rate and address come from the scenario.
-    pub(crate) fn run(&self) -> RunArguments {
-        RunArguments {
-            connections: 1,
-            duration: self.duration,
-            seed: self.seed,
-            cores: self.cores.clone(),
-            driver: self.driver,
-            ..CommandLine::run_by_default()
-        }
-    }
-}
-
-/// Where the narrow link of a scenario is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Ground {
-    /// A lab if this user may make one, else loopback
-    Auto,
-    /// Two network namespaces joined by a shaped veth pair; needs root
-    Lab,
-    /// A relay in user space
-    Loopback,
-}
-
-/// A list of loads, as one value of a flag.
-#[derive(Debug, Clone)]
-pub(crate) struct Loads(pub(crate) Vec<f64>);
-
-impl Loads {
-    fn parse(text: &str) -> Result<Self, String> {
-        text.split(',').map(|load| quantity::load(load.trim())).collect::<Result<_, _>>().map(Self)
-    }
 }
 
 /// Flags of `loadgen serve`.
@@ -355,9 +300,10 @@ mod tests {
     fn the_table_of_flags_is_consistent_and_the_defaults_parse() {
         CommandLine::command().debug_assert();
         let run = CommandLine::run_by_default();
+        let (run, reports) = (run.traffic, run.reports);
         assert_eq!((run.rate, run.connections, run.size), (None, 50, None));
         assert_eq!(run.duration + run.warmup, Duration::from_secs(11));
-        assert!(run.address.is_none() && !run.quiet && !run.no_html);
+        assert!(run.address.is_none() && !run.quiet && !reports.no_html);
     }
 
     #[test]
