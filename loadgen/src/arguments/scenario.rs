@@ -29,7 +29,7 @@ pub(crate) struct ScenarioArguments {
     pub(crate) on: Ground,
 
     /// How long to measure each load and variant, e.g. 10s
-    #[arg(short, long, default_value = "4s", value_parser = quantity::span)]
+    #[arg(short, long, default_value = "5s", value_parser = quantity::span)]
     pub(crate) duration: Duration,
 
     /// Start of the random numbers, e.g. 7: the same for all runs
