@@ -35,6 +35,7 @@
 //! - `shard`: one core's whole world and the turn that joins it
 //! - `scheduler`: which Message goes next: niceness, lifetime, antecedents; pure
 //! - `framer`: bytes to Messages and back; users plug in here
+//! - `association`: what stays when Carriers come and go: the Remote and the Paths to it
 //! - `carrier`: Carriers, Responders and their futures
 //! - `launch`: threads, from a builder to the end of an engine
 //! - `simulation`: the world without a kernel in which drivers and shards are tested
@@ -51,6 +52,7 @@
 )]
 
 mod address;
+mod association;
 #[cfg(any(test, feature = "__bench"))]
 #[doc(hidden)]
 pub mod bench;
@@ -66,7 +68,6 @@ mod limits;
 #[cfg(doc)]
 pub mod manual;
 mod message;
-#[cfg_attr(not(test), allow(dead_code, reason = "no stack uses all of it yet"))]
 mod scheduler;
 mod shard;
 #[cfg(any(test, feature = "testing"))]
@@ -79,13 +80,14 @@ mod simulation;
 pub mod testing;
 
 pub use address::Address;
+pub use association::Path;
 pub use carrier::accept::AcceptingCarrier;
 pub use carrier::responder::{Answer, Flow, Reply, spawn};
 pub use carrier::task::{Sleeping, Yielding, sleep, yield_now};
 pub use carrier::{
-    Acceptor, Asked, Callback, Carrier, CarrierRef, CarrierState, Events, Forking, NextEvent, Part,
-    PartialMessage, Receipt, Receiving, ReceivingPart, Reporter, Sending, Settling, Sink, Source,
-    Supports,
+    Acceptor, Asked, Association, Callback, Carrier, CarrierRef, CarrierState, Events, Forking,
+    NextEvent, Part, PartialMessage, Receipt, Receiving, ReceivingPart, Reporter, Sending,
+    Settling, Sink, Source, Supports, Transient,
 };
 pub use engine::driver::DriverChoice;
 pub use engine::metrics::{CoreSnapshot, Metrics};
@@ -103,9 +105,9 @@ pub use framer::{
     Endianness, FrameError, Framer, LengthPrefixed, Line, Lines, Output, Unframed, Width,
 };
 pub use launch::{
-    Engine, EngineBuilder, Listener, initiate, initiate_sink, initiate_sink_with, initiate_source,
-    initiate_source_with, initiate_with, listen, listen_with, respond, respond_async,
-    respond_per_core, respond_with,
+    Engine, EngineBuilder, Listener, associate, associate_with, initiate, initiate_sink,
+    initiate_sink_with, initiate_source, initiate_source_with, initiate_with, listen, listen_with,
+    respond, respond_async, respond_per_core, respond_with,
 };
 pub use limits::{Limits, Timeouts};
 pub use message::{

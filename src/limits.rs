@@ -50,6 +50,9 @@ pub struct Limits {
     /// lie; `usize::MAX` switches it off. The kernel says when it had to copy after all, and the
     /// connection then sends plainly. Default 16 KiB.
     pub zero_copy_bytes: usize,
+    /// Associations without Carriers that one core remembers: beyond it, counting those with
+    /// Carriers, the one unused for longest is forgotten with its Paths. Default 1 024.
+    pub associations: usize,
     /// Requests from other threads that may wait for one core. Default 4 096.
     pub mailbox: usize,
     /// Connections that wait for `accept`, per Listener; more are refused. Default 4 096.
@@ -79,6 +82,7 @@ impl Default for Limits {
             exact_receive_bytes: 16 << 10,
             unmeasured_message_bytes: 16 << 20,
             zero_copy_bytes: 16 << 10,
+            associations: 1024,
             mailbox: 4096,
             accept_queue: 4096,
             backlog: 4096,
@@ -119,6 +123,7 @@ impl Limits {
             ),
             (self.exact_receive_bytes >= 1, "exact_receive_bytes must be at least 1"),
             (self.unmeasured_message_bytes >= 1, "unmeasured_message_bytes must be at least 1"),
+            (self.associations >= 1, "associations must be at least 1"),
             (self.mailbox >= 16, "mailbox must be at least 16"),
             (self.accept_queue >= 1, "accept_queue must be at least 1"),
             (self.tasks >= 1, "tasks must be at least 1"),

@@ -3,12 +3,13 @@
 //! Above: a Responder's handler, or a Carrier's inbox. Below: the shard calls it with bytes.
 //! Absent: sockets, timers, threads. Bounds: see `Inbox` and `Limits`.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Waker;
 
+use super::accepting::Accepting;
 use super::inbox::Inbox;
 use super::part::Demand;
 use super::parts::Begun;
@@ -16,7 +17,7 @@ use super::promise::Promise;
 use super::receipt::{Receipt, message_id};
 use super::responder::{Reply, Respond, Responded};
 use super::scheduled::Wishes;
-use super::send::{Accepting, Parcel};
+use super::send::Parcel;
 use super::way::Way;
 use super::way::encode;
 use crate::address::Address;
@@ -189,9 +190,7 @@ impl<F: Framer> Endpoint<F> {
                 accepting.answer(self.push(call, message, wishes));
             }
         }
-        if self.has_no_parcels() {
-            super::here::set_full(call.core, call.id, false);
-        }
+        super::here::set_full(call.core, call.id, self.most_urgent_parcel());
     }
 
     pub(super) fn is_revivable(&self) -> bool {
@@ -384,7 +383,7 @@ impl<F: Framer> Protocol for Endpoint<F> {
         for promise in rare.activating.drain(..) {
             promise.answer(Err(super::here::error_of(reason, connecting.as_deref())));
         }
-        super::here::set_full(core, id, false);
+        super::here::set_full(core, id, None);
         for (accepting, _) in rare.parcels.drain(..) {
             if accepting.claim() {
                 accepting.answer(Err(super::here::error_of(reason, connecting.as_deref())));
@@ -448,6 +447,10 @@ impl<F: Framer> Protocol for Endpoint<F> {
 
     fn ends_with_input(&self) -> bool {
         matches!(self.reader, Reader::Respond(_))
+    }
+
+    fn framer(&self) -> TypeId {
+        TypeId::of::<F>()
     }
 
     fn name(&self) -> Rc<str> {

@@ -7,6 +7,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::accept::AcceptingCarrier;
@@ -14,6 +15,7 @@ use super::here::{endpoint_of, place};
 use super::promise::Promise;
 use super::responder::{Answer as HandlerAnswer, Flow};
 use super::{Asked, Carrier, CarrierRef};
+use crate::association::Key;
 use crate::error::{CloseReason, Error, Result};
 use crate::framer::Framer;
 use crate::shard::connection::{Connection, Peer, Phase};
@@ -83,8 +85,9 @@ impl<F: Framer> CarrierRef<F> {
     }
 }
 
-/// Why a Carrier cannot be forked, or where its fork goes if it is connected already.
-fn remote_of(connection: &Connection) -> Result<Peer> {
+/// Why a Carrier cannot be forked, or where its fork goes if it is connected already, and the
+/// Association of both.
+fn remote_of(connection: &Connection) -> Result<(Peer, Option<Arc<Key>>)> {
     let flags = &connection.flags;
     let over = matches!(connection.phase, Phase::Closing | Phase::Closed);
     if over || flags.end_wanted || flags.input_ended {
@@ -95,12 +98,13 @@ fn remote_of(connection: &Connection) -> Result<Peer> {
                     the peer listens nowhere that is known here; let the peer fork";
         return Err(Error::Unsupported(what.into()));
     }
-    Ok(if connection.phase == Phase::Open { connection.peer } else { Peer::Unknown })
+    let remote = if connection.phase == Phase::Open { connection.peer } else { Peer::Unknown };
+    Ok((remote, connection.association().cloned()))
 }
 
 fn fork_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Promise<Carrier<F>>) {
-    let remote = match core.look(id, remote_of) {
-        Ok(Ok(remote)) => remote,
+    let (remote, association) = match core.look(id, remote_of) {
+        Ok(Ok(origin)) => origin,
         Ok(Err(error)) => return promise.answer(Err(error)),
         Err(CallError::Gone(reason)) => return promise.answer(Err(reason.into())),
         Err(CallError::InCall) => {
@@ -120,11 +124,14 @@ fn fork_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Promise<Carrier<F>>) {
         };
         let framer = endpoint.rare_ref().and_then(|rare| rare.fresh.clone());
         let framer = framer.ok_or_else(|| Error::Unsupported("fork without a framer".into()))?;
-        Ok((address, framer))
+        // What has an address has an Association.
+        let association =
+            association.ok_or_else(|| Error::Unsupported("fork without a remote".into()))?;
+        Ok((address, framer, association))
     });
     match origin {
-        Ok(Ok((address, framer))) => {
-            let forked = place::<F>(core, &address, framer, true);
+        Ok(Ok((address, framer, association))) => {
+            let forked = place::<F>(core, &address, framer, Some(association));
             promise.answer(Ok(Carrier::own(CarrierRef::new(forked))));
         }
         Ok(Err(error)) => promise.answer(Err(error)),

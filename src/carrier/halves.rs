@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::here::{activate_here, close_here};
 use super::responder::Answer as HandlerAnswer;
 use super::{
-    Asked, Callback, Carrier, CarrierRef, CarrierState, Events, Receiving, Sending, Supports,
+    Asked, Association, Callback, Carrier, CarrierRef, CarrierState, Events, Receiving, Sending,
+    Supports, Transient,
 };
 use crate::error::{CloseReason, Result, TrySendError};
 use crate::framer::{Framer, Unframed};
@@ -124,6 +125,16 @@ macro_rules! common_verbs {
             /// See [`CarrierRef::peer_address`].
             pub fn peer_address(&self) -> Asked<Option<SocketAddr>> {
                 self.carrier().peer_address()
+            }
+
+            /// See [`CarrierRef::association`].
+            pub fn association(&self) -> Asked<Association<F>> {
+                self.carrier().association()
+            }
+
+            /// See [`CarrierRef::transients`].
+            pub fn transients(&self) -> Asked<Vec<Transient>> {
+                self.carrier().transients()
             }
         }
 

@@ -3,6 +3,7 @@
 //! Above: `CarrierRef` brings every verb here, at once or by mailbox. Below: the shard's core.
 //! Absent: futures, other threads.
 
+use std::any::TypeId;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use super::part::Demand;
 use super::promise::Promise;
 use super::{Carrier, CarrierRef, CarrierState, inbox};
 use crate::address::Address;
+use crate::association::Key;
 use crate::engine::clock;
 use crate::error::{CloseReason, Error, Result};
 use crate::framer::Framer;
@@ -101,13 +103,14 @@ pub(super) fn queued_here<F: Framer>(core: &Rc<Core>, id: Id) -> usize {
     bytes.unwrap_or(0) + parked.ok().flatten().unwrap_or(0)
 }
 
-/// Tells other threads whether the Carrier's queue is full, under both of its names.
-pub(super) fn set_full(core: &Core, id: Id, is_full: bool) {
+/// Tells other threads whether Messages wait for room in the Carrier's queue and how urgent the
+/// most urgent of them is, under both of its names.
+pub(super) fn set_full(core: &Core, id: Id, niceness: Option<u32>) {
     let id = core.resolve(id);
-    core.handle.set_full(id, is_full);
+    core.handle.set_full(id, niceness);
     let ticket = core.look(id, |connection| connection.rare.as_ref().map_or(0, |rare| rare.ticket));
     if let Ok(ticket @ 1..) = ticket {
-        core.handle.set_full(Id { slot: TICKET_SLOT, generation: ticket, ..id }, is_full);
+        core.handle.set_full(Id { slot: TICKET_SLOT, generation: ticket, ..id }, niceness);
     }
 }
 
@@ -242,7 +245,7 @@ pub(super) fn closed_in_order(reason: CloseReason) -> Result<()> {
 
 /// A Carrier to `address` on this core: opens nothing yet.
 pub(crate) fn initiate_here<F: Framer>(core: &Rc<Core>, address: &str, framer: F) -> Carrier<F> {
-    let id = place::<F>(core, address, framer, false);
+    let id = place::<F>(core, address, framer, None);
     Carrier::own(CarrierRef::new(id))
 }
 
@@ -255,7 +258,7 @@ pub(crate) fn initiate_there<F: Framer>(
     let ticket = handle.ticket();
     let address = address.to_owned();
     let errand = move |core: &Rc<Core>| {
-        let id = place::<F>(core, &address, framer, false);
+        let id = place::<F>(core, &address, framer, None);
         core.name_ticket(ticket, id);
         // Just placed.
         let _ = core.change(id, |connection| connection.rare().ticket = ticket);
@@ -275,11 +278,16 @@ pub(super) fn is_revivable<F: Framer>(core: &Core) -> bool {
     F::RESTARTABLE && F::STANDS_ALONE && !core.timeouts.dormant.is_zero()
 }
 
-/// A slot for a Carrier to `address`. A forked one is not connected again: where a refusal is a
-/// reset, its forker shall see it.
-pub(super) fn place<F: Framer>(core: &Rc<Core>, address: &str, framer: F, forked: bool) -> Id {
+/// A slot for a Carrier to `address`. A forked one belongs to its forker's Association and is not
+/// connected again: where a refusal is a reset, its forker shall see it.
+pub(super) fn place<F: Framer>(
+    core: &Rc<Core>,
+    address: &str,
+    framer: F,
+    forked: Option<Arc<Key>>,
+) -> Id {
     let id = core.allocate(Phase::Inactive);
-    let revivable = !forked && is_revivable::<F>(core);
+    let revivable = forked.is_none() && is_revivable::<F>(core);
     let fresh = framer.clone();
     let mut endpoint = Endpoint::carrier(framer, core);
     let parsed = address.parse::<Address>();
@@ -291,6 +299,11 @@ pub(super) fn place<F: Framer>(core: &Rc<Core>, address: &str, framer: F, forked
         Error::Address { address, why } => (address, why),
         other => (address.to_owned(), other.to_string()),
     });
+    if let Ok(address) = &parsed {
+        let key =
+            forked.unwrap_or_else(|| Key::initiated(address.clone(), TypeId::of::<F>()).into());
+        core.associate(id, key);
+    }
     endpoint.rare().address = Some(parsed);
     endpoint.rare().fresh = Some(fresh);
     endpoint.rare().revivable = revivable;

@@ -4,6 +4,8 @@
 //! core; verbs on another thread travel by mailbox. Absent: sockets; threads.
 
 pub(crate) mod accept;
+mod accepting;
+mod association;
 mod endpoint;
 mod events;
 mod fork;
@@ -34,6 +36,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+pub use self::association::{Association, Transient};
 pub use self::events::{Events, NextEvent};
 pub use self::fork::{Acceptor, Forking};
 pub use self::halves::{Sink, Source};
@@ -44,6 +47,7 @@ pub use self::receive::{Receiving, ReceivingPart};
 pub use self::send::{Callback, Sending};
 pub use self::supports::{Reporter, Supports};
 
+pub(crate) use self::association::associate;
 pub(crate) use self::here::{initiate_here, initiate_there, nowhere};
 
 use self::here::{activate_here, close_here, disown, on_closed_here, set_handler, state_here};
@@ -125,6 +129,32 @@ impl<T> Future for Asked<T> {
     }
 }
 
+/// Does `act` on the core with number `unit`: at once, or by mailbox.
+fn ask_core<T: Send + 'static>(
+    unit: u32,
+    act: impl FnOnce(&Rc<Core>, Promise<T>) + Send + 'static,
+) -> Asked<T> {
+    let (promise, answer) = promise();
+    match tell_core(unit, move |core| act(core, promise)) {
+        Ok(()) => Asked(answer),
+        Err(error) => Asked(answered(Err(error))),
+    }
+}
+
+/// The same without an answer.
+fn tell_core(unit: u32, act: impl FnOnce(&Rc<Core>) + Send + 'static) -> Result<()> {
+    if let Some(core) = Core::current_is(unit) {
+        act(&core);
+        return Ok(());
+    }
+    let handle = mail::find(unit).ok_or(Error::EngineEnded)?;
+    match handle.post(Mail::Errand(Box::new(act))) {
+        Ok(()) => Ok(()),
+        Err(_) if handle.has_ended() => Err(Error::EngineEnded),
+        Err(_) => Err(Error::MailboxFull),
+    }
+}
+
 impl<F: Framer> CarrierRef<F> {
     pub(crate) const fn new(id: Id) -> Self {
         Self { id, framer: PhantomData }
@@ -140,27 +170,14 @@ impl<F: Framer> CarrierRef<F> {
         &self,
         act: impl FnOnce(&Rc<Core>, Id, Promise<T>) + Send + 'static,
     ) -> Asked<T> {
-        let (promise, answer) = promise();
-        match self.tell(move |core, id| act(core, id, promise)) {
-            Ok(()) => Asked(answer),
-            Err(error) => Asked(answered(Err(error))),
-        }
+        let id = self.id;
+        ask_core(id.unit, move |core, promise| act(core, id, promise))
     }
 
     /// Does `act` on the Carrier's core, without an answer.
     fn tell(&self, act: impl FnOnce(&Rc<Core>, Id) + Send + 'static) -> Result<()> {
         let id = self.id;
-        if let Some(core) = Core::current_is(id.unit) {
-            act(&core, id);
-            return Ok(());
-        }
-        let handle = mail::find(id.unit).ok_or(Error::EngineEnded)?;
-        let errand = move |core: &Rc<Core>| act(core, id);
-        match handle.post(Mail::Errand(Box::new(errand))) {
-            Ok(()) => Ok(()),
-            Err(_) if handle.has_ended() => Err(Error::EngineEnded),
-            Err(_) => Err(Error::MailboxFull),
-        }
+        tell_core(id.unit, move |core| act(core, id))
     }
 
     /// Does `act` on the Carrier's core, right after whatever runs there, waiting for room in its

@@ -16,7 +16,7 @@ use super::receipt::{Receipt, message_id};
 use super::scheduled::Wishes;
 use super::send::Sending;
 use crate::error::{CloseReason, Error, Result};
-use crate::framer::{Framer, Output};
+use crate::framer::Framer;
 use crate::message::{Message, Outcome, Properties};
 use crate::shard::core::Core;
 use crate::shard::mail::{self, Mail};
@@ -83,6 +83,8 @@ pub struct PartialMessage<F: Framer> {
     carrier: CarrierRef<F>,
     properties: Properties,
     progress: Arc<Progress>,
+    /// A part was given to a future, maybe to the core, which may begin with it at any moment.
+    offered: bool,
 }
 
 impl<F> CarrierRef<F>
@@ -99,7 +101,7 @@ where
     /// others: what completes the one Message of the direction is [`CarrierRef::close`].
     pub fn begin(&self, properties: Properties) -> PartialMessage<F> {
         let progress = Progress { state: AtomicU8::new(NOT_BEGUN), record: Record::new(None) };
-        PartialMessage { carrier: *self, properties, progress: Arc::new(progress) }
+        PartialMessage { carrier: *self, properties, progress: Arc::new(progress), offered: false }
     }
 }
 
@@ -108,13 +110,15 @@ where
     F: for<'m> Framer<Out<'m> = Message<'m>>,
 {
     /// Sends the next part; `complete` says that it is the last one, which may be empty. Resolves
-    /// to the [`Receipt`] of the whole Message when the part is in the bounded queue.
+    /// to the [`Receipt`] of the whole Message when the part is in the bounded queue; on a byte
+    /// stream without frames to one of the part alone.
     ///
     /// # Errors
     /// [`Error::Message`] if the Message is complete already, was broken off by the loss of its
     /// connection, or has niceness, lifetime or antecedents; [`Error::Frame`] if the framer needs
     /// the length beforehand or was told another one; otherwise as [`CarrierRef::send`].
     pub fn send<'m>(&'m mut self, part: impl Into<Message<'m>>, complete: bool) -> Sending<'m, F> {
+        self.offered = true;
         let part = part.into();
         let part = if complete { part } else { part.partial() };
         let part = match self.progress.is(NOT_BEGUN) {
@@ -140,7 +144,8 @@ impl<F: Framer> std::fmt::Debug for PartialMessage<F> {
 
 impl<F: Framer> Drop for PartialMessage<F> {
     fn drop(&mut self) {
-        if !self.progress.is(BEGUN) {
+        let over = self.progress.is(COMPLETE) || self.progress.is(BROKEN);
+        if over || !self.offered {
             return;
         }
         let (id, progress) = (self.carrier.id, Arc::clone(&self.progress));
@@ -237,6 +242,10 @@ impl<F: Framer> Endpoint<F> {
             None => self.number(call)?,
         };
         progress.set(if complete { COMPLETE } else { BEGUN });
+        if !within && !complete {
+            // Nothing delimits Messages here: its word is its own, for the whole has no end.
+            return Ok(self.part_alone(call, number));
+        }
         let receipt = Receipt::tracked(message_id(call.id, number), Arc::clone(&progress.record));
         if complete {
             self.complete_part(call, number, &progress);
@@ -252,6 +261,21 @@ impl<F: Framer> Endpoint<F> {
             });
         }
         Ok(receipt)
+    }
+
+    /// The Receipt of a part that is a Message of its own.
+    fn part_alone(&mut self, call: &Call<'_>, number: u64) -> Receipt {
+        let message = message_id(call.id, number);
+        let position = call.handed + call.outbox.borrow().len() as u64;
+        let mut outgoing = call.outgoing.borrow_mut();
+        let Some(outgoing) = outgoing.as_mut() else {
+            call.sent_messages.set(call.sent_messages.get() + 1);
+            return Receipt::plain(message, position);
+        };
+        let record = Record::new(None);
+        outgoing.announce(number, position, Arc::clone(&record));
+        outgoing.left(call.left);
+        Receipt::tracked(message, record)
     }
 
     /// A number for a Message that does not wait for its turn.
@@ -287,20 +311,6 @@ impl<F: Framer> Endpoint<F> {
         let (actions, _) = begun.progress.record.settle(outcome);
         for action in actions {
             core.defer(move |_| action.run());
-        }
-    }
-}
-
-impl Parcel {
-    /// No Message, but a place in the order.
-    fn place() -> Self {
-        Self {
-            output: Output::default(),
-            record: None,
-            niceness: 0,
-            immediate: false,
-            idempotent: false,
-            deadline_us: None,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::message::{MessageId, Outcome};
 use crate::shard::core::{CallError, Core, Id};
 use crate::shard::mail::{self, Mail};
 use crate::shard::outgoing::Outgoing;
-use crate::shard::record::{Awaited, Record};
+use crate::shard::record::{Action, Awaited, Record};
 
 pub(super) fn message_id(id: Id, number: u64) -> MessageId {
     MessageId { unit: id.unit, slot: id.slot, generation: id.generation, number }
@@ -88,16 +88,33 @@ impl Receipt {
             // Maybe inside a call into this very connection: after it.
             return core.defer(move |core| act(core, id));
         }
-        let gone = match mail::find(unit) {
-            None => true,
-            Some(_) => {
-                let errand = move |core: &Rc<Core>| act(core, id);
-                mail::post_patiently(unit, Mail::Errand(Box::new(errand)));
-                false
-            }
-        };
-        if gone {
-            drop(record.settle(Outcome::Failed(CloseReason::Shutdown)));
+        // Where nobody reads the letter, its end settles the Message.
+        let unheard = Unheard(Some(Arc::clone(record)));
+        if mail::find(unit).is_some() {
+            let errand = move |core: &Rc<Core>| {
+                unheard.heard();
+                act(core, id);
+            };
+            mail::post_patiently(unit, Mail::Errand(Box::new(errand)));
+        }
+    }
+}
+
+/// A question to a core about one Message. Dropped unheard, for the core has ended, it settles the
+/// Message.
+struct Unheard(Option<Arc<Record>>);
+
+impl Unheard {
+    fn heard(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        if let Some(record) = self.0.take() {
+            let (actions, _) = record.settle(Outcome::Failed(CloseReason::Shutdown));
+            actions.into_iter().for_each(Action::run);
         }
     }
 }
@@ -198,6 +215,39 @@ impl Future for Settling {
         match self.record.poll(self.awaited, context.waker()) {
             Some(outcome) => Poll::Ready(outcome),
             None => Poll::Pending,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::mailbox::{Bell, Mailbox};
+    use crate::shard::mail::CoreHandle;
+
+    struct Silent;
+    impl Bell for Silent {
+        fn ring(&self) {}
+    }
+
+    #[test]
+    fn a_receipt_that_its_core_never_heard_of_settles() {
+        let mailbox = Mailbox::new(16, Arc::new(Silent));
+        let handle = CoreHandle::new(mailbox.postbox(), Arc::new(Silent), Arc::default());
+        mail::register(&handle);
+        let id = Id { unit: handle.unit, slot: 1, generation: 1 };
+        let receipt = Receipt::plain(message_id(id, 1), 10);
+        let mut settlings = [receipt.sent(), receipt.acked()];
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        for settling in &mut settlings {
+            assert!(Pin::new(settling).poll(&mut context).is_pending());
+        }
+        // It breaks down with the letters in its mailbox.
+        drop(mailbox);
+        mail::unregister(handle.unit);
+        let failed = Poll::Ready(Outcome::Failed(CloseReason::Shutdown));
+        for settling in &mut settlings {
+            assert_eq!(Pin::new(settling).poll(&mut context), failed);
         }
     }
 }

@@ -70,6 +70,7 @@ pub(super) fn submit<F: Framer>(
         immediate: properties.flags.immediate,
         idempotent: properties.flags.idempotent,
         deadline_us,
+        relies_on: Box::default(),
     };
     let mut outgoing = call.outgoing.borrow_mut();
     let outgoing = outgoing.get_or_insert_with(|| {
@@ -77,7 +78,12 @@ pub(super) fn submit<F: Framer>(
         Box::new(Outgoing::new(way.submitted.get(), messages_max))
     });
     match outgoing.submit(now_us, deadline_us, &antecedents, parcel) {
-        Ok(number) => Ok(Receipt::tracked(message_id(call.id, number), record)),
+        Ok(number) => {
+            if let Some(lifetime) = lifetime {
+                call.core.check_lifetime(call.id, lifetime);
+            }
+            Ok(Receipt::tracked(message_id(call.id, number), record))
+        }
         Err((refusal, parcel)) => {
             // User memory is dropped after the borrow.
             call.core.defer(move |_| drop(parcel));

@@ -8,15 +8,14 @@ use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use super::CarrierRef;
+use super::accepting::{Accepting, Withdrawal};
 use super::endpoint::Endpoint;
 use super::here::{activate_here, endpoint_of, set_full};
-use super::promise::{Answer, Promise, promise};
-use super::receipt::{Receipt, message_id};
+use super::promise::{Answer, promise};
+use super::receipt::Receipt;
 use super::scheduled::Wishes;
 use crate::error::{CloseReason, Error, Result, TrySendError};
 use crate::framer::Framer;
@@ -29,6 +28,8 @@ use crate::shard::record::Callbacks;
 /// Why a Message was not taken.
 enum Refused<M> {
     Full(M, Wishes),
+    /// Its Carrier is in a call: asked from inside of it.
+    InCall(M, Wishes),
     Failed(Error),
 }
 
@@ -36,47 +37,6 @@ enum Refused<M> {
 pub(super) struct Parcel<F: Framer> {
     pub(super) message: F::Out<'static>,
     pub(super) wishes: Wishes,
-}
-
-/// The core's side of a send of another thread: whether it was accepted, and its answer. Dropped
-/// unanswered it answers that the engine has ended.
-pub(super) struct Accepting {
-    state: Arc<AtomicU8>,
-    promise: Option<Promise<Receipt>>,
-}
-
-const OFFERED: u8 = 0;
-const CLAIMED: u8 = 1;
-const WITHDRAWN: u8 = 2;
-
-impl Accepting {
-    fn new(promise: Option<Promise<Receipt>>) -> Self {
-        Self { state: Arc::new(AtomicU8::new(OFFERED)), promise }
-    }
-
-    /// The core takes the message; false if its future was dropped before.
-    pub(super) fn claim(&self) -> bool {
-        step(&self.state, CLAIMED)
-    }
-
-    /// True if its future was dropped before the core took the message.
-    pub(super) fn is_withdrawn(&self) -> bool {
-        self.state.load(Ordering::SeqCst) == WITHDRAWN
-    }
-
-    pub(super) fn answer(self, result: Result<Receipt>) {
-        match (self.promise, result) {
-            (Some(promise), result) => promise.answer(result),
-            (None, Err(error)) => tracing::debug!(%error, "a message could not be sent"),
-            (None, Ok(_)) => {}
-        }
-    }
-}
-
-/// Moves an offered send to `to`; false if it was moved before.
-fn step(state: &AtomicU8, to: u8) -> bool {
-    let order = Ordering::SeqCst;
-    state.compare_exchange(OFFERED, to, order, order).is_ok()
 }
 
 /// Frames a Message into the outbox, on its core.
@@ -133,18 +93,23 @@ fn push_here<'m, F: Framer>(
             let _ = core.change(id, |connection| connection.flags.wants_room = true);
             Err(Refused::Full(message, wishes))
         }
-        (Err(CallError::InCall), Some((message, wishes))) if core.can_defer() => {
-            let message = message.detach();
-            let parcel = Parcel::<F> { message, wishes };
-            core.defer(move |core| send_or_park::<F>(core, id, parcel, Accepting::new(None)));
-            // Its number is not known before the call is over.
-            Ok(Receipt::plain(message_id(id, 0), 0))
-        }
-        (Err(CallError::InCall), Some((message, wishes))) => Err(Refused::Full(message, wishes)),
+        (Err(CallError::InCall), Some((message, wishes))) => Err(Refused::InCall(message, wishes)),
         (Ok(Err(error)), _) => Err(Refused::Failed(error)),
         (Err(CallError::Gone(reason)), _) => Err(Refused::Failed(reason.into())),
         (Ok(Ok(None)) | Err(CallError::InCall), None) => Err(Refused::Failed(Error::EngineEnded)),
     }
+}
+
+/// Sends from inside a call as soon as it is over.
+fn send_later<F: Framer>(
+    core: &Core,
+    id: Id,
+    message: F::Out<'_>,
+    wishes: Wishes,
+    accepting: Accepting,
+) {
+    let parcel = Parcel::<F> { message: message.detach(), wishes };
+    core.defer(move |core| send_or_park::<F>(core, id, parcel, accepting));
 }
 
 pub(super) fn niceness_of<F: Framer>(message: &F::Out<'_>, wishes: &Wishes) -> u32 {
@@ -164,8 +129,12 @@ fn send_or_park<F: Framer>(core: &Rc<Core>, id: Id, parcel: Parcel<F>, accepting
     match push_here::<F>(core, id, message, wishes, None) {
         Ok(receipt) => accepting.answer(Ok(receipt)),
         Err(Refused::Failed(error)) => accepting.answer(Err(error)),
+        Err(Refused::InCall(message, wishes)) => {
+            accepting.offer_again();
+            send_later::<F>(core, id, message, wishes, accepting);
+        }
         Err(Refused::Full(message, wishes)) => {
-            accepting.state.store(OFFERED, Ordering::SeqCst);
+            accepting.offer_again();
             park::<F>(core, id, Parcel { message, wishes }, accepting);
         }
     }
@@ -191,6 +160,8 @@ fn parks<F: Framer>(core: &Rc<Core>, id: Id, parcel: &Parcel<F>) -> bool {
 }
 
 fn park<F: Framer>(core: &Rc<Core>, id: Id, parcel: Parcel<F>, accepting: Accepting) {
+    let niceness = niceness_of::<F>(&parcel.message, &parcel.wishes);
+    let others = core.handle.full_for(core.resolve(id)).unwrap_or(niceness);
     let mut parcel = Some((accepting, parcel));
     let parked = core.call(id, |protocol, _| {
         if let Ok(endpoint) = endpoint_of::<F>(protocol)
@@ -201,7 +172,7 @@ fn park<F: Framer>(core: &Rc<Core>, id: Id, parcel: Parcel<F>, accepting: Accept
     });
     match (parked, parcel) {
         (Ok(()), None) => {
-            set_full(core, id, true);
+            set_full(core, id, Some(others.min(niceness)));
             // In use: it was just called.
             let _ = core.change(id, |connection| connection.flags.wants_room = true);
         }
@@ -301,12 +272,24 @@ impl<F: Framer> CarrierRef<F> {
         let refused = match Core::current_is(self.id.unit) {
             Some(core) => match push_here::<F>(&core, self.id, message, wishes, None) {
                 Ok(_) => return Ok(()),
-                Err(Refused::Full(message, wishes)) => Refused::Full(message.detach(), wishes),
+                Err(Refused::InCall(message, wishes)) if core.can_defer() => {
+                    send_later::<F>(&core, self.id, message, wishes, Accepting::new(None));
+                    return Ok(());
+                }
+                Err(Refused::Full(message, wishes) | Refused::InCall(message, wishes)) => {
+                    Refused::Full(message.detach(), wishes)
+                }
                 Err(Refused::Failed(error)) => Refused::Failed(error),
             },
             None => match mail::find(self.id.unit) {
                 None => Refused::Failed(Error::EngineEnded),
-                Some(handle) if handle.is_full(self.id) => Refused::Full(message.detach(), wishes),
+                Some(handle)
+                    if handle
+                        .full_for(self.id)
+                        .is_some_and(|others| others <= niceness_of::<F>(&message, &wishes)) =>
+                {
+                    Refused::Full(message.detach(), wishes)
+                }
                 Some(handle) => {
                     let accepting = Accepting::new(None);
                     let parcel = Parcel { message: message.detach(), wishes };
@@ -318,7 +301,7 @@ impl<F: Framer> CarrierRef<F> {
             },
         };
         Err(match refused {
-            Refused::Full(message, _) => TrySendError::Full(message),
+            Refused::Full(message, _) | Refused::InCall(message, _) => TrySendError::Full(message),
             Refused::Failed(error) => TrySendError::Failed(error),
         })
     }
@@ -362,8 +345,8 @@ enum Step<'m, F: Framer> {
     Offered(Option<(F::Out<'m>, Wishes)>),
     /// It could not be posted yet.
     Held(Option<Parcel<F>>),
-    /// The core has it; the flag withdraws it.
-    Posted(Answer<Receipt>, Arc<AtomicU8>),
+    /// The core has it, unless it is withdrawn before.
+    Posted(Answer<Receipt>, Withdrawal),
 }
 
 // Nothing in it is pinned: messages are moved out, never polled in place.
@@ -385,14 +368,14 @@ impl<F: Framer> Sending<'_, F> {
         };
         let (promise, answer) = promise();
         let accepting = Accepting::new(Some(promise));
-        let state = Arc::clone(&accepting.state);
+        let withdrawal = accepting.withdrawal();
         match post::<F>(&handle, id, parcel, accepting) {
             Ok(()) => {
-                self.step = Step::Posted(answer, state);
+                self.step = Step::Posted(answer, withdrawal);
                 self.poll_posted(context)
             }
             Err(Refused::Failed(error)) => Poll::Ready(Err(error)),
-            Err(Refused::Full(message, wishes)) => {
+            Err(Refused::Full(message, wishes) | Refused::InCall(message, wishes)) => {
                 // The mailbox is emptied every turn of its core: ask again.
                 self.step = Step::Held(Some(Parcel { message, wishes }));
                 std::thread::yield_now();
@@ -435,6 +418,14 @@ impl<F: Framer> Future for Sending<'_, F> {
                         self.step = Step::Offered(Some((message, wishes)));
                         Poll::Pending
                     }
+                    Err(Refused::InCall(message, wishes)) => {
+                        // Its number is not known before the call is over.
+                        let (promise, answer) = promise();
+                        let accepting = Accepting::new(Some(promise));
+                        self.step = Step::Posted(answer, accepting.withdrawal());
+                        send_later::<F>(&core, id, message, wishes, accepting);
+                        self.poll_posted(context)
+                    }
                 }
             }
         }
@@ -443,21 +434,31 @@ impl<F: Framer> Future for Sending<'_, F> {
 
 impl<F: Framer> Drop for Sending<'_, F> {
     fn drop(&mut self) {
-        if let Step::Posted(_, state) = &self.step {
-            step(state, WITHDRAWN);
+        if let Step::Posted(_, withdrawal) = &self.step {
+            withdrawal.withdraw();
         }
     }
 }
 
 impl<F: Framer> Endpoint<F> {
-    /// True if no send of another thread waits for room.
-    pub(super) fn has_no_parcels(&self) -> bool {
-        self.rare_ref().is_none_or(|rare| rare.parcels.is_empty())
+    /// The most urgent class among the sends of other threads that wait for room.
+    pub(super) fn most_urgent_parcel(&self) -> Option<u32> {
+        let mut best = None;
+        for (_, parcel) in &self.rare_ref()?.parcels {
+            let niceness = niceness_of::<F>(&parcel.message, &parcel.wishes);
+            best = Some(best.map_or(niceness, |best: u32| best.min(niceness)));
+            if niceness == 0 {
+                break;
+            }
+        }
+        best
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::carrier::endpoint::Rare;
     use crate::framer::Unframed;
@@ -469,22 +470,12 @@ mod tests {
     }
 
     #[test]
-    fn a_send_that_its_core_drops_is_answered() {
-        let (promise, answer) = promise();
-        let accepting = Accepting::new(Some(promise));
-        // The future keeps the flag, as long as it waits.
-        let _state = Arc::clone(&accepting.state);
-        drop(accepting);
-        assert!(matches!(crate::carrier::wait::wait(answer), Err(Error::EngineEnded)));
-    }
-
-    #[test]
     fn sends_that_were_given_up_cost_no_memory() {
         let mut rare = Rare::<Unframed>::default();
         let waker = Waker::from(Arc::new(Asleep));
         for _ in 0..10_000 {
             let accepting = Accepting::new(None);
-            assert!(step(&accepting.state, WITHDRAWN));
+            assert!(accepting.withdrawal().withdraw());
             let message = Message::from("given up");
             rare.park(accepting, Parcel { message, wishes: Wishes::default() });
             rare.wait_for_room(Some(&waker));

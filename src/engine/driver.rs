@@ -5,6 +5,7 @@
 //! for io_uring, plain system calls for epoll. Absent: what a connection means; framers; handlers.
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -142,6 +143,24 @@ impl Driver {
     /// What is known of the path of a connection; `None` where the stack cannot tell.
     pub(crate) fn path(&self, token: Token) -> Option<PathSample> {
         each!(self, driver => driver.path(token))
+    }
+
+    /// The local IP address and port of a connection, where it has one.
+    pub(crate) fn local_address(&self, token: Token) -> Option<SocketAddr> {
+        let address = match self {
+            #[cfg(any(test, feature = "testing"))]
+            Self::Script(_) => None,
+            #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+            Self::Uring(driver) => driver.local_address(token),
+            #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+            Self::Epoll(driver) => driver.local_address(token),
+            #[cfg(not(all(target_os = "linux", not(postring_no_kernel))))]
+            Self::Absent(never) => match *never {},
+        };
+        match address {
+            Some(SocketAddress::Ip(address)) => Some(address),
+            _ => None,
+        }
     }
 
     /// A socket to connect to `address` with.

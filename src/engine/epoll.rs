@@ -38,7 +38,8 @@ use super::bell::EventBell;
 use super::driver::{BufferPlan, Patience};
 use super::metrics::CoreMetrics;
 use super::operation::{Completion, Data, Operation, PathSample, ReceiveEnd, Token};
-use super::socket::Socket;
+use super::socket::{Socket, local_address};
+use crate::address::SocketAddress;
 
 const EVENTS_MAX: usize = 256;
 /// Longest wait handed to the system; a turn may always end early.
@@ -189,6 +190,13 @@ impl EpollDriver {
         let entry = self.entries.get(token.slot as usize)?;
         let socket = entry.socket.as_ref().filter(|_| entry.generation == token.generation)?;
         crate::kernel::path_sample(socket.as_fd())
+    }
+
+    /// Where a connection's own end is.
+    pub(crate) fn local_address(&self, token: Token) -> Option<SocketAddress> {
+        let entry = self.entries.get(token.slot as usize)?;
+        let socket = entry.socket.as_ref().filter(|_| entry.generation == token.generation)?;
+        local_address(socket.as_fd()).ok()
     }
 
     /// The bytes of `data`, until the next call of `next`.

@@ -124,7 +124,8 @@ pub(crate) enum Completion {
         buffer: Vec<u8>,
         result: Result<usize, Errno>,
     },
-    /// How many bytes of the output left with this operation.
+    /// How many bytes of the output left with this operation; `Ok(0)` of some: none did, and
+    /// nothing is wrong.
     Sent {
         token: Token,
         output: Box<Output>,

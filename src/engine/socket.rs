@@ -112,7 +112,7 @@ impl Socket {
     /// # Errors
     /// What the system says.
     pub(crate) fn local_address(&self) -> io::Result<SocketAddress> {
-        from_system(net::getsockname(self.as_fd())?)
+        local_address(self.as_fd())
     }
 
     /// The address it is connected to.
@@ -234,6 +234,14 @@ pub(crate) fn unix_address(path: &Path) -> rustix::io::Result<SocketAddrUnix> {
         [0, name @ ..] => SocketAddrUnix::new_abstract_name(name),
         _ => SocketAddrUnix::new(path),
     }
+}
+
+/// The address that `socket` is bound to.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn local_address(socket: BorrowedFd<'_>) -> io::Result<SocketAddress> {
+    from_system(net::getsockname(socket)?)
 }
 
 fn from_system(address: SocketAddrAny) -> io::Result<SocketAddress> {

@@ -53,6 +53,16 @@ impl<F: Framer> Listener<F> {
         Acceptor::accept_each(self, handler)
     }
 
+    /// Ends listening, as dropping it does: [`accept`](Self::accept) has no more Carriers, those
+    /// that nobody has taken are closed, accepted ones live on. Called again, it does nothing.
+    #[doc(alias = "Close")]
+    pub fn close(&self) {
+        self.queue.abandon();
+        if let Some(engine) = &self.engine {
+            engine.retire();
+        }
+    }
+
     /// The address it listens on, port resolved.
     #[must_use]
     pub fn local_addresses(&self) -> Vec<String> {
@@ -88,10 +98,7 @@ impl<F: Framer> futures_core::Stream for Listener<F> {
 
 impl<F: Framer> Drop for Listener<F> {
     fn drop(&mut self) {
-        self.queue.abandon();
-        if let Some(engine) = &self.engine {
-            engine.retire();
-        }
+        self.close();
     }
 }
 

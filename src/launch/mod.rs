@@ -19,11 +19,12 @@ use std::thread::JoinHandle;
 pub use self::builder::EngineBuilder;
 pub use self::listener::Listener;
 pub use self::verbs::{
-    initiate, initiate_sink, initiate_sink_with, initiate_source, initiate_source_with,
-    initiate_with, listen, listen_with, respond, respond_async, respond_per_core, respond_with,
+    associate, associate_with, initiate, initiate_sink, initiate_sink_with, initiate_source,
+    initiate_source_with, initiate_with, listen, listen_with, respond, respond_async,
+    respond_per_core, respond_with,
 };
 
-use crate::carrier::{self, Carrier};
+use crate::carrier::{self, Association, Carrier};
 use crate::engine::metrics::{CoreMetrics, Metrics};
 use crate::error::{Error, Result};
 use crate::framer::Framer;
@@ -112,9 +113,22 @@ impl Engine {
 
     /// A Carrier on this engine's least loaded core; opens nothing yet.
     pub fn initiate_with<F: Framer>(&self, address: &str, framer: F) -> Carrier<F> {
+        carrier::initiate_there(self.least_loaded(), address, framer)
+    }
+
+    /// The Association with `address` on this engine's least loaded core, without a Carrier and
+    /// without traffic (draft, Figure 5: `NewAssociation`).
+    ///
+    /// # Errors
+    /// [`Error::Address`].
+    pub fn associate_with<F: Framer>(&self, address: &str, framer: F) -> Result<Association<F>> {
+        carrier::associate(self.least_loaded().unit, address, framer)
+    }
+
+    fn least_loaded(&self) -> &Arc<CoreHandle> {
         let load = |core: &&RunningCore| core.handle.load.load(Ordering::Relaxed);
         let least = self.cores.iter().min_by_key(load).expect("an engine has at least one core");
-        carrier::initiate_there(&least.handle, address, framer)
+        &least.handle
     }
 
     /// Begins a graceful shutdown: no more accepts, what was received is answered, what is queued

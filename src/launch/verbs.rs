@@ -5,8 +5,8 @@
 
 use super::{Engine, Listener, background};
 use crate::carrier::responder::{Answer, Reply};
-use crate::carrier::{self, Carrier, CarrierRef, Sink, Source};
-use crate::error::Result;
+use crate::carrier::{self, Association, Carrier, CarrierRef, Sink, Source};
+use crate::error::{Error, Result};
 use crate::framer::{Framer, Unframed};
 use crate::message::Message;
 use crate::shard::core::Core;
@@ -116,6 +116,35 @@ pub fn initiate_with<F: Framer>(address: &str, framer: F) -> Carrier<F> {
             carrier::nowhere()
         }
     }
+}
+
+/// The Association with `address`, without a Carrier and without traffic (draft, Figure 5:
+/// `NewAssociation`); [`Association::initiate`] makes Carriers on it. It lives where those of
+/// [`initiate`] do.
+///
+/// # Errors
+/// [`Error::Address`]; [`Error::EngineEnded`] if no background core could begin, as the log says.
+#[doc(alias = "NewAssociation")]
+pub fn associate(address: &str) -> Result<Association<Unframed>> {
+    associate_with(address, Unframed)
+}
+
+/// Like [`associate`], with a framer that says what a Message is on the wire.
+///
+/// # Errors
+/// As [`associate`].
+pub fn associate_with<F: Framer>(address: &str, framer: F) -> Result<Association<F>> {
+    let unit = match Core::current() {
+        Some(core) => core.unit,
+        None => {
+            let core = background::core().map_err(|error| {
+                tracing::error!(%error, "no background core");
+                Error::EngineEnded
+            })?;
+            core.unit
+        }
+    };
+    carrier::associate(unit, address, framer)
 }
 
 /// A Source to `address`: a Carrier that only sends (draft, Figure 5: `NewSource`). Opens nothing

@@ -188,3 +188,20 @@
 //! old. 64 KiB x 8 against a bare epoll loop, 15 interleaved runs on a busy machine: messages/s
 //! 0.81 before, 0.95 after (two runs of the bare loop: 0.95). A shorter payload is not shared: it
 //! would keep more than four times its size.
+//!
+//! # D21: an Association is a Remote, an attachment and a framer, on one core
+//!
+//! The draft gives each Association one Configuration, which names the protocols up to the
+//! application's; of ours the framer is the part that Carriers choose. So its type is in the key,
+//! and the Carriers of an Association are all of one type: `carriers()` gives them with every
+//! verb, where a table of mixed ones could only describe them. The price is that two framers to the
+//! same Remote learn its Paths twice. An initiated Carrier's Remote is the address as it was
+//! written, resolved or not. Without identities in the protocol, an accepted one's is its host and
+//! the local address it came to, for its port is another each time; and peers on unix sockets,
+//! which have not even a host, are each their own.
+//!
+//! Who accepts, pays when asked: a Responder's connection knows nothing of its Association until
+//! `association()` is called on it, so that idle connections stay as small and messages as fast as
+//! without. Paths are measured when somebody asks and when a connection ends, not in between, and
+//! told apart by networks, not by ports. *Falls if* identities (keys, certificates) come with the
+//! stack: then they are the Remote.

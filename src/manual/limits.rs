@@ -26,6 +26,7 @@
 //! | `exact_receive_bytes` | 16 KiB | length of a Message | a buffer of its own |
 //! | `unmeasured_message_bytes` | 16 MiB | bytes of a Message of unknown length | ends |
 //! | `zero_copy_bytes` | 16 KiB | bytes of one send to another host | sent from where they lie |
+//! | `associations` | 1 024 | Associations, those with Carriers included | forgotten |
 //! | `mailbox` | 4 096 | requests of other threads | sender waits |
 //! | `tasks` | 65 536 | tasks on the core | an error |
 //!
@@ -39,6 +40,8 @@
 //! - **counted as missed**: the stream says how many in their place, `Event::Missed`.
 //! - **peer waits**: receiving stops until the application has taken one; the kernel's window then
 //!   stops the peer.
+//! - **forgotten**: the Association without Carriers that was unused for longest loses its Paths;
+//!   those with Carriers stay, as many as there are. Handles to it stay good.
 //! - **starved**: receives without a buffer are armed again as buffers come back.
 //! - **copied**: Messages are copied instead of leased, and counted.
 //! - **its turn ends**: the others go first. It may overshoot by one buffer.
@@ -85,7 +88,10 @@
 //! | requests of other threads read per turn | 256 | the next turn has the rest |
 //! | requests between two cores | 1 024 | a connection stays on the core that accepted it |
 //! | sends to a Carrier from inside a call into it | 4 096 | `try_send` says Full |
+//! | failed Messages remembered for later antecedents, in runs | 4 096 | older ones: an error |
+//! | shares of Carriers and classes with nothing queued | 4 096 | they start anew |
 //! | streams of events of one Carrier | 16 | an error |
+//! | Paths that one Association remembers | 16 | that seen longest ago is forgotten |
 //! | segments of one send; its bytes | 64; 1 MiB | the next send has the rest |
 //! | bytes thrown away after an end was decided | 4 MiB | a reset ([D14](super::decisions)) |
 //! | outputs kept for the next sends, per core | 1 024 of 16 KiB at most | freed |
@@ -104,6 +110,7 @@
 //! + connections  x  (one slot  +  one exact buffer of the framer's limit at most
 //!                    +  send_queue_bytes  +  one Message of overshoot)
 //! + connections  x  receive_queue_messages  x  one Message, copied or leased from the pool
+//! + associations x  (one address  +  16 paths of 136 bytes)
 //! + mailbox      x  one request
 //! + tasks        x  one task
 //! + spare outputs                                             16 MiB

@@ -29,10 +29,6 @@ impl Class {
     fn of(rank: &Rank) -> Self {
         Self(u64::from(rank.niceness) * 2 + u64::from(rank.has_deadline()))
     }
-
-    const fn niceness(self) -> u32 {
-        (self.0 / 2) as u32
-    }
 }
 
 #[derive(Debug)]
@@ -120,17 +116,19 @@ impl Fairness {
             self.flows.shrink_to(IDLE_FLOWS_MAX);
         }
     }
-
-    /// The lowest niceness that has a Message queued.
-    pub(super) fn best_niceness(&self) -> Option<u32> {
-        self.clocks.first_key_value().map(|(class, _)| class.niceness())
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::NEVER_US;
     use super::*;
+
+    impl Fairness {
+        /// The lowest niceness that has a Message queued.
+        pub(in super::super) fn best_niceness(&self) -> Option<u32> {
+            self.clocks.first_key_value().map(|(class, _)| (class.0 / 2) as u32)
+        }
+    }
 
     const RANK: Rank = Rank { niceness: 3, deadline_us: NEVER_US, tag: 0 };
 

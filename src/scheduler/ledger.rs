@@ -1,6 +1,7 @@
 //! Ledger: what became of every Message, in messages and bytes, so that the sums close.
 //!
-//! Above: `Scheduler` writes it, metrics read it. Below: nothing. Absent: single Messages.
+//! Above: `Scheduler` writes it; no metric reads it yet, tests hold its sums. Below:
+//! nothing. Absent: single Messages.
 
 use crate::message::Expiry;
 
@@ -18,15 +19,10 @@ impl Tally {
         self.messages += 1;
         self.bytes = self.bytes.saturating_add(bytes as u64);
     }
-
-    const fn plus(self, other: Self) -> Self {
-        let bytes = self.bytes.saturating_add(other.bytes);
-        Self { messages: self.messages + other.messages, bytes }
-    }
 }
 
 /// What a scheduler has done since it was made. `submitted` is always the sum of the outcomes
-/// ([`Ledger::settled`]) and of what is still queued.
+/// and of what is still queued.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Ledger {
     /// Accepted by `submit`.
@@ -53,16 +49,6 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// All that expired, whatever the reason.
-    pub(crate) const fn expired(&self) -> Tally {
-        self.expired_deadline.plus(self.expired_hopeless).plus(self.expired_antecedent)
-    }
-
-    /// All that have their outcome.
-    pub(crate) const fn settled(&self) -> Tally {
-        self.sent.plus(self.expired()).plus(self.withdrawn).plus(self.drained)
-    }
-
     pub(super) const fn hand_over(&mut self, bytes: usize) {
         self.handed_bytes = self.handed_bytes.saturating_add(bytes as u64);
     }
@@ -76,6 +62,30 @@ impl Ledger {
             Expiry::Deadline => &mut self.expired_deadline,
             Expiry::Hopeless => &mut self.expired_hopeless,
             Expiry::Antecedent(_) => &mut self.expired_antecedent,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Tally {
+        const fn plus(self, other: Self) -> Self {
+            let bytes = self.bytes.saturating_add(other.bytes);
+            Self { messages: self.messages + other.messages, bytes }
+        }
+    }
+
+    impl Ledger {
+        /// All that expired, whatever the reason.
+        pub(in super::super) const fn expired(&self) -> Tally {
+            self.expired_deadline.plus(self.expired_hopeless).plus(self.expired_antecedent)
+        }
+
+        /// All that have their outcome.
+        pub(in super::super) const fn settled(&self) -> Tally {
+            self.sent.plus(self.expired()).plus(self.withdrawn).plus(self.drained)
         }
     }
 }

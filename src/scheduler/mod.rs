@@ -33,8 +33,9 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use self::antecedents::{Fate, Links, Settled};
 use self::fairness::Fairness;
-#[cfg_attr(not(test), allow(unused_imports, reason = "no metric names it yet"))]
-pub(crate) use self::ledger::{Ledger, Tally};
+use self::ledger::Ledger;
+#[cfg(test)]
+use self::ledger::Tally;
 use self::outcome::Loss;
 use self::slots::{KEPT_SLOTS, Slot, Slots, Stage};
 pub(crate) use crate::message::{ANTECEDENTS_MAX, Expiry};
@@ -216,6 +217,7 @@ impl<T> Scheduler<T> {
 
     /// For a stack that can send a piece of one Message between pieces of another and cut one
     /// short: until its last piece was taken, a Message is overtaken and expires like any other.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no stack that is there yet interleaves"))]
     pub(crate) fn new_interleaving(bounds: Bounds) -> Self {
         Self { interleaves: true, ..Self::new(bounds) }
     }
@@ -362,11 +364,6 @@ impl<T> Scheduler<T> {
         taken
     }
 
-    /// What was submitted as `number`, while it is queued.
-    pub(crate) fn payload_mut(&mut self, number: Number) -> Option<&mut T> {
-        self.slots.payload_mut(number)
-    }
-
     /// Ends a Message whose last piece was handed over: it counts as sent, and those that waited
     /// only for it are ready. `None`, and nothing happens, if it is not at this point.
     pub(crate) fn finish(&mut self, number: Number) -> Option<T> {
@@ -400,6 +397,10 @@ impl<T> Scheduler<T> {
 
     /// Ends a Message that the stack could not send, or that nobody wants any more; what waits for
     /// it expires. `None` if it is not queued.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "no stack that is there yet gives Messages up")
+    )]
     pub(crate) fn withdraw(&mut self, number: Number) -> Option<T> {
         let slot = self.slots.find(number)?;
         self.lose(slot, Loss::Withdrawn)
@@ -428,16 +429,6 @@ impl<T> Scheduler<T> {
     /// The bytes of those Messages, however much of them was handed over.
     pub(crate) const fn queued_bytes(&self) -> usize {
         self.queued_bytes
-    }
-
-    /// What became of everything so far.
-    pub(crate) const fn ledger(&self) -> &Ledger {
-        &self.ledger
-    }
-
-    /// The lowest niceness of a queued Message.
-    pub(crate) fn best_niceness(&self) -> Option<u32> {
-        self.fairness.best_niceness()
     }
 }
 

@@ -382,7 +382,7 @@ impl Pair {
     fn finish(&mut self, number: Number) {
         let wanted = self.model.finish(number).then_some(number * 7);
         assert_eq!(
-            self.real.payload_mut(number).is_some(),
+            self.real.slots.find(number).is_some(),
             self.model.is_live(number) || wanted.is_some()
         );
         assert_eq!(self.real.finish(number), wanted);
@@ -419,8 +419,8 @@ impl Pair {
         let timeout_us = self.model.next_expiry().map(|(deadline_us, _)| deadline_us);
         assert_eq!(self.real.next_timeout_us(), timeout_us);
         let best = self.model.live().map(|(_, letter)| letter.own.niceness).min();
-        assert_eq!(self.real.best_niceness(), best);
-        assert_eq!(*self.real.ledger(), self.model.ledger);
+        assert_eq!(self.real.fairness.best_niceness(), best);
+        assert_eq!(self.real.ledger, self.model.ledger);
     }
 }
 

@@ -98,11 +98,6 @@ impl<T> Slots<T> {
         &mut self.entries[slot as usize]
     }
 
-    pub(super) fn payload_mut(&mut self, number: Number) -> Option<&mut T> {
-        let slot = self.find(number)?;
-        self.at_mut(slot).payload.as_mut()
-    }
-
     /// Keeps a Message that nothing was taken of and that waits for nothing.
     pub(super) fn insert(
         &mut self,

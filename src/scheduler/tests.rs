@@ -59,9 +59,9 @@ fn class_goes_before_deadline_and_deadline_before_number() {
     add(1, Some(900));
     add(1, Some(800));
     add(0, None);
-    assert_eq!(scheduler.best_niceness(), Some(0));
+    assert_eq!(scheduler.fairness.best_niceness(), Some(0));
     assert_eq!(send_all(&mut scheduler), [6, 5, 4, 2, 3, 1]);
-    assert_eq!(scheduler.best_niceness(), None);
+    assert_eq!(scheduler.fairness.best_niceness(), None);
 }
 
 #[test]
@@ -131,15 +131,15 @@ fn where_it_does_not_a_message_once_begun_is_finished() {
     submit(&mut scheduler, PLAIN);
     assert_eq!(scheduler.finish(1), None, "there is more of it");
     assert_eq!(take(&mut scheduler, 49).map(|taken| taken.number), Some(1));
-    assert_eq!(scheduler.ledger().wasted_bytes, 0);
+    assert_eq!(scheduler.ledger.wasted_bytes, 0);
     let last = take(&mut scheduler, 50);
     assert_eq!(last, Some(Taken { number: 1, from: 2000, len: 1000, last: true }));
-    assert_eq!(scheduler.ledger().wasted_bytes, 3000);
+    assert_eq!(scheduler.ledger.wasted_bytes, 3000);
     assert_eq!(scheduler.finish(1), Some(1));
     assert_eq!((scheduler.finish(1), scheduler.finish(77)), (None, None));
     assert_eq!(send_all(&mut scheduler), [2]);
     assert_eq!(expired(&mut scheduler), []);
-    assert_eq!(scheduler.ledger().wasted_bytes, 3000);
+    assert_eq!(scheduler.ledger.wasted_bytes, 3000);
 }
 
 #[test]
@@ -163,10 +163,10 @@ fn a_lifetime_of_zero_expires_in_submit_and_counts() {
     assert_eq!(scheduler.submit(7, Ask { deadline_us: Some(7), ..PLAIN }, 1), Ok(1));
     assert_eq!(scheduler.queued_messages(), 0);
     assert_eq!(expired(&mut scheduler), [(1, Expiry::Deadline, false)]);
-    assert_eq!(scheduler.ledger().expired(), Tally { messages: 1, bytes: 100 });
+    assert_eq!(scheduler.ledger.expired(), Tally { messages: 1, bytes: 100 });
     assert_eq!(scheduler.submit(u64::MAX, PLAIN, 2), Ok(2), "never is later than any clock");
     assert_eq!(scheduler.take(u64::MAX, &ANY, 9).map(|taken| taken.number), Some(2));
-    assert_eq!(scheduler.ledger().wasted_bytes, 0);
+    assert_eq!(scheduler.ledger.wasted_bytes, 0);
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn what_cannot_arrive_in_time_expires_without_a_byte() {
         let mut scheduler = Scheduler::new(ROOMY);
         submit(&mut scheduler, Ask { deadline_us: Some(deadline_us), ..PLAIN });
         let taken = scheduler.take(100, &path, usize::MAX).map(|taken| taken.number);
-        let ledger = *scheduler.ledger();
+        let ledger = scheduler.ledger;
         assert_eq!(ledger.handed_bytes, if taken.is_some() { 100 } else { 0 });
         (taken, expired(&mut scheduler))
     };
@@ -203,7 +203,7 @@ fn where_a_stack_interleaves_a_begun_message_is_cut_short() {
     scheduler.take(0, &ANY, 300);
     scheduler.expire(1000);
     assert_eq!(expired(&mut scheduler), [(one, Expiry::Deadline, true)]);
-    assert_eq!(scheduler.ledger().wasted_bytes, 300);
+    assert_eq!(scheduler.ledger.wasted_bytes, 300);
     let two = submit(&mut scheduler, dated);
     // 700 bytes more at 1 MB/s take 700 us.
     let path = Path { rate_bytes_per_s: Some(1_000_000), ..ANY };
@@ -211,7 +211,7 @@ fn where_a_stack_interleaves_a_begun_message_is_cut_short() {
     scheduler.take(300, &path, 300);
     assert_eq!(scheduler.take(601, &path, 300), None);
     assert_eq!(expired(&mut scheduler), [(two, Expiry::Hopeless, true)]);
-    assert_eq!(scheduler.ledger().wasted_bytes, 900);
+    assert_eq!(scheduler.ledger.wasted_bytes, 900);
     let three = submit(&mut scheduler, dated);
     assert!(scheduler.take(0, &path, 1000).is_some_and(|taken| taken.last));
     scheduler.expire(2000);
@@ -273,7 +273,7 @@ fn a_failed_antecedent_takes_along_all_that_wait_for_it_each_once_and_after_it()
     let late = submit(&mut scheduler, Ask { antecedents: &[other, both], ..PLAIN });
     assert_eq!(expired(&mut scheduler), [(late, Expiry::Antecedent(both), false)]);
     assert_eq!(send_all(&mut scheduler), [other]);
-    assert_eq!(scheduler.ledger().expired_antecedent, Tally { messages: 4, bytes: 400 });
+    assert_eq!(scheduler.ledger.expired_antecedent, Tally { messages: 4, bytes: 400 });
 }
 
 #[test]
@@ -299,11 +299,10 @@ fn a_withdrawn_message_is_the_owners_and_its_bytes_are_wasted() {
     let begun = submit(&mut scheduler, Ask { bytes: 500, ..PLAIN });
     let next = submit(&mut scheduler, PLAIN);
     scheduler.take(0, &ANY, 200);
-    *scheduler.payload_mut(begun).expect("it is queued") = 77;
-    assert_eq!(scheduler.withdraw(begun), Some(77));
-    assert_eq!((scheduler.withdraw(begun), scheduler.payload_mut(begun)), (None, None));
-    assert_eq!(scheduler.ledger().withdrawn, Tally { messages: 1, bytes: 500 });
-    assert_eq!(scheduler.ledger().wasted_bytes, 200);
+    assert_eq!(scheduler.withdraw(begun), Some(begun));
+    assert_eq!(scheduler.withdraw(begun), None);
+    assert_eq!(scheduler.ledger.withdrawn, Tally { messages: 1, bytes: 500 });
+    assert_eq!(scheduler.ledger.wasted_bytes, 200);
     assert_eq!(send_all(&mut scheduler), [next], "nothing is left begun");
 }
 
@@ -327,7 +326,7 @@ fn refusals_give_the_payload_back_and_leave_no_trace() {
     assert_eq!(refused(&mut scheduler, many), Refusal::TooManyAntecedents);
     submit(&mut scheduler, PLAIN);
     assert_eq!(refused(&mut scheduler, PLAIN), Refusal::Full);
-    assert_eq!(scheduler.ledger().refused, 5);
+    assert_eq!(scheduler.ledger.refused, 5);
     send_all(&mut scheduler);
     // One may overshoot the bytes; an event counts until it is polled.
     submit(&mut scheduler, Ask { bytes: 999, ..PLAIN });
@@ -384,8 +383,8 @@ fn draining_gives_everything_back_in_order() {
     send(&mut scheduler);
     scheduler.take(0, &ANY, 120);
     assert_eq!(scheduler.drain().collect::<Vec<_>>(), [(one, one), (two, two)]);
-    assert_eq!(scheduler.ledger().drained, Tally { messages: 2, bytes: 400 });
-    assert_eq!(scheduler.ledger().wasted_bytes, 120);
+    assert_eq!(scheduler.ledger.drained, Tally { messages: 2, bytes: 400 });
+    assert_eq!(scheduler.ledger.wasted_bytes, 120);
     assert_eq!((scheduler.queued_messages(), scheduler.queued_bytes()), (0, 0));
     assert_eq!(scheduler.take(0, &ANY, 120), None);
     assert_eq!(expired(&mut scheduler).len(), 1, "events stay");

@@ -5,11 +5,13 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::outgoing::Outgoing;
 use super::protocol::{Protocol, Service};
 use super::revival::Revival;
 use crate::address::SocketAddress;
+use crate::association::Key;
 use crate::error::CloseReason;
 use crate::framer::Output;
 
@@ -84,6 +86,8 @@ pub(crate) struct Rare {
     pub(crate) ticket: u32,
     /// It may be made again when it is lost.
     pub(crate) revival: Option<Box<Revival>>,
+    /// The Association it belongs to; that of an accepted one is found out when somebody asks.
+    pub(crate) association: Option<Arc<Key>>,
     /// The most urgent class that its packets were marked for, where packets are marked.
     pub(crate) marked_niceness: Option<u32>,
 }
@@ -211,6 +215,11 @@ impl Connection {
 
     pub(crate) fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
+    }
+
+    /// Its Association, if that is known.
+    pub(crate) fn association(&self) -> Option<&Arc<Key>> {
+        self.rare.as_ref()?.association.as_ref()
     }
 
     /// Its service, if it listens.

@@ -19,6 +19,7 @@ use super::outgoing::Outgoing;
 use super::protocol::Service;
 use super::sleepers::Sleepers;
 use super::traffic_class::TrafficClasses;
+use crate::association::Table;
 use crate::engine::clock;
 use crate::engine::metrics::CoreMetrics;
 use crate::engine::throttle::Throttle;
@@ -94,6 +95,8 @@ pub(crate) struct State {
     pub(crate) prefixes: HashMap<u64, u32>,
     tickets: HashMap<u32, (u32, u32)>,
     pub(crate) services: Vec<Rc<dyn Service>>,
+    /// What outlives connections and Carriers (draft §2.3).
+    pub(crate) associations: Table,
     /// Slots in use for connections.
     pub(crate) connections: usize,
     pub(crate) listeners: usize,
@@ -114,10 +117,13 @@ impl Core {
             unit: handle.unit,
             handle,
             executor: Executor::new(limits.tasks),
+            state: RefCell::new(State {
+                associations: Table::new(limits.associations),
+                ..State::default()
+            }),
             limits,
             timeouts,
             metrics,
-            state: RefCell::default(),
             draining: Cell::new(false),
             traffic_classes: OnceCell::new(),
             deferred: RefCell::default(),
@@ -323,15 +329,20 @@ impl Core {
     pub(crate) fn fail(&self, id: Id, reason: CloseReason) {
         let reset = matches!(reason, CloseReason::Aborted);
         // Gone already: then there is nothing left to end.
-        let _ = self.change(id, |connection| {
-            connection.note_failure(reason);
+        let kept = self.change(id, |connection| {
+            let kept = connection.note_failure(reason);
             connection.reason.get_or_insert(reason);
             connection.flags.reset |= reset;
             connection.flags.discarding = true;
             connection.flags.end_wanted = true;
             connection.flags.output_ended = true;
             connection.flags.input_ended = true;
+            kept
         });
+        // Payloads that nobody will send again are user memory.
+        if let Ok(Some(kept)) = kept {
+            self.defer(move |_| drop(kept));
+        }
     }
 
     /// This side has said everything: flush, then end.
@@ -381,10 +392,9 @@ impl Core {
         let generation = connection.generation;
         let freed = std::mem::take(connection);
         connection.generation = generation;
-        if let Some(rare) = &freed.rare
-            && rare.ticket != 0
-        {
+        if let Some(rare) = &freed.rare {
             state.tickets.remove(&rare.ticket);
+            rare.association.iter().for_each(|key| state.associations.leave(key));
         }
         if listened {
             state.listeners -= 1;
@@ -404,6 +414,12 @@ impl Core {
     /// Has the wheel look at the connection a moment from now.
     pub(crate) fn check_soon(&self, id: Id) {
         super::timeouts::check_after(self, self.resolve(id), ACKS_EVERY);
+    }
+
+    /// Has the wheel look at the connection when a Message of this lifetime expires: a send that
+    /// is stuck settles nothing.
+    pub(crate) fn check_lifetime(&self, id: Id, lifetime: Duration) {
+        super::timeouts::check_after(self, self.resolve(id), lifetime);
     }
 
     /// Has the wheel look at the slot no later than `at_ms`.

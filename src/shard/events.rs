@@ -101,6 +101,8 @@ struct Word {
     wakers: Vec<Waker>,
     handler: Option<Handler>,
     remains: Option<Output>,
+    /// The last to know it drops its callbacks, which are user memory.
+    record: Option<Arc<Record>>,
 }
 
 impl Word {
@@ -113,7 +115,7 @@ impl Word {
         let event = Event::of(message, outcome).filter(|_| !private);
         let wakers = event.map_or_else(Vec::new, |event| listeners.tell_streams(event));
         let handler = if unheard && !private { listeners.handler(outcome) } else { None };
-        Self { message, outcome, actions, wakers, handler, remains }
+        Self { message, outcome, actions, wakers, handler, remains, record }
     }
 
     /// Runs user code, piece by piece: a panic of one does not keep the others from being told.
@@ -128,6 +130,7 @@ impl Word {
         if let Some(handler) = self.handler {
             core.guard(|| (handler.borrow_mut())(self.message));
         }
+        core.guard(|| drop(self.record));
     }
 }
 

@@ -172,29 +172,6 @@ impl Shard {
         }
     }
 
-    /// Counts a peer's prefix; false if it has too many connections already.
-    fn count_prefix(&self, peer: Peer) -> bool {
-        let Some(prefix) = prefix(peer) else { return true };
-        let mut state = self.core.state.borrow_mut();
-        let count = state.prefixes.entry(prefix).or_insert(0);
-        if *count as usize >= self.core.limits.connections_per_prefix {
-            return false;
-        }
-        *count += 1;
-        true
-    }
-
-    fn uncount_prefix(&self, peer: Peer) {
-        let Some(prefix) = prefix(peer) else { return };
-        let mut state = self.core.state.borrow_mut();
-        if let Some(count) = state.prefixes.get_mut(&prefix) {
-            *count -= 1;
-            if *count == 0 {
-                state.prefixes.remove(&prefix);
-            }
-        }
-    }
-
     pub(super) fn accept_ended(&mut self, token: Token, error: Option<Errno>) {
         let id = self.id(token);
         // A listener's slot is in use until its Closed.
@@ -341,10 +318,14 @@ impl Shard {
         self.tell_closed(id, reason);
         // Asked only now: its owner may have left it to the engine when it was told.
         if core.look(id, |connection| connection.flags.owned) == Ok(true) {
-            let _ = core.change(id, |connection| {
+            let left = core.change(id, |connection| {
                 connection.phase = Phase::Closed;
                 connection.reason = Some(reason);
+                let received = (std::mem::take(&mut connection.pending), connection.gather.take());
+                (connection.outbox.take(), received)
             });
+            // Its owner may keep it for long; nobody sends or takes what is left of it.
+            core.guard(|| drop(left));
         } else {
             core.free_guarded(id);
         }
@@ -419,15 +400,6 @@ impl Shard {
 }
 
 pub(super) const HOST_UNREACHABLE: i32 = Errno::HOST_UNREACHABLE.0;
-
-/// The part of an address that counts as one peer: IPv4 /32, IPv6 /64.
-fn prefix(peer: Peer) -> Option<u64> {
-    let Peer::Ip(address) = peer else { return None };
-    Some(match address.ip().to_canonical() {
-        std::net::IpAddr::V4(v4) => u64::from(v4.to_bits()) | 1 << 63,
-        std::net::IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64 & !(1 << 63),
-    })
-}
 
 /// Initiated connections begin here, from the verbs.
 impl super::core::Core {

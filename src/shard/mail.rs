@@ -4,12 +4,13 @@
 //! mailbox. Absent: what an errand does. Bound: `Limits::mailbox` per core.
 
 use std::any::Any;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::core::{Core, Id};
+use super::inspection::Inspector;
 use crate::address::SocketAddress;
 use crate::engine::mailbox::{Bell, Lane, Postbox};
 use crate::engine::metrics::CoreMetrics;
@@ -23,6 +24,8 @@ pub(crate) enum Mail {
     Adopt { socket: Socket, service: usize },
     /// Names were resolved for the connection with this ticket.
     Resolved { slot: u32, generation: u32, result: Result<Vec<SocketAddress>, i32> },
+    /// Something to look at with the driver at hand.
+    Inspect(Inspector),
     /// Listen no more, and end with the last connection.
     Retire,
     /// End: in order, or at once.
@@ -58,8 +61,9 @@ pub(crate) struct CoreHandle {
     /// The next ticket of a connection initiated from another thread.
     tickets: AtomicU32,
     ended: AtomicBool,
-    /// Connections whose queue is full, for other threads that want to send.
-    full: RwLock<HashSet<(u32, u32)>>,
+    /// Connections for whose queue senders wait, and the most urgent class of what they wait
+    /// with: for other threads that want to send.
+    full: RwLock<HashMap<(u32, u32), u32>>,
 }
 
 impl CoreHandle {
@@ -97,19 +101,19 @@ impl CoreHandle {
         self.tickets.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// True if the connection's queue is full and senders of other threads wait already.
-    pub(crate) fn is_full(&self, id: Id) -> bool {
+    /// If senders wait for room on the connection: the most urgent class of their Messages. One
+    /// that is more urgent stands behind none of them.
+    pub(crate) fn full_for(&self, id: Id) -> Option<u32> {
         let full = self.full.read().unwrap_or_else(PoisonError::into_inner);
-        full.contains(&(id.slot, id.generation))
+        full.get(&(id.slot, id.generation)).copied()
     }
 
-    pub(crate) fn set_full(&self, id: Id, is_full: bool) {
+    pub(crate) fn set_full(&self, id: Id, niceness: Option<u32>) {
         let mut full = self.full.write().unwrap_or_else(PoisonError::into_inner);
-        if is_full {
-            full.insert((id.slot, id.generation));
-        } else {
-            full.remove(&(id.slot, id.generation));
-        }
+        match niceness {
+            Some(niceness) => full.insert((id.slot, id.generation), niceness),
+            None => full.remove(&(id.slot, id.generation)),
+        };
     }
 
     pub(crate) fn has_ended(&self) -> bool {

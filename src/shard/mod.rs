@@ -16,9 +16,11 @@ mod exact;
 mod executor;
 mod input;
 mod input_end;
+pub(crate) mod inspection;
 mod lifecycle;
 pub(crate) mod mail;
 pub(crate) mod outgoing;
+mod prefixes;
 pub(crate) mod protocol;
 pub(crate) mod record;
 pub(crate) mod revival;
@@ -55,9 +57,9 @@ const DRAIN_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// While it drains, a core looks for quiet connections this often.
 const DRAIN_STEP: Duration = Duration::from_millis(10);
 /// A connection whose last request was answered this long ago is done.
-const QUIET_MS: u32 = 20;
+const QUIET_MS: i32 = 20;
 /// A connection that never sent a request is given this long to send one.
-const UNHEARD_MS: u32 = 500;
+const UNHEARD_MS: i32 = 500;
 /// The longest sleep: a net below every wake-up path.
 const SLEEP_MAX: Duration = Duration::from_millis(250);
 
@@ -76,6 +78,8 @@ pub(crate) struct Shard {
     drain_until: Option<Instant>,
     /// When it last looked for quiet connections, in the core's milliseconds.
     drained_at: u32,
+    /// When the last turn of the driver began: whatever had come by then has been seen.
+    looked_at: u32,
     /// It ends with its last connection.
     retiring: bool,
     /// The coarse clock before the call that is now running, for the stall detector.
@@ -103,6 +107,7 @@ impl Shard {
             due: Vec::new(),
             drain_until: None,
             drained_at: 0,
+            looked_at: 0,
             retiring: false,
             watched: 0,
         }
@@ -145,6 +150,7 @@ impl Shard {
 
     fn turn(&mut self, patience: Patience) -> std::io::Result<()> {
         self.core.metrics.turns.add(1);
+        self.looked_at = self.core.now_ms();
         let patience = match patience {
             Patience::Sleep(longest) => {
                 if !self.mailbox.park() {
@@ -197,6 +203,7 @@ impl Shard {
                     let id = self.core.id(slot, generation);
                     self.resolved(id, result);
                 }
+                Mail::Inspect(inspector) => self.inspect(inspector),
                 Mail::Retire => self.retire(),
                 Mail::Shutdown { at_once } => self.shut_down(at_once),
             }
@@ -269,18 +276,25 @@ impl Shard {
                 }
             });
         }
-        self.drain_quiet(at_once || again);
+        if at_once || again {
+            return self.drain_quiet(true);
+        }
+        // What came before this letter may not have been read yet: one turn before anybody is
+        // taken for quiet.
+        self.drained_at = self.core.now_ms();
     }
 
     /// Ends the connections that have been quiet for a moment: their requests are answered. Those
     /// that have only just come get the time to send one.
     fn drain_quiet(&mut self, at_once: bool) {
-        let now = self.core.now_ms();
+        let (now, looked_at) = (self.core.now_ms(), self.looked_at);
         for id in self.slots_in_use() {
             let quiet = self.core.look(id, |connection| {
                 let still = if connection.flags.greeted { QUIET_MS } else { UNHEARD_MS };
                 let since = connection.clocks.last_activity;
-                !connection.flags.end_wanted && now.wrapping_sub(since) >= still
+                // A core that was held up has not seen what came meanwhile: that is no quiet.
+                let quiet_ms = looked_at.wrapping_sub(since).cast_signed();
+                !connection.flags.end_wanted && quiet_ms >= still
             });
             if at_once || quiet == Ok(true) {
                 self.drain_connection(id);

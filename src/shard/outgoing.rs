@@ -15,7 +15,7 @@ mod resending;
 
 use self::resending::{Again, Resending};
 use super::events::{Listeners, Report};
-use super::record::Record;
+use super::record::{Action, Record};
 use crate::engine::operation::{PathSample, SocketOption};
 use crate::error::CloseReason;
 use crate::framer::Output;
@@ -40,6 +40,27 @@ pub(crate) struct Parcel {
     pub(crate) immediate: bool,
     pub(crate) idempotent: bool,
     pub(crate) deadline_us: Option<u64>,
+    /// The numbers of its antecedents, if it may be sent again.
+    pub(crate) relies_on: Box<[u64]>,
+}
+
+impl Parcel {
+    /// No Message, but a place in the order, for one that leaves by itself.
+    pub(crate) fn place() -> Self {
+        Self {
+            output: Output::default(),
+            record: None,
+            niceness: 0,
+            immediate: false,
+            idempotent: false,
+            deadline_us: None,
+            relies_on: Box::default(),
+        }
+    }
+
+    fn is_place(&self) -> bool {
+        self.record.is_none() && self.output.is_empty()
+    }
 }
 
 /// One Message that was handed over, until the kernel has it (and the peer, if that was asked).
@@ -124,8 +145,11 @@ impl Outgoing {
         now_us: u64,
         deadline_us: Option<u64>,
         antecedents: &[u64],
-        parcel: Parcel,
+        mut parcel: Parcel,
     ) -> Result<u64, (Refusal, Parcel)> {
+        if parcel.idempotent {
+            parcel.relies_on = antecedents.into();
+        }
         let (niceness, bytes) = (parcel.niceness, parcel.output.len());
         let mut numbers = [0; scheduler::ANTECEDENTS_MAX];
         let mut count = 0;
@@ -202,7 +226,7 @@ impl Outgoing {
         let urgent = self.classes.last_key_value().is_some_and(|(worst, _)| niceness < *worst);
         let at_least = self.classes.range(..=niceness).map(|(_, bytes)| bytes).sum::<usize>();
         let full = if urgent {
-            at_least >= bytes_max || waiting >= bytes_max * 2
+            at_least >= bytes_max || waiting >= bytes_max.saturating_mul(2)
         } else {
             waiting >= bytes_max
         };
@@ -270,15 +294,15 @@ impl Outgoing {
         let quantum = self.quantum();
         while outbox.len() < quantum {
             let Some(taken) = self.scheduler.take(now_us, &path, usize::MAX) else { break };
-            let Some(parcel) = self.scheduler.finish(taken.number) else { break };
+            let Some(mut parcel) = self.scheduler.finish(taken.number) else { break };
             self.leave_class(&parcel);
             let number = self.base + taken.number;
-            if parcel.record.is_none() && parcel.output.is_empty() {
+            if parcel.is_place() {
                 // Only a place in the order: what stands for it leaves by itself.
                 continue;
             }
             let (immediate, niceness) = (parcel.immediate, parcel.niceness);
-            let again = self.resending.copy(&parcel, copies_max);
+            let again = self.resending.copy(&mut parcel, copies_max);
             let Parcel { output, record, .. } = parcel;
             if outbox.is_empty() {
                 **outbox = output
@@ -362,6 +386,7 @@ impl Outgoing {
             Some(position) => (position, Outcome::Acked),
             None => (u64::MAX, Outcome::Unsupported),
         };
+        self.resending.acknowledged(position);
         while self.unacknowledged.front().is_some_and(|handed| handed.position <= until) {
             let Some(handed) = self.unacknowledged.pop_front() else { return };
             let mut report = Report::of(&handed, outcome);
@@ -384,7 +409,8 @@ impl Outgoing {
             let report = Report::of(&handed, outcome);
             Report { remains: handed.again.map(|again| again.into_output()), ..report }
         }));
-        self.reports.extend(self.scheduler.drain().map(|(number, parcel)| Report {
+        let waiting = self.scheduler.drain().filter(|(_, parcel)| !parcel.is_place());
+        self.reports.extend(waiting.map(|(number, parcel)| Report {
             number: base + number,
             record: parcel.record,
             outcome: Outcome::Failed(reason),
@@ -408,6 +434,17 @@ impl Outgoing {
     }
 }
 
+impl Drop for Outgoing {
+    /// Only a core that broke down has not told everybody by now.
+    fn drop(&mut self) {
+        self.end(CloseReason::Shutdown, u64::MAX);
+        for Report { record, outcome, .. } in self.take_reports() {
+            let settled = record.map(|record| record.settle(outcome));
+            settled.into_iter().flat_map(|(actions, _)| actions).for_each(Action::run);
+        }
+    }
+}
+
 /// How long a byte that the kernel takes now is under way. While nothing is unsent that is half of
 /// the emptiest round trip. On a busy path it is what round trips take of late, less the empty way
 /// back, and what they vary by (as RFC 6298 bounds a late acknowledgement): too high an estimate
@@ -418,4 +455,23 @@ fn delay_us(sample: &PathSample) -> u64 {
         return u64::from(back);
     }
     u64::from(sample.rtt_us.saturating_sub(back)) + 4 * u64::from(sample.rtt_var_us)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::Awaited;
+    use super::*;
+
+    #[test]
+    fn a_core_that_breaks_down_settles_what_it_had() {
+        let mut outgoing = Outgoing::new(0, 16);
+        let [waits, left] = [Record::new(None), Record::new(None)];
+        let parcel = Parcel { record: Some(Arc::clone(&waits)), ..Parcel::place() };
+        assert!(outgoing.submit(0, None, &[], parcel).is_ok());
+        outgoing.announce(2, 10, Arc::clone(&left));
+        drop(outgoing);
+        let failed = Outcome::Failed(CloseReason::Shutdown);
+        assert_eq!(waits.known(Awaited::Sent), Some(failed));
+        assert_eq!(left.known(Awaited::Acked), Some(Outcome::MayHaveArrived));
+    }
 }

@@ -3,7 +3,7 @@
 //! Above: `carrier` implements it (a framer and who gets the messages). Below: the shard calls it
 //! with bytes. Absent: sockets, buffers, the driver.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -130,6 +130,9 @@ pub(crate) trait Protocol: Any {
     /// True if an end of the peer's direction ends the connection (a Responder has nothing to say
     /// of its own accord).
     fn ends_with_input(&self) -> bool;
+
+    /// The type of its framer. Runs no user code.
+    fn framer(&self) -> TypeId;
 
     /// What the log calls it.
     fn name(&self) -> Rc<str>;

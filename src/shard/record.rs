@@ -13,6 +13,8 @@ use crate::message::Outcome;
 pub(crate) enum Action {
     Wake(Waker),
     Call(Box<dyn FnOnce() + Send>),
+    /// What will not be called any more.
+    Drop(Box<Callbacks>),
 }
 
 impl Action {
@@ -20,6 +22,7 @@ impl Action {
         match self {
             Self::Wake(waker) => waker.wake(),
             Self::Call(callback) => callback(),
+            Self::Drop(callbacks) => drop(callbacks),
         }
     }
 }
@@ -108,7 +111,8 @@ impl Record {
     pub(crate) fn settle(&self, outcome: Outcome) -> (Vec<Action>, bool) {
         let mut state = self.lock();
         let mut callback = None;
-        let mut own = false;
+        // User memory, too: neither the lock nor a borrow of the core may live as it is dropped.
+        let mut uncalled = None;
         match outcome {
             Outcome::Sent => {
                 if state.sent.is_some() {
@@ -126,23 +130,30 @@ impl Record {
                 state.acked = Some(outcome);
                 if let Some(callbacks) = &mut state.callbacks {
                     let acked = callbacks.acked.take();
-                    callback = acked.filter(|_| outcome == Outcome::Acked);
+                    if outcome == Outcome::Acked {
+                        callback = acked;
+                    } else if acked.is_some() {
+                        uncalled = Some(Box::new(Callbacks { acked, ..Callbacks::default() }));
+                    }
                 }
             }
             _ => {
                 state.sent.get_or_insert(outcome);
                 state.acked.get_or_insert(outcome);
-                if let Some(mut callbacks) = state.callbacks.take() {
-                    let expired = callbacks.expired.take();
-                    callback = expired.filter(|_| matches!(outcome, Outcome::Expired(_)));
+                uncalled = state.callbacks.take();
+                if let Some(callbacks) = &mut uncalled
+                    && matches!(outcome, Outcome::Expired(_))
+                {
+                    callback = callbacks.expired.take();
                 }
             }
         }
-        own |= callback.is_some();
+        let own = callback.is_some();
         let wakers = std::mem::take(&mut state.wakers);
         drop(state);
         let mut actions: Vec<_> = wakers.into_iter().map(Action::Wake).collect();
         actions.extend(callback.map(Action::Call));
+        actions.extend(uncalled.map(Action::Drop));
         (actions, !own)
     }
 }

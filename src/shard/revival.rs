@@ -94,10 +94,11 @@ impl Connection {
         self.revival().map_or(0, |revival| revival.floor)
     }
 
-    /// It is to end for `reason`: is that a loss after which it may be made again?
-    pub(super) fn note_failure(&mut self, reason: CloseReason) {
+    /// It is to end for `reason`: is that a loss after which it may be made again? What is not
+    /// needed any more is to be dropped outside every borrow.
+    pub(super) fn note_failure(&mut self, reason: CloseReason) -> Option<Box<Revival>> {
         let (open, flags) = (self.phase == Phase::Open, self.flags);
-        let Some(revival) = self.revival_mut() else { return };
+        let revival = self.revival_mut()?;
         let lost = revival.lost.is_some();
         if is_loss(reason) && open && !lost {
             revival.lost = Some(reason);
@@ -109,10 +110,9 @@ impl Connection {
             if lost {
                 self.reason = None;
             }
-            if let Some(rare) = &mut self.rare {
-                rare.revival = None;
-            }
+            return self.rare.as_mut()?.revival.take();
         }
+        None
     }
 
     /// Keeps what a lost connection has not sent; gives it back where nobody needs it.
@@ -169,15 +169,18 @@ impl Connection {
 
     /// Puts what has not left in order for the next connection: whole Messages only, from the
     /// first that did not wholly leave. What is to be dropped is returned.
-    fn put_in_order(&mut self, lost: &Lost, now: u32) -> (Vec<u8>, Option<Box<Output>>) {
+    fn put_in_order(&mut self, lost: &Lost, now: u32) -> (Vec<u8>, [Option<Box<Output>>; 2]) {
         let (left, handed, opened) = (self.left(), self.handed, self.clocks.opened);
+        // Positions up to the floor may have been given away a second time.
+        let floor = self.floor();
         let mut ends = lost.ends.clone();
+        ends.retain(|end| *end > floor);
         if let Some(outgoing) = &self.outgoing {
             ends.extend(outgoing.ends());
         }
         ends.sort_unstable();
         let outbox = self.outbox.take();
-        let Some(revival) = self.revival_mut() else { return (Vec::new(), outbox) };
+        let Some(revival) = self.revival_mut() else { return (Vec::new(), [outbox, None]) };
         let rescued = revival.rescued.take();
         let began = handed - rescued.as_ref().map_or(0, |output| output.len() as u64);
         let kept = kept(&ends, revival.base, left, began);
@@ -206,8 +209,7 @@ impl Connection {
             outgoing.lost(kept.start);
         }
         self.outbox = (!unsent.is_empty()).then(|| Box::new(unsent));
-        drop(rescued);
-        (std::mem::take(&mut self.pending), outbox)
+        (std::mem::take(&mut self.pending), [outbox, rescued])
     }
 }
 
@@ -412,6 +414,31 @@ mod tests {
         // Sent again: 40 bytes from 60 on, so the stream stands at 60 where it had been at 100.
         assert_eq!(kept(&[100, 130], 60, 80, 60), 60..130);
         assert_eq!(kept(&[50, 100, 130], 60, 80, 60), 60..130);
+    }
+
+    /// Parts of 10 and Messages of 40, 60 and 40 bytes took turns; the Messages were sent again, so
+    /// that one of them now lies where the first part had ended.
+    #[test]
+    fn an_end_of_an_earlier_connection_cuts_no_message_in_two() {
+        use crate::shard::record::Record;
+        let mut connection = Connection { handed: 150, unsent: 95, ..Connection::default() };
+        let mut outgoing = super::super::outgoing::Outgoing::new(0, 16);
+        for (number, end) in [(1, 60), (2, 110), (3, 150)] {
+            outgoing.announce(number, end, Record::new(None));
+        }
+        connection.outgoing = Some(Box::new(outgoing));
+        let mut rescued = Output::default();
+        rescued.put(&[7; 130]);
+        let revival = Revival {
+            lost: Some(CloseReason::Reset),
+            rescued: Some(Box::new(rescued)),
+            base: 20,
+            floor: 150,
+            ..Revival::default()
+        };
+        connection.rare().revival = Some(Box::new(revival));
+        connection.put_in_order(&Lost { ends: vec![50, 110], heard: false }, 1);
+        assert_eq!((connection.handed, connection.queued()), (20, 130), "from 20, not from 50");
     }
 
     #[test]

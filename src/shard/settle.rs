@@ -173,10 +173,12 @@ impl Shard {
             connection.flags.sending = false;
             // Who was sent something is no stranger: push-only servers wait for no first message.
             connection.flags.greeted = true;
-            connection.clocks.send_begun = 0;
             connection.clocks.last_activity = now;
             let left = *result.as_ref().unwrap_or(&0);
             connection.unsent = connection.unsent.saturating_sub(left);
+            if left > 0 || result.is_err() || connection.unsent == 0 {
+                connection.clocks.send_begun = 0;
+            }
             if connection.unsent == 0
                 && result.is_ok()
                 && connection.is_quiet()
@@ -209,7 +211,9 @@ impl Shard {
             let mut state = self.core.state.borrow_mut();
             let connection = &mut state.slots[token.slot as usize];
             connection.flags.sending = true;
-            connection.clocks.send_begun = now;
+            if connection.clocks.send_begun == 0 {
+                connection.clocks.send_begun = now;
+            }
             drop(state);
             let sent = output.len() - unsent;
             let rest = Operation::Send { token, output, sent, manner };
@@ -256,6 +260,10 @@ impl Shard {
                 outgoing.sample(now_us, self.driver.path(token));
             }
             outgoing.fill(Filling { now_us, handed, copies_max, outbox: &mut spare });
+            if spare.is_empty() {
+                // A Message without a byte has left with those before it.
+                outgoing.left(handed);
+            }
             let next_us = outgoing.next_timeout_us();
             let awaits_acks = outgoing.awaits_acks();
             let filled = !spare.is_empty();
@@ -364,13 +372,16 @@ impl Shard {
     }
 
     fn close(&mut self, id: Id) {
-        let (attached, reset) = {
+        let (attached, reset, before) = {
             let mut state = self.core.state.borrow_mut();
             let connection = &mut state.slots[id.slot as usize];
-            connection.phase = Phase::Closing;
-            (connection.attached, connection.flags.reset)
+            let before = std::mem::replace(&mut connection.phase, Phase::Closing);
+            (connection.attached, connection.flags.reset, before)
         };
         if attached {
+            if before == Phase::Open {
+                self.note_path(id);
+            }
             if !reset {
                 self.take_last_acks(id);
             }

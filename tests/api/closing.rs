@@ -90,7 +90,7 @@ fn a_close_waits_for_its_peer_no_longer_than_it_lingers() {
     });
 }
 
-/// Checklist 8: every use after the end is an error, and an abort is an end at once.
+/// Every use after the end is an error, and an abort is an end at once.
 #[test]
 fn verbs_after_the_end_are_errors() {
     on_both(30, |driver| {

@@ -9,6 +9,8 @@
 
 mod async_handlers;
 mod cancel;
+#[allow(dead_code, reason = "tests/checklist needs more of it")]
+mod capture;
 mod carriers;
 mod closing;
 mod dormant;

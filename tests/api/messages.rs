@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use postring::{CloseReason, Error, Expiry, Message, Outcome, Properties};
+use postring::{CloseReason, Error, Expiry, Message, Outcome, Properties, TrySendError, Unframed};
 
 use crate::support::*;
 
@@ -182,6 +182,92 @@ fn a_flood_of_classes_from_many_threads_arrives_whole_and_in_class_order() {
         senders.into_iter().for_each(|sender| sender.join().unwrap());
         assert_eq!(carrier.receive().wait().unwrap().bytes(), b"done");
         reader.join().unwrap();
+        end(engine);
+    });
+}
+
+/// Bulk that waits at the door is in nobody's way who may pass it.
+#[test]
+fn an_urgent_message_of_another_thread_is_tried_where_bulk_is_refused() {
+    on_both(60, |driver| {
+        let (engine, carrier, mut peer) = foreign(driver);
+        let taken = fill(&carrier);
+        let bulk = carrier.try_send(of(BULK, 10));
+        assert!(matches!(bulk, Err(TrySendError::Full(_))), "{bulk:?}");
+        carrier.try_send(of(3, 100)).unwrap();
+        carrier.send_msg(of(0, 100), None, None, None).unwrap();
+        let bulk = carrier.try_send(of(BULK, 10));
+        assert!(matches!(bulk, Err(TrySendError::Full(_))), "{bulk:?}");
+        let seen = frames_of(&mut peer, taken + 2);
+        let urgent: Vec<_> = seen.iter().filter(|(class, _)| *class != BULK).map(|s| s.0).collect();
+        assert_eq!(urgent, [0, 3]);
+        until("there is room", || carrier.try_send(of(BULK, 10)).is_ok());
+        end(engine);
+    });
+}
+
+#[test]
+fn a_message_without_bytes_is_sent() {
+    on_both(30, |driver| {
+        let (engine, carrier, _peer) = foreign_of(one(driver), Unframed);
+        let receipt = carrier.send(Message::from("").niceness(1)).wait().unwrap();
+        within(10, move || assert_eq!(receipt.sent().wait().unwrap(), Outcome::Sent));
+        end(engine);
+    });
+}
+
+/// Nothing else has the wheel look at a connection whose send is stuck.
+#[test]
+fn a_lifetime_ends_in_time_behind_a_send_that_is_stuck() {
+    on_both(60, |driver| {
+        let (engine, carrier, _peer) = foreign(driver);
+        fill(&carrier);
+        let short = Duration::from_millis(50);
+        let receipt = carrier.send(of(0, 10).lifetime(short)).wait().unwrap();
+        let outcome = receipt.sent();
+        within(8, move || assert!(matches!(outcome.wait().unwrap(), Outcome::Expired(_))));
+        end(engine);
+    });
+}
+
+/// Where nothing delimits Messages, each part is one of its own and has its own word.
+#[test]
+fn parts_on_a_stream_without_frames_are_told_each_for_itself() {
+    on_both(30, |driver| {
+        let (engine, carrier, mut peer) = foreign_of(one(driver), Unframed);
+        let mut message = carrier.begin(Properties::new());
+        let first = message.send("one ", false).wait().unwrap();
+        let second = message.send("two", false).wait().unwrap();
+        assert_ne!(first.message(), second.message());
+        within(10, move || {
+            assert_eq!(first.sent().wait().unwrap(), Outcome::Sent);
+            assert_eq!(second.acked().wait().unwrap(), Outcome::Acked);
+        });
+        // The same where Messages have an order.
+        carrier.on_sent(|_| ()).unwrap();
+        let third = message.send(" three", false).wait().unwrap();
+        within(10, move || assert_eq!(third.sent().wait().unwrap(), Outcome::Sent));
+        let mut whole = [0; 13];
+        peer.read_exact(&mut whole).unwrap();
+        assert_eq!(&whole, b"one two three");
+        end(engine);
+    });
+}
+
+#[test]
+fn a_message_in_parts_has_one_end_in_the_stream_of_events() {
+    on_both(30, |driver| {
+        let (engine, carrier, _peer) = foreign(driver);
+        let mut events = carrier.events().unwrap();
+        let len = 30_000_000;
+        let mut message = carrier.begin(Properties::new().total_len(len as u64));
+        let receipt = message.send(pattern(len), true).wait().unwrap();
+        carrier.abort();
+        let mut ends = Vec::new();
+        while let Some(event) = events.next().wait().unwrap() {
+            ends.extend(event.message());
+        }
+        assert_eq!(ends, [receipt.message()]);
         end(engine);
     });
 }

@@ -56,33 +56,6 @@ fn whole(min: usize, max: usize, mut next: impl FnMut() -> Received) -> (u64, Ve
     }
 }
 
-/// Checklist 21, 22: one handle over all parts, within the limits, complete with the last.
-#[test]
-fn a_message_comes_in_parts_within_the_limits() {
-    on_both(30, |driver| {
-        let (engine, carrier, mut peer) = pair_with(driver, frames());
-        let sender = std::thread::spawn(move || {
-            let bytes = [frame(&pattern(100_000)), frame(b"short")].concat();
-            for piece in bytes.chunks(777) {
-                peer.write_all(piece).unwrap();
-            }
-            peer.write_all(&frame(&pattern(9_000))).unwrap();
-            peer
-        });
-        let next = || carrier.receive_partial(1000, 4096).wait().unwrap();
-        let (handle, content, parts) = whole(1000, 4096, next);
-        assert_eq!(handle, 1);
-        assert!(content == pattern(100_000) && parts >= 25, "{parts} parts");
-        let short = carrier.receive_partial(1000, 4096).wait().unwrap();
-        assert_eq!((short.handle(), short.bytes(), short.is_complete()), (2, &b"short"[..], true));
-        let (handle, content, parts) =
-            whole(4096, 4096, || carrier.receive_partial(usize::MAX, 4096).wait().unwrap());
-        assert_eq!((handle, content == pattern(9_000), parts), (3, true, 3));
-        drop(sender.join().unwrap());
-        end(engine);
-    });
-}
-
 /// What was received before anybody asked for parts is cut when they do.
 #[test]
 fn messages_that_wait_whole_are_cut() {
@@ -135,7 +108,7 @@ fn a_receive_after_a_part_gives_the_rest() {
     });
 }
 
-/// Checklist 27: one Message per direction, complete with the peer's end alone.
+/// One Message per direction, complete with the peer's end alone.
 #[test]
 fn a_stream_is_one_message_that_is_complete_at_its_end() {
     on_both(30, |driver| {
@@ -204,7 +177,7 @@ fn a_handler_of_parts_sees_them_and_stops() {
     });
 }
 
-/// Nothing is taken from the peer but for a receive (checklist 25).
+/// Nothing is taken from the peer but for a receive.
 #[test]
 fn parts_are_pulled() {
     on_both(40, |driver| {
@@ -238,7 +211,7 @@ trait Brief: Future + Unpin + Sized {
 
 impl<T: Future + Unpin> Brief for T {}
 
-/// Checklist 20, 115: a limit is an error, never a cut.
+/// A limit is an error, never a cut.
 #[test]
 fn a_message_beyond_the_framers_limit_is_an_error_in_parts_too() {
     on_both(30, |driver| {
@@ -256,7 +229,7 @@ fn a_message_beyond_the_framers_limit_is_an_error_in_parts_too() {
     });
 }
 
-/// Checklist 21: the parts are one Message for the peer, and nothing comes between them.
+/// The parts are one Message for the peer, and nothing comes between them.
 #[test]
 fn a_message_goes_in_parts_and_others_wait_for_its_end() {
     on_both(30, |driver| {
@@ -440,11 +413,6 @@ fn parts_travel_from_core_to_core() {
         heard.recv_timeout(SOON).unwrap().unwrap();
         engine.shutdown();
     });
-}
-
-fn reset(stream: TcpStream) {
-    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
-    drop(stream);
 }
 
 #[test]

@@ -5,13 +5,17 @@
 
 use std::cell::Cell;
 use std::future::Future;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
-use postring::{CarrierRef, FrameError, Framer, LengthPrefixed, Message, Output};
+use postring::{
+    CarrierRef, CarrierState, FrameError, Framer, LengthPrefixed, Message, Outcome, Output,
+    Properties,
+};
 
 use crate::support::*;
 
@@ -118,8 +122,8 @@ fn a_handler_may_call_every_verb_on_its_own_carrier() {
             peer.write_all(&frame(b"again")).unwrap();
             // Its reply goes first: what a verb sends inside the call follows after it.
             assert_eq!(read_frame(&mut peer).unwrap(), b"again");
+            // A send that is dropped before it is ready is never sent.
             assert_eq!(read_frame(&mut peer).unwrap(), b"tried");
-            assert_eq!(read_frame(&mut peer).unwrap(), b"sent");
         }
         assert_eq!(engine.metrics().total().panics, 0);
         end(engine);
@@ -292,5 +296,101 @@ fn handlers_and_streams_of_events_may_call_every_verb() {
             // The waker, the handler of sent, its drop, the callback of acked.
             until("all were called", || meddler.done() >= 4);
         });
+    });
+}
+
+#[test]
+fn callbacks_that_are_not_called_may_call_every_verb_as_they_are_dropped() {
+    on_both(30, |driver| {
+        with_carrier(driver, |carrier, meddler| {
+            let uncalled = || {
+                let dropped = Dropped(meddler.clone());
+                Some(Box::new(move || drop(dropped)) as postring::Callback)
+            };
+            carrier.send_msg("sent", None, None, uncalled()).unwrap();
+            until("one was dropped", || meddler.done() == 1);
+            let late = Message::new("late").lifetime(Duration::ZERO);
+            carrier.send_msg(late, uncalled(), uncalled(), None).unwrap();
+            until("all were dropped", || meddler.done() == 3);
+        });
+    });
+}
+
+/// What has left of a broken send is dropped as the rest is kept for the next connection.
+#[test]
+fn a_payload_may_call_every_verb_as_its_connection_is_lost() {
+    on_both(30, |driver| {
+        let engine = one(driver).start().unwrap();
+        let (carrier, listener) = to_foreign(&engine);
+        carrier.activate().wait().unwrap();
+        let mut peer = accept(&listener);
+        let meddler = Meddler::new();
+        let payload = |len| Bytes::from_owner(Payload(pattern(len), Dropped(meddler.clone())));
+        let (whole, broken) = (payload(50_000), payload(30_000_000));
+        let both = *carrier;
+        // In one send, so that both are given back when it breaks.
+        let send = move || async move {
+            both.try_send(whole).unwrap();
+            both.try_send(broken).unwrap();
+        };
+        engine.spawn_on(0, send).unwrap();
+        peer.read_exact(&mut vec![0; 100_000]).unwrap();
+        meddler.0.carrier.set(*carrier).unwrap();
+        rustix::net::sockopt::set_socket_linger(&peer, Some(Duration::ZERO)).unwrap();
+        drop((peer, listener));
+        until("what had left was dropped", || meddler.done() == 1);
+        assert_eq!(carrier.state().wait().unwrap(), CarrierState::Dormant);
+        carrier.abort();
+        until("all was dropped", || meddler.done() == 2);
+        assert_eq!(engine.metrics().total().panics, 0);
+        end(engine);
+    });
+}
+
+#[test]
+fn a_send_from_inside_a_handler_has_its_receipt_when_it_was_accepted() {
+    on_both(30, |driver| {
+        let (engine, carrier, mut peer) = foreign(driver);
+        let (told, heard) = std::sync::mpsc::channel();
+        let inside = *carrier;
+        let ready = carrier.ready(move |_| {
+            let mut sending = Box::pin(inside.send("from inside"));
+            let first = sending.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            let told = told.clone();
+            let rest = async move {
+                let receipt = match first {
+                    Poll::Ready(receipt) => receipt,
+                    Poll::Pending => sending.await,
+                };
+                let receipt = receipt.unwrap();
+                told.send((receipt.message().number(), receipt.sent().await)).unwrap();
+            };
+            postring::spawn(rest).unwrap();
+        });
+        ready.unwrap();
+        peer.write_all(&frame(b"go")).unwrap();
+        assert_eq!(read_frame(&mut peer).unwrap(), b"from inside");
+        assert_eq!(heard.recv_timeout(SOON), Ok((1, Outcome::Sent)));
+        end(engine);
+    });
+}
+
+#[test]
+fn a_message_in_parts_given_up_inside_a_handler_holds_nobody_up() {
+    on_both(30, |driver| {
+        let (engine, carrier, mut peer) = foreign(driver);
+        let inside = *carrier;
+        let ready = carrier.ready(move |_| {
+            let mut message = inside.begin(Properties::new().total_len(10));
+            let sending = std::pin::pin!(message.send("never", false));
+            let _ = sending.poll(&mut Context::from_waker(Waker::noop()));
+        });
+        ready.unwrap();
+        peer.write_all(&frame(b"go")).unwrap();
+        until("it was called", || engine.metrics().total().received_messages == 1);
+        let after = *carrier;
+        within(10, move || assert!(after.send("after").wait().is_ok()));
+        assert_eq!(read_frame(&mut peer).unwrap(), b"after");
+        end(engine);
     });
 }

@@ -177,6 +177,12 @@ pub(crate) fn foreign_of<F: Framer>(
     (engine, carrier, accept(&listener))
 }
 
+/// Breaks the connection off without an orderly end.
+pub(crate) fn reset(stream: TcpStream) {
+    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+    drop(stream);
+}
+
 /// An address that refuses connections as long as the socket, which holds its port, is kept.
 pub(crate) fn nobody() -> (OwnedFd, String) {
     use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};

@@ -2,86 +2,25 @@
 
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
 
-use postring::{Engine, Error, Message};
-use rustix::net::sockopt::{self, Timeout};
-use rustix::net::{AddressFamily, RecvFlags, SocketType, ipproto};
+use postring::{Engine, Error};
 
+use crate::capture::Capture;
 use crate::support::*;
-
-/// Sees every TCP packet that this host receives; needs the right to open raw sockets.
-struct Capture(OwnedFd);
-
-impl Capture {
-    fn begin() -> Option<Self> {
-        let kind = SocketType::RAW;
-        match rustix::net::socket(AddressFamily::INET, kind, Some(ipproto::TCP)) {
-            Ok(socket) => {
-                let longest = Some(Duration::from_millis(100));
-                sockopt::set_socket_timeout(&socket, Timeout::Recv, longest).unwrap();
-                sockopt::set_socket_recv_buffer_size(&socket, 4 << 20).unwrap();
-                Some(Self(socket))
-            }
-            Err(error) => {
-                println!("SKIP: capturing packets needs CAP_NET_RAW: {error}");
-                None
-            }
-        }
-    }
-
-    /// The code point of the next packet with a payload to `port` on this host's loopback.
-    fn code_point_to(&self, port: u16) -> u8 {
-        let started = Instant::now();
-        let mut packet = [0; 65_536];
-        while started.elapsed() < SOON {
-            let Ok((_, len)) = rustix::net::recv(&self.0, &mut packet[..], RecvFlags::empty())
-            else {
-                continue;
-            };
-            let ip_header = usize::from(packet[0] & 15) * 4;
-            let tcp = &packet[ip_header..len];
-            let to = u16::from_be_bytes([tcp[2], tcp[3]]);
-            let has_payload = tcp.len() > usize::from(tcp[12] >> 4) * 4;
-            if to == port && has_payload && packet[16..20] == Ipv4Addr::LOCALHOST.octets() {
-                return packet[1] >> 2;
-            }
-        }
-        panic!("no packet to port {port}");
-    }
-}
-
-#[test]
-fn packets_carry_the_code_point_of_the_most_urgent_class_in_use() {
-    on_both(60, |driver| {
-        let Some(capture) = Capture::begin() else { return };
-        let table = [(0, 46), (2, 18), (8, 1)];
-        let engine = one(driver).traffic_classes(table).start().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let carrier = engine.initiate_with(&format!("tcp://{address}"), frames());
-        assert!(carrier.supports().wait().unwrap().traffic_class);
-        // It never falls back: packets of one connection must not overtake each other.
-        for (niceness, wanted) in [(9, 1), (3, 18), (8, 18), (0, 46), (9, 46)] {
-            carrier.send(Message::from("x").niceness(niceness)).wait().unwrap();
-            assert_eq!(capture.code_point_to(address.port()), wanted, "niceness {niceness}");
-        }
-        let plain = engine.initiate_with(&format!("tcp://{address}"), frames());
-        plain.send("of class 0").wait().unwrap();
-        assert_eq!(capture.code_point_to(address.port()), 46);
-        end(engine);
-    });
-}
 
 #[test]
 fn replies_of_a_responder_are_marked_and_without_a_table_nothing_is() {
     on_both(60, |driver| {
-        let Some(capture) = Capture::begin() else { return };
+        let place = Ipv4Addr::new(127, 0, 0, 5);
+        let Some(capture) = Capture::of_packets_from(place) else { return };
         for (marked, wanted) in [(true, 34), (false, 0)] {
             let builder = one(driver);
             let builder = if marked { builder.traffic_classes([(0, 34)]) } else { builder };
-            let engine = echo_of(builder);
+            let builder =
+                builder.respond_with(&format!("tcp://{place}:0"), frames(), |message, reply| {
+                    reply.send(message)
+                });
+            let engine = builder.start().unwrap();
             let mut peer = connect(&engine);
             let mine = peer.local_addr().unwrap().port();
             wants_back(&mut peer, b"marked?");

@@ -1,9 +1,12 @@
 //! Items 17 to 28: Messages, whole and in streams, and who asks for them (draft §2.2).
 
+use std::future::Future;
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use postring::{CarrierRef, CloseReason, Error, FrameError, LengthPrefixed, Unframed};
@@ -36,27 +39,6 @@ fn item_017_small_file_sized_and_unbounded_content() {
         }
         assert_eq!(received, PIECES * 40_000);
         drop(sender.join().unwrap());
-        end(engine);
-    });
-}
-
-#[test]
-fn item_018_packets_are_not_messages() {
-    on_both(60, |driver| {
-        let (engine, carrier, mut peer) = foreign(driver);
-        peer.write_all(&[frame(b"one"), frame(b"two"), frame(b"three")].concat()).unwrap();
-        for wanted in ["one", "two", "three"] {
-            assert_eq!(text(&carrier.receive().wait().unwrap()), wanted);
-        }
-        let receiving = carrier.receive();
-        for piece in frame(&pattern(5000)).chunks(1250) {
-            let before = engine.metrics().total().received_bytes;
-            peer.write_all(piece).unwrap();
-            // Each piece is received by itself.
-            let after = before + piece.len() as u64;
-            until("it came", || engine.metrics().total().received_bytes == after);
-        }
-        assert!(receiving.wait().unwrap().bytes() == pattern(5000));
         end(engine);
     });
 }
@@ -96,17 +78,31 @@ fn item_020_a_message_above_the_limit_is_an_error_at_either_end() {
 }
 
 #[test]
-fn item_023_a_complete_receive_has_nothing_to_tune() {
+fn item_023_a_complete_receive_has_nothing_to_tune_and_gives_no_parts() {
     on_both(60, |driver| {
         let (engine, carrier, mut peer) = foreign(driver);
+        let mut receiving = carrier.receive();
+        let bytes = frame(&pattern(15_000));
+        // In pieces, each of which is received before the next one comes.
+        for piece in bytes[..9000].chunks(3000) {
+            let before = engine.metrics().total().received_bytes;
+            peer.write_all(piece).unwrap();
+            until("it came", || engine.metrics().total().received_bytes > before);
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(Pin::new(&mut receiving).poll(&mut context).is_pending(), "a part is none");
+        }
         let sender = std::thread::spawn(move || {
-            peer.write_all(&frame(&pattern(1 << 20))).unwrap();
+            peer.write_all(&bytes[9000..]).unwrap();
             peer
         });
-        // No length goes in; the framer's limit is the bound.
-        let message = carrier.receive().wait().unwrap();
-        assert!(message.is_complete() && message.bytes() == pattern(1 << 20));
+        let message = receiving.wait().unwrap();
+        assert!(message.is_complete() && message.bytes() == pattern(15_000));
         drop(sender.join().unwrap());
+        end(engine);
+        // Where nothing bounds a Message, the same verb cannot promise that.
+        let (engine, carrier, mut peer) = foreign_of(one(driver), Unframed);
+        peer.write_all(b"without an end").unwrap();
+        assert!(!carrier.receive().wait().unwrap().is_complete());
         end(engine);
     });
 }

@@ -1,9 +1,13 @@
 //! Items 29 to 44 and 88: lifetime, niceness, antecedents, and word of what became of a Message.
 
+use std::net::TcpListener;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use postring::{Event, Expiry, Message, MessageId, Outcome, Properties, Receipt, Reporter};
+use postring::{
+    Event, Expiry, FrameError, Framer, LengthPrefixed, Message, MessageId, Outcome, Output,
+    Properties, Receipt, Reporter,
+};
 
 use crate::pairs::*;
 use crate::support::*;
@@ -64,13 +68,56 @@ fn item_031_the_earlier_deadline_goes_first() {
     });
 }
 
+/// [`LengthPrefixed`], but each Message leans on those before it: none may be left out.
+#[derive(Clone)]
+struct Leaning(LengthPrefixed);
+
+impl Framer for Leaning {
+    type Got = Message<'static>;
+    type In<'a> = Message<'a>;
+    type Out<'a> = Message<'a>;
+    const STANDS_ALONE: bool = false;
+
+    fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Option<(usize, Message<'a>)>, FrameError> {
+        self.0.decode(input)
+    }
+
+    fn lend(message: Message<'static>) -> Message<'static> {
+        message
+    }
+
+    fn properties<'a>(message: &'a Message<'_>) -> Option<&'a Properties> {
+        message.properties()
+    }
+
+    fn encode(&mut self, message: Message<'_>, into: &mut Output) -> Result<(), FrameError> {
+        self.0.encode(message, into)
+    }
+}
+
+/// Whoever may act on a lifetime says so beforehand: this host's queue, and on TCP nobody else.
 #[test]
-fn item_032_that_the_path_hears_of_no_lifetime_is_discoverable() {
+fn item_032_who_hears_of_a_lifetime_is_discoverable() {
     on_both(60, |driver| {
-        let (engine, carrier, _peer) = foreign(driver);
+        let (engine, carrier, mut peer) = foreign(driver);
+        let late = || Message::from("late").lifetime(Duration::ZERO);
         let supports = carrier.supports().wait().unwrap();
-        assert!(supports.lifetime && !supports.path_signalling);
-        assert!(!supports.lifetime_under_way && !supports.reserved_rate);
+        assert!(supports.lifetime);
+        let outcome = carrier.send(late()).wait().unwrap().sent().wait().unwrap();
+        assert!(is_expired(outcome), "{outcome:?}");
+        // Under way, neither the path nor this end drops it.
+        assert!(!supports.path_signalling && !supports.lifetime_under_way);
+        let large = Message::new(pattern(20 << 20)).lifetime(Duration::from_secs(5));
+        let sent = carrier.send(large).wait().unwrap();
+        until("it has begun", || engine.metrics().total().sent_bytes > 0);
+        std::thread::sleep(Duration::from_secs(6));
+        assert!(read_frame(&mut peer).unwrap() == pattern(20 << 20));
+        assert_eq!(sent.sent().wait().unwrap(), Outcome::Sent);
+        end(engine);
+        let (engine, carrier, mut peer) = foreign_of(one(driver), Leaning(frames()));
+        assert!(!carrier.supports().wait().unwrap().lifetime);
+        carrier.send(late()).wait().unwrap();
+        assert_eq!(read_frame(&mut peer).unwrap(), b"late", "as it said");
         end(engine);
     });
 }
@@ -163,13 +210,24 @@ fn item_041_sent_is_told_when_the_stack_has_it_and_not_before() {
 }
 
 #[test]
-fn item_042_acked_is_told_when_the_peer_has_it() {
+fn item_042_acked_is_told_when_the_peer_has_it_and_not_before() {
     on_both(60, |driver| {
-        let (engine, carrier, mut peer) = foreign(driver);
+        let engine = one(driver).start().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // Most of it waits in this end's kernel until the peer reads.
+        rustix::net::sockopt::set_socket_recv_buffer_size(&listener, 8 << 10).unwrap();
+        let carrier = engine.initiate_with(&address_of(&listener), frames());
+        carrier.activate().wait().unwrap();
+        let mut peer = accept(&listener);
         assert_eq!(carrier.supports().wait().unwrap().acked, Reporter::Transport);
-        let receipt = carrier.send("x").wait().unwrap();
-        assert_eq!(receipt.acked().wait().unwrap(), Outcome::Acked);
-        assert_eq!(read_frame(&mut peer).unwrap(), b"x");
+        let receipt = carrier.send(pattern(100_000)).wait().unwrap();
+        let acked = receipt.acked();
+        assert_eq!(receipt.sent().wait().unwrap(), Outcome::Sent);
+        let (told, heard) = mpsc::channel();
+        std::thread::spawn(move || told.send(acked.wait().unwrap()));
+        assert!(heard.recv_timeout(Duration::from_millis(200)).is_err(), "it cannot have it yet");
+        assert!(read_frame(&mut peer).unwrap() == pattern(100_000));
+        assert_eq!(heard.recv_timeout(SOON), Ok(Outcome::Acked));
         // Where nobody can tell, that is discoverable.
         let unix = engine.initiate_with("unix:///nowhere", frames()).supports().wait().unwrap();
         assert_eq!((unix.sent, unix.acked), (Reporter::Transport, Reporter::None));

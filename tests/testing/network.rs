@@ -31,6 +31,34 @@ fn a_delay_is_there_and_back_again() {
 }
 
 #[test]
+fn associations_remember_what_the_network_is_like() {
+    let world = echoing(World::new(5));
+    let rate = Some(1_000_000);
+    let network = Network { delay: ms(20), rate_bytes_per_s: rate, ..Network::default() };
+    world.set_network(network).unwrap();
+    let carrier = world.initiate_with(ECHO, frames());
+    let association = world.run_until(carrier.association()).unwrap();
+    assert_eq!(association.remote().unwrap().to_string(), ECHO);
+    assert!(world.run_until(carrier.transients()).unwrap().is_empty());
+    world.run_until(carrier.activate()).unwrap();
+    world.advance(SECOND);
+    let transients = world.run_until(carrier.transients()).unwrap();
+    assert_eq!(transients[0].age(), SECOND);
+    let [path] = transients[0].paths() else { panic!("{transients:?}") };
+    assert_eq!((path.round_trip(), path.one_way_delay()), (Some(ms(40)), Some(ms(20))));
+    assert_eq!((path.rate_bytes_per_s(), path.peer_address()), (rate, None));
+    carrier.abort();
+    drop(carrier);
+    world.advance(SECOND * 3600);
+    let [path] = world.run_until(association.paths()).unwrap()[..] else { panic!("forgotten") };
+    assert!(path.age() >= SECOND * 3600 - STEP, "{path:?}");
+    assert_eq!(path.round_trip_min(), Some(ms(40)));
+    let again = association.initiate().unwrap();
+    world.run_until(again.activate()).unwrap();
+    assert_eq!(world.run_until(association.carriers()).unwrap().len(), 1);
+}
+
+#[test]
 fn bytes_leave_at_the_rate_of_the_line() {
     let world = World::new(6);
     let network = Network { rate_bytes_per_s: Some(100_000), ..Network::default() };

@@ -67,7 +67,7 @@ impl UringDriver {
         completion
     }
 
-    fn received(
+    pub(super) fn received(
         &mut self,
         token: Token,
         result: i32,
@@ -101,7 +101,7 @@ impl UringDriver {
                 libc::ECANCELED | libc::ENOBUFS | libc::EINVAL if slot.stopping || slot.closing => {
                     ReceiveEnd::Stopped
                 }
-                libc::ECANCELED => ReceiveEnd::Credit,
+                errno if errno == libc::ECANCELED || moved_nothing(errno) => ReceiveEnd::Credit,
                 errno => ReceiveEnd::Failed(Errno(errno)),
             };
             return Some(Completion::ReceiveEnded { token, end });
@@ -119,19 +119,26 @@ impl UringDriver {
         Some(Completion::Received { token, data })
     }
 
-    fn sent(&mut self, token: Token, result: i32) -> Option<Completion> {
+    pub(super) fn sent(&mut self, token: Token, result: i32) -> Option<Completion> {
         let slot = &mut self.slots[token.slot as usize];
         let output = slot.sending.take().expect("a send in flight owns its output");
         slot.end_if_sent();
-        let result = if result < 0 { Err(Errno(-result)) } else { Ok(result as usize) };
+        let result = match result {
+            0.. => Ok(result as usize),
+            _ if moved_nothing(-result) && !slot.closing => Ok(0),
+            _ => Err(Errno(-result)),
+        };
         Some(Completion::Sent { token, output, result })
     }
 
-    fn received_exact(&mut self, token: Token, result: i32) -> Option<Completion> {
+    pub(super) fn received_exact(&mut self, token: Token, result: i32) -> Option<Completion> {
         let slot = &mut self.slots[token.slot as usize];
         let buffer = slot.rare.as_mut().and_then(|rare| rare.exact.take());
         let mut buffer = buffer.expect("an exact receive in flight owns its buffer");
-        let result = if result < 0 {
+        let result = if moved_nothing(-result) {
+            // As if it had been called back: whoever wants the bytes asks for them again.
+            Err(Errno::CANCELLED)
+        } else if result < 0 {
             Err(Errno(-result))
         } else {
             let len = buffer.len() + result as usize;
@@ -173,6 +180,12 @@ impl UringDriver {
             tracing::error!(%error, "watching the bell again");
         }
     }
+}
+
+/// The kernel gives up waiting for a busy socket after 128 wake-ups in vain and says so with the
+/// error of a socket that does not block; nothing is wrong with the connection.
+pub(super) const fn moved_nothing(errno: i32) -> bool {
+    matches!(errno, libc::EAGAIN | libc::EINTR)
 }
 
 fn adopt(descriptor: i32) -> OwnedFd {

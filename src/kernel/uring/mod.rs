@@ -21,11 +21,12 @@ use rustix::net::SocketAddrAny;
 
 use super::memory::Pool;
 use super::ring::{BufferRing, Ring, RingOptions};
+use crate::address::SocketAddress;
 use crate::engine::bell::EventBell;
 use crate::engine::driver::{BufferPlan, Patience};
 use crate::engine::metrics::CoreMetrics;
 use crate::engine::operation::{Completion, Data, Operation, PathSample, Token};
-use crate::engine::socket::tune;
+use crate::engine::socket::{local_address, tune};
 use crate::framer::Output;
 use crate::lending::Lender;
 
@@ -230,6 +231,13 @@ impl UringDriver {
         let slot = self.slots.get(token.slot as usize)?;
         let socket = slot.socket.as_ref().filter(|_| slot.generation == token.generation)?;
         super::path_sample(socket.as_fd())
+    }
+
+    /// Where a connection's own end is.
+    pub(crate) fn local_address(&self, token: Token) -> Option<SocketAddress> {
+        let slot = self.slots.get(token.slot as usize)?;
+        let socket = slot.socket.as_ref().filter(|_| slot.generation == token.generation)?;
+        local_address(socket.as_fd()).ok()
     }
 
     /// Queues a wake of a sibling: a completion in its ring, posted by the next enter. False if

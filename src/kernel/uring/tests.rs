@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::engine::operation::Manner;
+use crate::engine::operation::{Errno, Manner, ReceiveEnd};
 use crate::engine::socket::Socket;
 
 const TOKEN: Token = Token { slot: 0, generation: 1 };
@@ -203,4 +203,32 @@ fn leases_keep_their_bytes_until_they_end_anywhere_and_none_is_lost() {
         });
         ended.join().unwrap();
     }
+}
+
+/// What the kernel answers after it has waited for a busy socket in vain (it counts to 128). The
+/// operations are not really with the kernel here.
+#[test]
+fn a_socket_that_was_busy_too_long_is_not_broken() {
+    let Some(mut driver) = driver() else { return };
+    let _far = attached(&mut driver, TOKEN);
+    let sent = |driver: &mut UringDriver, errno: i32| {
+        driver.slots[0].sending = Some(Box::default());
+        match driver.sent(TOKEN, -errno) {
+            Some(Completion::Sent { result, .. }) => result,
+            other => panic!("{other:?}"),
+        }
+    };
+    for errno in [libc::EAGAIN, libc::EINTR] {
+        assert_eq!(sent(&mut driver, errno), Ok(0));
+        let answer = driver.received(TOKEN, -errno, 0, true);
+        let again =
+            matches!(answer, Some(Completion::ReceiveEnded { end: ReceiveEnd::Credit, .. }));
+        assert!(again, "{answer:?}");
+        driver.slots[0].rare.get_or_insert_default().exact = Some(Vec::with_capacity(8));
+        let answer = driver.received_exact(TOKEN, -errno);
+        let again =
+            matches!(answer, Some(Completion::ReceivedExact { result: Err(Errno::CANCELLED), .. }));
+        assert!(again, "{answer:?}");
+    }
+    assert_eq!(sent(&mut driver, libc::EPIPE), Err(Errno(libc::EPIPE)));
 }

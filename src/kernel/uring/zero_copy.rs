@@ -11,6 +11,7 @@ use std::os::fd::AsRawFd;
 use io_uring::{cqueue, opcode, squeue, types};
 
 use super::super::ring;
+use super::completions::moved_nothing;
 use super::{Kind, SendHeader, UringDriver, user_data};
 use crate::engine::operation::{Completion, Errno, SEND_BYTES_MAX, Token};
 use crate::framer::Output;
@@ -93,6 +94,10 @@ impl UringDriver {
             return None;
         }
         let slot = &mut self.slots[token.slot as usize];
+        if moved_nothing(-result) && !slot.closing {
+            self.push_zero_copy(at);
+            return None;
+        }
         if is_refusal(-result) && !lingering.plainly && !slot.closing {
             lingering.plainly = true;
             slot.copies_anyway |= !is_shortage(-result);

@@ -5,7 +5,7 @@
 //! payloads are shared. Absent: what was never handed over; it goes on waiting in the scheduler.
 //! Bound: `Limits::resend_bytes`.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use super::super::events::Report;
 use super::{Handed, Outgoing, Parcel};
@@ -16,6 +16,8 @@ use crate::message::{Expiry, Outcome};
 pub(super) struct Again {
     output: Output,
     deadline_us: Option<u64>,
+    /// The numbers of its antecedents.
+    relies_on: Box<[u64]>,
 }
 
 impl Again {
@@ -33,11 +35,13 @@ pub(super) struct Resending {
     copied: usize,
     /// Where the last of those that have left ends.
     left_end: u64,
+    /// Up to here the peer is known to have everything.
+    acknowledged_end: u64,
 }
 
 impl Resending {
     /// A copy of what may be sent again, if there is room for one in `bytes_max`.
-    pub(super) fn copy(&mut self, parcel: &Parcel, bytes_max: usize) -> Option<Box<Again>> {
+    pub(super) fn copy(&mut self, parcel: &mut Parcel, bytes_max: usize) -> Option<Box<Again>> {
         let bytes = parcel.output.len();
         if !parcel.idempotent || self.copied + bytes > bytes_max {
             return None;
@@ -45,7 +49,8 @@ impl Resending {
         self.copied += bytes;
         let mut output = Output::default();
         parcel.output.copy_into(0..bytes, &mut output);
-        Some(Box::new(Again { output, deadline_us: parcel.deadline_us }))
+        let relies_on = std::mem::take(&mut parcel.relies_on);
+        Some(Box::new(Again { output, deadline_us: parcel.deadline_us, relies_on }))
     }
 
     /// What was kept is not needed any more; its drop may run user code.
@@ -53,6 +58,11 @@ impl Resending {
         let output = again?.output;
         self.copied -= output.len();
         Some(output)
+    }
+
+    /// The peer has everything up to `position`, if that is known.
+    pub(super) fn acknowledged(&mut self, position: Option<u64>) {
+        self.acknowledged_end = self.acknowledged_end.max(position.unwrap_or(0));
     }
 
     pub(super) const fn left(&mut self, end: u64) {
@@ -101,17 +111,27 @@ impl Outgoing {
     }
 
     /// The connection was lost and may be made again. What ends up to `position` was handed to it:
-    /// it is sent again if it may arrive twice; the rest goes on waiting.
+    /// it is sent again if it may arrive twice and what it depends on arrives, too; the rest goes
+    /// on waiting.
     pub(crate) fn lost(&mut self, position: u64) {
         (self.tuned, self.path, self.sampled_us) = (false, None, None);
         self.resending.left_end = position;
         let broken = self.handed.partition_point(|handed| handed.position <= position);
         let under_way = self.unacknowledged.drain(..).chain(self.handed.drain(..broken));
+        let mut come_again = HashSet::new();
         for handed in under_way {
-            if handed.again.is_some() {
+            // Where its antecedents stand is not kept, but they stand before it.
+            let begins = handed.position - bytes(&handed) as u64;
+            let is_known_of = |number: &u64| {
+                begins <= self.resending.acknowledged_end || come_again.contains(number)
+            };
+            if handed.again.as_ref().is_some_and(|again| again.relies_on.iter().all(is_known_of)) {
+                come_again.insert(handed.number);
                 self.resending.waiting.push(handed);
             } else {
-                self.reports.push(Report::of(&handed, Outcome::MayHaveArrived));
+                let mut report = Report::of(&handed, Outcome::MayHaveArrived);
+                report.remains = self.resending.forget(handed.again);
+                self.reports.push(report);
             }
         }
     }
@@ -123,6 +143,7 @@ impl Outgoing {
         let resends = std::mem::take(&mut self.resending.waiting);
         let mut at = position - resends.iter().map(bytes).sum::<usize>() as u64;
         self.resending.left_end = at;
+        self.resending.acknowledged_end = self.resending.acknowledged_end.min(at);
         let mut all = Output::default();
         let mut first = VecDeque::new();
         for handed in resends {
@@ -143,5 +164,53 @@ impl Outgoing {
     /// True if something is to be sent, now or again.
     pub(crate) fn has_unsent(&self) -> bool {
         self.has_queued() || !self.resending.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Filling;
+    use super::*;
+
+    /// Three Messages that depend each on the one before, and one that depends on none; all but
+    /// the first may arrive twice. What becomes of them if the peer had `acknowledged` bytes.
+    fn after_a_loss(acknowledged: Option<u64>) -> Vec<(u64, Outcome)> {
+        let mut outgoing = Outgoing::new(0, 16);
+        let parcel = |idempotent| {
+            let mut output = Output::default();
+            output.put(b"ten bytes.");
+            Parcel { output, idempotent, ..Parcel::place() }
+        };
+        for (idempotent, antecedents) in
+            [(false, &[][..]), (true, &[1][..]), (true, &[2][..]), (true, &[][..])]
+        {
+            assert!(outgoing.submit(0, None, antecedents, parcel(idempotent)).is_ok());
+        }
+        let mut outbox = Box::default();
+        outgoing.fill(Filling { now_us: 0, handed: 0, copies_max: 1000, outbox: &mut outbox });
+        assert_eq!(outbox.len(), 40);
+        outgoing.left(40);
+        if let Some(acknowledged) = acknowledged {
+            outgoing.acknowledged(Some(acknowledged));
+        }
+        outgoing.take_reports();
+        outgoing.lost(40);
+        let again = outgoing.resending.waiting.iter().map(|handed| (handed.number, Outcome::Sent));
+        let again: Vec<_> = again.collect();
+        let lost = outgoing.take_reports();
+        let mut all: Vec<_> =
+            lost.iter().map(|report| (report.number, report.outcome)).chain(again).collect();
+        all.sort_by_key(|(number, _)| *number);
+        all
+    }
+
+    #[test]
+    fn nothing_is_sent_again_that_depends_on_what_may_be_lost() {
+        use Outcome::{MayHaveArrived as Lost, Sent as Again};
+        // The first asked for no word of the peer: nobody knows of it any more.
+        assert_eq!(after_a_loss(None), [(2, Lost), (3, Lost), (4, Again)]);
+        assert_eq!(after_a_loss(Some(9)), [(2, Lost), (3, Lost), (4, Again)]);
+        assert_eq!(after_a_loss(Some(10)), [(2, Again), (3, Again), (4, Again)]);
+        assert_eq!(after_a_loss(Some(20)), [(3, Again), (4, Again)]);
     }
 }
