@@ -135,11 +135,12 @@ impl Measurement {
     /// The rows of one class: response time first.
     pub(crate) fn rows_of<'m>(&self, class: &'m ClassBooks) -> Vec<Row<'m>> {
         let unanswered = class.account.messages.unanswered();
+        let watched = self.plan.workload.is_watched();
         let mut rows = vec![
             row(RESPONSE, &class.response, unanswered),
-            row(SERVICE, &class.service, unanswered),
+            row(if watched { SERVICE_WATCHED } else { SERVICE }, &class.service, unanswered),
         ];
-        if self.plan.workload.is_watched() {
+        if watched {
             rows.push(row(WAIT, &class.wait, 0));
         }
         rows
@@ -189,6 +190,8 @@ const RESPONSE: (&str, &str, &str) =
     ("response time", "response", "from the intended send to the reply: the headline");
 const SERVICE: (&str, &str, &str) =
     ("service time", "service", "from the actual send to the reply");
+const SERVICE_WATCHED: (&str, &str, &str) =
+    ("service time", "service", "from when the kernel had it to the reply");
 const WAIT: (&str, &str, &str) =
     ("wait", "wait", "from the actual send until the kernel had it: behind others in the queue");
 const LAG: (&str, &str, &str) =

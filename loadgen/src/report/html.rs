@@ -137,7 +137,7 @@ fn percentile_section(out: &mut String, measurement: &Measurement, rows: &[Row<'
          the messages before it. The bands on the marks are 95&nbsp;% confidence intervals.",
     );
     let classes = ["response", "service", "lag"];
-    let names = ["response time, from the intended send", "service time, from the actual send"];
+    let names = ["response time, from the intended send", "service time"];
     let shown = classes.iter().zip(rows);
     let entries: Vec<_> = classes.into_iter().zip(names).collect();
     legend(out, &entries);
