@@ -13,17 +13,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::arguments::{Arrival, Command, RunArguments};
+use crate::arguments::{Command, RunArguments, ScenarioArguments};
+use crate::compare;
 use crate::environment::{self, CpuSnapshot, Environment};
+use crate::mark;
 use crate::measurement::{CpuSpan, Measurement, Observed};
-use crate::pace::{Gaps, Share};
+use crate::pace::Share;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::recorder::Bounds;
 use crate::report;
+use crate::scenario::{self, Scenario};
+use crate::search;
 use crate::server::{self, EchoServer, Generators};
 use crate::verdict::Level;
 use crate::worker::{Control, Event, Live, OVERTIME, Orders, Outcome};
+use crate::workload::{self, Arrival};
 
 /// How long making all connections may take.
 const CONNECT_MAX: Duration = Duration::from_secs(15);
@@ -31,13 +36,27 @@ const CONNECT_MAX: Duration = Duration::from_secs(15);
 const TICK: Duration = Duration::from_millis(200);
 /// From the last connection to the start, so that all generators see it coming.
 const START_DELAY: Duration = Duration::from_millis(20);
+/// Messages in flight on each connection while the capacity is measured.
+const CAPACITY_DEPTH: u32 = 16;
+/// Before it is measured.
+const CAPACITY_WARMUP: Duration = Duration::from_millis(500);
+/// How long it is measured.
+const CAPACITY_DURATION: Duration = Duration::from_secs(2);
 /// Exit code of a run whose figures must not be quoted.
 const EXIT_INVALID: u8 = 3;
 
 /// Does what was asked for.
 pub(crate) fn command(command: Command) -> Result<ExitCode> {
+    // Times of arrival count from here, so no run begins before it.
+    mark::epoch();
     match command {
         Command::Run(arguments) => run(&arguments),
+        Command::FrontPage(arguments) => series(&scenario::FRONT_PAGE, &arguments),
+        Command::BulkVsClass0(arguments) => series(&scenario::BULK_VS_CLASS0, &arguments),
+        Command::Deadline(arguments) => series(&scenario::DEADLINE, &arguments),
+        Command::Compare(arguments) => stoppable(|stop| compare::run(&arguments, stop)),
+        Command::Sweep(arguments) => stoppable(|stop| search::sweep(&arguments, stop)),
+        Command::Knee(arguments) => stoppable(|stop| search::knee(&arguments, stop)),
         Command::Serve(arguments) => {
             server::serve(&arguments, announce)?;
             Ok(ExitCode::SUCCESS)
@@ -49,7 +68,7 @@ pub(crate) fn command(command: Command) -> Result<ExitCode> {
 /// errors: what a warning would tell of it is in its verdict.
 pub(crate) fn logging(command: &Command) {
     use tracing_subscriber::EnvFilter;
-    let level = if matches!(command, Command::Run(_)) { "error" } else { "warn" };
+    let level = if matches!(command, Command::Serve(_)) { "warn" } else { "error" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
@@ -67,15 +86,17 @@ pub(crate) fn complain(error: &anyhow::Error) {
     announce(&line);
 }
 
-fn announce(line: &str) {
+/// One line on standard error.
+pub(crate) fn announce(line: &str) {
     // Without standard error there is nobody left to tell.
     let _ = writeln!(std::io::stderr(), "loadgen: {line}");
 }
 
 fn run(arguments: &RunArguments) -> Result<ExitCode> {
     let environment = Environment::read();
-    let plan = Plan::new(arguments, &environment.cpus_allowed)?;
-    report::check_writable(arguments)?;
+    let quiet = arguments.traffic.quiet;
+    let mut plan = Plan::new(&arguments.traffic, &environment.cpus_allowed, &workload::read)?;
+    report::check_writable(&arguments.reports)?;
     let stop = Arc::new(AtomicBool::new(false));
     end_on_signals(&stop)?;
     let server = match &plan.address {
@@ -84,15 +105,46 @@ fn run(arguments: &RunArguments) -> Result<ExitCode> {
     };
     let own = server.as_ref().map(|server| server.address.clone());
     let address = own.or_else(|| plan.address.clone()).context("a run has a server")?;
-    let measured = measure(&plan, &address, stop, arguments.quiet);
+    let measured = at_load(&mut plan, &address, &stop, quiet)
+        .and_then(|()| measure(&plan, &address, stop, quiet));
     // The run's own error says more than what follows from it.
     let ended = server.map_or(Ok(()), EchoServer::end);
     let observed = measured?;
     ended?;
     let measurement = Measurement::new(plan, environment, address, observed);
     report::publish(&measurement, arguments)?;
-    let invalid = measurement.verdict.level == Level::Invalid;
-    Ok(if invalid { ExitCode::from(EXIT_INVALID) } else { ExitCode::SUCCESS })
+    Ok(exit_code(measurement.verdict.level))
+}
+
+/// Runs a scenario.
+fn series(scenario: &'static Scenario, arguments: &ScenarioArguments) -> Result<ExitCode> {
+    stoppable(|stop| scenario::run(scenario, arguments, stop))
+}
+
+/// Does `work`, which ends early once a signal came.
+fn stoppable(work: impl FnOnce(&Arc<AtomicBool>) -> Result<Level>) -> Result<ExitCode> {
+    let stop = Arc::new(AtomicBool::new(false));
+    end_on_signals(&stop)?;
+    Ok(exit_code(work(&stop)?))
+}
+
+fn exit_code(level: Level) -> ExitCode {
+    if level == Level::Invalid { ExitCode::from(EXIT_INVALID) } else { ExitCode::SUCCESS }
+}
+
+/// One run against `address`, judged.
+///
+/// # Errors
+/// If it cannot be carried out.
+pub(crate) fn measurement(
+    plan: Plan,
+    environment: &Environment,
+    address: &str,
+    stop: &Arc<AtomicBool>,
+    quiet: bool,
+) -> Result<Measurement> {
+    let observed = measure(&plan, address, stop.clone(), quiet)?;
+    Ok(Measurement::new(plan, environment.clone(), address.to_owned(), observed))
 }
 
 /// The first SIGINT or SIGTERM ends the run early, the second ends the process.
@@ -103,6 +155,37 @@ fn end_on_signals(stop: &Arc<AtomicBool>) -> Result<()> {
         signal_hook::flag::register(signal, stop.clone())?;
     }
     let _ = stop;
+    Ok(())
+}
+
+/// Where the rate is a part of the capacity: measures this in a closed loop and sets the rate.
+///
+/// # Errors
+/// If it cannot be measured.
+pub(crate) fn at_load(
+    plan: &mut Plan,
+    address: &str,
+    stop: &Arc<AtomicBool>,
+    quiet: bool,
+) -> Result<()> {
+    let Some(load) = plan.load else { return Ok(()) };
+    let closed = Plan {
+        arrival: Arrival::Closed,
+        depth: CAPACITY_DEPTH,
+        warmup: CAPACITY_WARMUP,
+        duration: CAPACITY_DURATION,
+        ..plan.clone()
+    };
+    let observed = measure(&closed, address, stop.clone(), quiet)?;
+    let received = |outcome: &Outcome| -> u64 {
+        outcome.books.classes.iter().map(|class| class.account.messages.received()).sum()
+    };
+    let answered: u64 = observed.outcomes.iter().map(received).sum();
+    let capacity_per_s = answered as f64 / CAPACITY_DURATION.as_secs_f64();
+    if capacity_per_s < 1.0 {
+        bail!("--load: the server answered nothing while its capacity was measured");
+    }
+    plan.rate_per_s = (capacity_per_s * load).max(1.0);
     Ok(())
 }
 
@@ -148,7 +231,7 @@ fn orders(
             bounds: Bounds {
                 connections,
                 depth: plan.depth,
-                size: plan.size,
+                workload: plan.workload.clone(),
                 warmup_ns: plan.warmup_ns(),
                 end_ns: plan.end_ns(),
                 closed_loop: !plan.open_loop(),
@@ -161,11 +244,7 @@ fn orders(
                 end_ns: plan.end_ns(),
                 seed: plan.seed,
             },
-            gaps: match plan.arrival {
-                Arrival::Poisson => Some(Gaps::Exponential),
-                Arrival::Constant => Some(Gaps::Equal),
-                Arrival::Closed => None,
-            },
+            gaps: plan.gaps(),
             control: control.clone(),
             events: events.clone(),
         }

@@ -18,7 +18,10 @@ pub(crate) struct Environment {
     pub(crate) version: &'static str,
     /// Commit it was built from, with `-dirty` if files had changed.
     pub(crate) commit: Option<&'static str>,
-    /// When the run began: UTC, RFC 3339.
+    /// When the run began.
+    #[serde(skip)]
+    pub(crate) started: SystemTime,
+    /// The same: UTC, RFC 3339.
     pub(crate) started_at: String,
     /// Kernel release.
     pub(crate) kernel: Option<String>,
@@ -41,10 +44,12 @@ impl Environment {
     pub(crate) fn read() -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").ok();
         let cpuinfo = cpuinfo.as_deref();
+        let started = SystemTime::now();
         Self {
             version: env!("CARGO_PKG_VERSION"),
             commit: option_env!("LOADGEN_COMMIT"),
-            started_at: utc(SystemTime::now()),
+            started,
+            started_at: utc(started),
             kernel: line("/proc/sys/kernel/osrelease"),
             cpu: cpuinfo.and_then(|text| field(text, "model name")).map(ToOwned::to_owned),
             virtual_machine: cpuinfo

@@ -49,6 +49,11 @@ impl Latencies {
         (self.count() > 0).then(|| self.0.mean())
     }
 
+    /// All counts, for other tools; in nanoseconds.
+    pub(crate) const fn histogram(&self) -> &Histogram<u64> {
+        &self.0
+    }
+
     /// Upper edge and count of every bucket in use, rising, in nanoseconds.
     pub(crate) fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
         let max_ns = self.0.max();

@@ -1,9 +1,10 @@
-//! The ledger: where every scheduled message went.
+//! The ledger: where every scheduled message went, in messages and in bytes.
 //!
-//! Above: `recorder` keeps two (warm-up and measured), reports print them. Below: nothing.
-//! Absent: time. Invariant, checked at the end of every run, interrupted ones too:
-//! scheduled = submitted + skipped, and submitted = received + lost + in flight at the end.
-//! `in_flight` is counted from the table of open messages, never derived, so the check can fail.
+//! Above: `recorder` keeps one account per class and one for the warm-up, reports print them.
+//! Below: nothing. Absent: time. Invariant, checked at the end of every run, interrupted ones
+//! too, for messages and for bytes: scheduled = submitted + skipped; submitted = sent + expired +
+//! refused + unsent; sent = on time + late + lost + in flight. `unsent` and `in_flight` are
+//! counted from the table of open messages, never derived, so the check can fail.
 
 use serde::Serialize;
 
@@ -12,8 +13,6 @@ use serde::Serialize;
 pub(crate) struct Skipped {
     /// The connection had `depth` unanswered messages.
     pub(crate) at_depth: u64,
-    /// The connection's send queue was full.
-    pub(crate) queue_full: u64,
     /// The connection was gone.
     pub(crate) disconnected: u64,
     /// The run ended before the generator reached them.
@@ -23,50 +22,114 @@ pub(crate) struct Skipped {
 impl Skipped {
     /// All of them.
     pub(crate) const fn total(&self) -> u64 {
-        self.at_depth + self.queue_full + self.disconnected + self.never_reached
+        self.at_depth + self.disconnected + self.never_reached
     }
 }
 
-/// Counts of messages; every one is in exactly one place.
+/// Counts of messages, or of their bytes; every one is in exactly one place.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Ledger {
     /// The schedule said so.
     pub(crate) scheduled: u64,
-    /// Handed to the engine.
-    pub(crate) submitted: u64,
     /// Not handed over.
     pub(crate) skipped: Skipped,
-    /// Answered.
-    pub(crate) received: u64,
-    /// Unanswered when their connection ended.
+    /// Handed to the engine.
+    pub(crate) submitted: u64,
+    /// Not taken by the engine: the connection's send queue was full.
+    pub(crate) refused: u64,
+    /// Discarded by the engine, because they could not be in time any more.
+    pub(crate) expired: u64,
+    /// Still with the engine at the end of the run, or when their connection ended.
+    pub(crate) unsent: u64,
+    /// Handed to the kernel; where single messages are not watched: to the engine.
+    pub(crate) sent: u64,
+    /// Answered, and by their deadline if they had one.
+    pub(crate) on_time: u64,
+    /// Answered after their deadline.
+    pub(crate) late: u64,
+    /// Sent and unanswered when their connection ended.
     pub(crate) lost: u64,
-    /// Unanswered at the end of the run.
+    /// Sent and unanswered at the end of the run.
     pub(crate) in_flight: u64,
 }
 
 impl Ledger {
-    /// Submitted and never answered: lost or in flight.
+    /// Answered, in time or not.
+    pub(crate) const fn received(&self) -> u64 {
+        self.on_time + self.late
+    }
+
+    /// Handed to the engine, not discarded by it, and never answered.
     pub(crate) const fn unanswered(&self) -> u64 {
-        self.lost + self.in_flight
+        self.refused + self.unsent + self.lost + self.in_flight
+    }
+
+    /// Scheduled, and not answered in time, as a share; 0 without any.
+    pub(crate) fn missed_share(&self) -> f64 {
+        self.share(self.scheduled - self.on_time)
+    }
+
+    /// `count` as a share of what was scheduled; 0 without any.
+    pub(crate) fn share(&self, count: u64) -> f64 {
+        count as f64 / self.scheduled.max(1) as f64
     }
 
     /// Adds the counts of another worker.
     pub(crate) const fn merge(&mut self, other: &Self) {
         self.scheduled += other.scheduled;
-        self.submitted += other.submitted;
         self.skipped.at_depth += other.skipped.at_depth;
-        self.skipped.queue_full += other.skipped.queue_full;
         self.skipped.disconnected += other.skipped.disconnected;
         self.skipped.never_reached += other.skipped.never_reached;
-        self.received += other.received;
+        self.submitted += other.submitted;
+        self.refused += other.refused;
+        self.expired += other.expired;
+        self.unsent += other.unsent;
+        self.sent += other.sent;
+        self.on_time += other.on_time;
+        self.late += other.late;
         self.lost += other.lost;
         self.in_flight += other.in_flight;
     }
 
-    /// True if both sums close exactly.
+    /// True if all three sums close exactly.
     pub(crate) const fn closes(&self) -> bool {
         self.scheduled == self.submitted + self.skipped.total()
-            && self.submitted == self.received + self.lost + self.in_flight
+            && self.submitted == self.sent + self.expired + self.refused + self.unsent
+            && self.sent == self.on_time + self.late + self.lost + self.in_flight
+    }
+}
+
+/// A ledger of messages beside one of their payload bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Account {
+    /// Counts of messages.
+    pub(crate) messages: Ledger,
+    /// Counts of their bytes.
+    pub(crate) bytes: Ledger,
+}
+
+impl Account {
+    /// Books `count` messages of `bytes` each at one place.
+    pub(crate) fn book(&mut self, count: u64, bytes: u32, place: fn(&mut Ledger) -> &mut u64) {
+        *place(&mut self.messages) += count;
+        *place(&mut self.bytes) += count * u64::from(bytes);
+    }
+
+    /// Takes back one message of `bytes`.
+    pub(crate) fn unbook(&mut self, bytes: u32, place: fn(&mut Ledger) -> &mut u64) {
+        *place(&mut self.messages) -= 1;
+        *place(&mut self.bytes) -= u64::from(bytes);
+    }
+
+    /// Adds another account.
+    pub(crate) const fn merge(&mut self, other: &Self) {
+        self.messages.merge(&other.messages);
+        self.bytes.merge(&other.bytes);
+    }
+
+    /// True if both ledgers close.
+    pub(crate) const fn closes(&self) -> bool {
+        self.messages.closes() && self.bytes.closes()
     }
 }
 
@@ -77,9 +140,14 @@ mod tests {
     fn sample() -> Ledger {
         Ledger {
             scheduled: 100,
-            submitted: 90,
-            skipped: Skipped { at_depth: 4, queue_full: 3, disconnected: 2, never_reached: 1 },
-            received: 80,
+            skipped: Skipped { at_depth: 4, disconnected: 2, never_reached: 1 },
+            submitted: 93,
+            refused: 3,
+            expired: 5,
+            unsent: 2,
+            sent: 83,
+            on_time: 70,
+            late: 3,
             lost: 7,
             in_flight: 3,
         }
@@ -90,8 +158,11 @@ mod tests {
         assert!(sample().closes());
         assert!(Ledger::default().closes());
         assert!(!Ledger { scheduled: 101, ..sample() }.closes());
-        assert!(!Ledger { received: 81, ..sample() }.closes());
+        assert!(!Ledger { late: 4, ..sample() }.closes());
         assert!(!Ledger { in_flight: 0, ..sample() }.closes());
+        assert!(!Ledger { expired: 6, ..sample() }.closes());
+        assert_eq!((sample().received(), sample().unanswered()), (73, 15));
+        assert!((sample().missed_share() - 0.3).abs() < 1e-9);
     }
 
     #[test]
@@ -99,6 +170,20 @@ mod tests {
         let mut merged = sample();
         merged.merge(&sample());
         assert!(merged.closes());
-        assert_eq!((merged.scheduled, merged.skipped.total(), merged.unanswered()), (200, 20, 20));
+        assert_eq!((merged.scheduled, merged.skipped.total(), merged.unanswered()), (200, 14, 30));
+    }
+
+    #[test]
+    fn an_account_books_messages_and_bytes_together() {
+        let mut account = Account::default();
+        account.book(3, 100, |ledger| &mut ledger.scheduled);
+        account.book(2, 100, |ledger| &mut ledger.submitted);
+        assert!(!account.closes());
+        account.unbook(100, |ledger| &mut ledger.scheduled);
+        account.book(2, 100, |ledger| &mut ledger.expired);
+        assert!(account.closes());
+        assert_eq!((account.messages.expired, account.bytes.expired), (2, 200));
+        account.bytes.expired -= 1;
+        assert!(!account.closes(), "bytes are checked too");
     }
 }

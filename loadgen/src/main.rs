@@ -6,10 +6,16 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod class_books;
+mod compare;
 mod conduct;
+mod difference;
 mod environment;
 mod histogram;
+#[cfg(target_os = "linux")]
+mod lab;
 mod ledger;
+mod mark;
 mod measurement;
 mod pace;
 mod plan;
@@ -17,11 +23,15 @@ mod progress;
 mod pulse;
 mod quantity;
 mod recorder;
+mod relay;
 mod report;
+mod scenario;
+mod search;
 mod server;
 mod statistics;
 mod verdict;
 mod worker;
+mod workload;
 
 use std::process::ExitCode;
 

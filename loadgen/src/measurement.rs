@@ -3,6 +3,7 @@
 //! Above: the reports read it. Below: the generators' outcomes, merged here; `statistics` and
 //! `verdict` draw the conclusions. Absent: I/O, formatting.
 
+use crate::class_books::ClassBooks;
 use crate::environment::{CpuSnapshot, Environment};
 use crate::histogram::Latencies;
 use crate::plan::Plan;
@@ -10,6 +11,7 @@ use crate::recorder::{Bounds, Recorder};
 use crate::statistics::{self, Percentile};
 use crate::verdict::{self, EarlyEnd, Facts, Verdict};
 use crate::worker::Outcome;
+use crate::workload::Class;
 
 /// What was done and what came out.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub(crate) struct Measurement {
     pub(crate) driver: &'static str,
     /// The merged books of all generators.
     pub(crate) books: Recorder,
+    /// The measured part over all classes.
+    pub(crate) overall: ClassBooks,
     /// Length of the measured part, in nanoseconds.
     pub(crate) measured_ns: u64,
     /// How busy the embedded server's CPUs were.
@@ -79,6 +83,7 @@ impl Measurement {
         let mut facts = Facts {
             open_loop: plan.open_loop(),
             rate_per_s: plan.rate_per_s,
+            overload: plan.overload,
             connections: plan.connections,
             shares_cpu: plan.shares_cpu(),
             clock: environment.clock.clone(),
@@ -89,7 +94,7 @@ impl Measurement {
         let mut books = Recorder::new(Bounds {
             connections: 0,
             depth: 1,
-            size: plan.size,
+            workload: plan.workload.clone(),
             warmup_ns: plan.warmup_ns(),
             end_ns: plan.end_ns(),
             closed_loop: !plan.open_loop(),
@@ -98,7 +103,8 @@ impl Measurement {
             books.merge(&outcome.books);
             note_generator(&mut facts, outcome);
         }
-        note_books(&mut facts, &books);
+        let overall = books.all_classes();
+        note_books(&mut facts, &books, &overall);
         let server_busy_share = after.busy_share(&before, &plan.server_cores);
         let measured_ns = ended_ns.saturating_sub(plan.warmup_ns());
         let verdict = verdict::judge(&facts);
@@ -108,6 +114,7 @@ impl Measurement {
             address,
             driver,
             books,
+            overall,
             measured_ns,
             server_busy_share,
             facts,
@@ -115,25 +122,33 @@ impl Measurement {
         }
     }
 
-    /// The rows of the table: response time, service time and, in an open loop, send lag.
+    /// The rows of the table: response time, service time, the wait if messages are watched and,
+    /// in an open loop, the send lag.
     pub(crate) fn rows(&self) -> Vec<Row<'_>> {
-        let unanswered = self.books.measured.unanswered();
-        let row = |(name, key, meaning), latencies, unanswered| Row {
-            name,
-            key,
-            meaning,
-            latencies,
-            percentiles: statistics::percentiles(latencies, unanswered, &statistics::SHARES),
-            max_ns: latencies.max_ns().filter(|_| unanswered == 0),
-        };
-        let mut rows = vec![
-            row(RESPONSE, &self.books.response, unanswered),
-            row(SERVICE, &self.books.service, unanswered),
-        ];
+        let mut rows = self.rows_of(&self.overall);
         if self.plan.open_loop() {
             rows.push(row(LAG, &self.books.lag, 0));
         }
         rows
+    }
+
+    /// The rows of one class: response time first.
+    pub(crate) fn rows_of<'m>(&self, class: &'m ClassBooks) -> Vec<Row<'m>> {
+        let unanswered = class.account.messages.unanswered();
+        let watched = self.plan.workload.is_watched();
+        let mut rows = vec![
+            row(RESPONSE, &class.response, unanswered),
+            row(if watched { SERVICE_WATCHED } else { SERVICE }, &class.service, unanswered),
+        ];
+        if watched {
+            rows.push(row(WAIT, &class.wait, 0));
+        }
+        rows
+    }
+
+    /// The classes with what was counted of each; one without `--class`.
+    pub(crate) fn classes(&self) -> impl Iterator<Item = (&Class, &ClassBooks)> {
+        self.plan.workload.classes.iter().zip(&self.books.classes)
     }
 
     /// Messages per second sent within the measured part.
@@ -143,7 +158,12 @@ impl Measurement {
 
     /// Messages per second answered.
     pub(crate) fn answered_per_s(&self) -> f64 {
-        self.per_s(self.books.measured.received)
+        self.per_s(self.overall.account.messages.received())
+    }
+
+    /// Payload bytes per second whose answers came in time.
+    pub(crate) fn goodput_bytes_per_s(&self, class: &ClassBooks) -> f64 {
+        self.per_s(class.account.bytes.on_time)
     }
 
     fn per_s(&self, count: u64) -> f64 {
@@ -151,10 +171,29 @@ impl Measurement {
     }
 }
 
+fn row<'m>(
+    (name, key, meaning): (&'static str, &'static str, &'static str),
+    latencies: &'m Latencies,
+    unanswered: u64,
+) -> Row<'m> {
+    Row {
+        name,
+        key,
+        meaning,
+        latencies,
+        percentiles: statistics::percentiles(latencies, unanswered, &statistics::SHARES),
+        max_ns: latencies.max_ns().filter(|_| unanswered == 0),
+    }
+}
+
 const RESPONSE: (&str, &str, &str) =
     ("response time", "response", "from the intended send to the reply: the headline");
 const SERVICE: (&str, &str, &str) =
     ("service time", "service", "from the actual send to the reply");
+const SERVICE_WATCHED: (&str, &str, &str) =
+    ("service time", "service", "from when the kernel had it to the reply");
+const WAIT: (&str, &str, &str) =
+    ("wait", "wait", "from the actual send until the kernel had it: behind others in the queue");
 const LAG: (&str, &str, &str) =
     ("send lag", "lag", "from the intended to the actual send: the generator's own fault");
 
@@ -176,22 +215,24 @@ fn note_generator(facts: &mut Facts, outcome: &Outcome) {
     }
 }
 
-fn note_books(facts: &mut Facts, books: &Recorder) {
-    let ledger = &books.measured;
+fn note_books(facts: &mut Facts, books: &Recorder, overall: &ClassBooks) {
+    let ledger = &overall.account.messages;
     let skipped = &ledger.skipped;
     facts.scheduled = ledger.scheduled;
     facts.submitted_in_time = books.submitted_in_time;
-    facts.skipped =
-        [skipped.at_depth, skipped.queue_full, skipped.disconnected, skipped.never_reached];
-    facts.received = ledger.received;
-    facts.unanswered = ledger.unanswered();
+    facts.skipped = [skipped.at_depth, skipped.disconnected, skipped.never_reached];
+    facts.received = ledger.received();
+    facts.refused = ledger.refused;
+    facts.unanswered = ledger.unanswered() - ledger.refused;
     facts.unmatched = books.unmatched;
-    facts.ledger_closes = ledger.closes() && books.warmup.closes();
+    facts.ledger_closes = books.classes.iter().all(|class| class.account.closes())
+        && overall.account.closes()
+        && books.warmup.closes();
     let first = |latencies: &Latencies, share: f64| {
         statistics::percentiles(latencies, 0, &[share])[0].value_ns
     };
     facts.lag_p99_ns = first(&books.lag, 0.99);
-    facts.response_p50_ns = first(&books.response, 0.5);
+    facts.response_p50_ns = first(&overall.response, 0.5);
     facts.lag_by_quarter_ns = books.timeline.lag_by_quarter_ns();
     facts.median_of_halves_ns = books.timeline.median_of_halves_ns();
     facts.disconnections = books.disconnections;

@@ -1,13 +1,18 @@
 //! The schedule: when each message is meant to leave, and on which connection.
 //!
-//! Above: `worker` sends what is due. Below: nothing. Absent: a clock (times are nanoseconds
-//! since the start of the run); knowledge of replies, so nothing the server does can move it.
+//! Above: `worker` sends what is due. Below: `workload` says what it is. Absent: a clock
+//! (times are nanoseconds since the start of the run); knowledge of replies, so nothing the
+//! server does can move it.
 //! Bound: `AHEAD_MAX` arrivals are drawn ahead, whatever the rate.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
+
+use crate::workload::trace::Line;
+use crate::workload::{Kind, NEVER_NS, Sampler};
 
 /// Arrivals kept ready, so that drawing happens while nothing is due.
 const AHEAD_MAX: usize = 256;
@@ -19,15 +24,30 @@ pub(crate) struct Due {
     pub(crate) intended_ns: u64,
     /// Index of the connection.
     pub(crate) connection: u32,
+    /// What is sent.
+    pub(crate) kind: Kind,
 }
 
-/// Which gaps lie between arrivals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// When messages are meant to leave.
+#[derive(Debug, Clone)]
 pub(crate) enum Gaps {
-    /// Exponentially distributed: a Poisson process; connections are drawn too.
+    /// Exponentially distributed gaps: a Poisson process; connections are drawn too.
     Exponential,
     /// All equal; connections take turns.
     Equal,
+    /// So many at once, all workers together; connections take turns.
+    Burst(u32),
+    /// A Poisson process whose rate changes evenly, from the end of the warm-up to the end.
+    Ramp {
+        /// Messages per second until the end of the warm-up, all workers together.
+        from_per_s: f64,
+        /// At the end.
+        to_per_s: f64,
+        /// When it begins to change, in nanoseconds.
+        warmup_ns: u64,
+    },
+    /// As written, from this time on; workers and connections take turns.
+    Trace(Arc<[Line]>, u64),
 }
 
 /// The part of the whole schedule that one of several workers sends.
@@ -53,25 +73,31 @@ pub(crate) struct Schedule {
     gaps: Gaps,
     share: Share,
     random: Xoshiro256PlusPlus,
+    sampler: Sampler,
     /// Number of the next arrival to draw.
     number: u64,
-    /// Sum of the gaps drawn so far, in nanoseconds; exact to far below 1 ns for days.
-    elapsed_ns: f64,
+    /// Sum of the gaps drawn so far, in mean gaps; exact to far below 1 ns for days.
+    elapsed: f64,
     ahead: VecDeque<Due>,
+}
+
+/// The seed of one worker's random numbers.
+pub(crate) const fn seed_of(share: &Share) -> u64 {
+    // Odd multiplier: distinct workers get distinct seeds.
+    share.seed.wrapping_add((share.worker as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
 impl Schedule {
     /// The schedule of one worker. Several workers' Poisson streams add up to one of the whole
     /// rate; constant ones interleave.
-    pub(crate) fn new(gaps: Gaps, share: Share) -> Self {
-        // Odd multiplier: distinct workers get distinct seeds.
-        let stream = u64::from(share.worker).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    pub(crate) fn new(gaps: Gaps, share: Share, sampler: Sampler) -> Self {
         Self {
             gaps,
             share,
-            random: Xoshiro256PlusPlus::seed_from_u64(share.seed.wrapping_add(stream)),
+            random: Xoshiro256PlusPlus::seed_from_u64(seed_of(&share)),
+            sampler,
             number: 0,
-            elapsed_ns: 0.0,
+            elapsed: 0.0,
             ahead: VecDeque::with_capacity(AHEAD_MAX),
         }
     }
@@ -106,35 +132,119 @@ impl Schedule {
         if next.intended_ns >= until_ns {
             return 0;
         }
-        let rest_ns = (until_ns - next.intended_ns) as f64;
-        1 + (rest_ns * self.share.rate_per_s / f64::from(self.share.workers) / 1e9) as u64
+        let workers = f64::from(self.share.workers);
+        let expected = match &self.gaps {
+            Gaps::Trace(lines, offset_ns) => {
+                let before = |ns: u64| lines.partition_point(|line| line.at_ns + offset_ns < ns);
+                (before(until_ns) - before(next.intended_ns + 1)) as f64 / workers
+            }
+            Gaps::Ramp { .. } => self.mass(until_ns) - self.mass(next.intended_ns),
+            _ => (until_ns - next.intended_ns) as f64 * self.own_rate_per_ns(),
+        };
+        1 + expected as u64
+    }
+
+    fn own_rate_per_ns(&self) -> f64 {
+        self.share.rate_per_s / f64::from(self.share.workers) / 1e9
     }
 
     fn draw(&mut self) -> Due {
-        let own_rate_per_ns = self.share.rate_per_s / f64::from(self.share.workers) / 1e9;
         let number = self.number;
         self.number += 1;
-        match self.gaps {
+        let intended_ns = match self.gaps {
             Gaps::Exponential => {
-                // 1 - u lies in (0, 1], so the logarithm is finite.
-                let u: f64 = self.random.random();
-                self.elapsed_ns -= (1.0 - u).ln() / own_rate_per_ns;
-                let connection = self.random.random_range(0..self.share.connections);
-                Due { intended_ns: self.elapsed_ns.round() as u64, connection }
+                self.elapsed += self.gap();
+                (self.elapsed / self.own_rate_per_ns()).round() as u64
+            }
+            Gaps::Ramp { .. } => {
+                self.elapsed += self.gap();
+                self.time_of(self.elapsed)
             }
             Gaps::Equal => {
                 let offset = f64::from(self.share.worker) / self.share.rate_per_s * 1e9;
-                let intended_ns = (number as f64 / own_rate_per_ns + offset).round() as u64;
-                let connection = (number % u64::from(self.share.connections)) as u32;
-                Due { intended_ns, connection }
+                (number as f64 / self.own_rate_per_ns() + offset).round() as u64
             }
+            Gaps::Burst(count) => {
+                let count = u64::from(count);
+                let burst = self.global(number) / count;
+                ((burst * count) as f64 / self.share.rate_per_s * 1e9).round() as u64
+            }
+            Gaps::Trace(ref lines, offset_ns) => {
+                return self.traced(lines.get(self.global(number) as usize), offset_ns, number);
+            }
+        };
+        let connection = if matches!(self.gaps, Gaps::Exponential | Gaps::Ramp { .. }) {
+            self.random.random_range(0..self.share.connections)
+        } else {
+            self.in_turn(number)
+        };
+        Due { intended_ns, connection, kind: self.sampler.draw() }
+    }
+
+    /// An exponential gap, in mean gaps.
+    fn gap(&mut self) -> f64 {
+        // 1 - u lies in (0, 1], so the logarithm is finite.
+        let u: f64 = self.random.random();
+        -(1.0 - u).ln()
+    }
+
+    /// The place of this worker's arrival `number` among those of all workers.
+    fn global(&self, number: u64) -> u64 {
+        number * u64::from(self.share.workers) + u64::from(self.share.worker)
+    }
+
+    fn in_turn(&self, number: u64) -> u32 {
+        (number % u64::from(self.share.connections)) as u32
+    }
+
+    fn traced(&self, line: Option<&Line>, offset_ns: u64, number: u64) -> Due {
+        let Some(line) = line else {
+            let kind = Kind { class: 0, bytes: 0, deadline_ns: NEVER_NS };
+            return Due { intended_ns: u64::MAX, connection: 0, kind };
+        };
+        let deadline_ns = line.deadline_ns.unwrap_or(NEVER_NS);
+        Due {
+            intended_ns: line.at_ns.saturating_add(offset_ns),
+            connection: self.in_turn(number),
+            kind: Kind { class: line.class, bytes: line.bytes, deadline_ns },
         }
+    }
+
+    /// Arrivals of this worker expected of a ramp from the start to `at_ns`.
+    fn mass(&self, at_ns: u64) -> f64 {
+        let Gaps::Ramp { from_per_s, to_per_s, warmup_ns } = self.gaps else { return 0.0 };
+        let warm_s = at_ns.min(warmup_ns) as f64 / 1e9;
+        let since_s = at_ns.saturating_sub(warmup_ns) as f64 / 1e9;
+        let length_s = (self.share.end_ns - warmup_ns) as f64 / 1e9;
+        let slope = (to_per_s - from_per_s) / length_s;
+        let all = from_per_s * (warm_s + since_s) + slope * since_s * since_s / 2.0;
+        all / f64::from(self.share.workers)
+    }
+
+    /// When a ramp has brought `mass` arrivals: the inverse of `mass`.
+    fn time_of(&self, mass: f64) -> u64 {
+        let Gaps::Ramp { from_per_s, to_per_s, warmup_ns } = self.gaps else { return u64::MAX };
+        let left = mass * f64::from(self.share.workers) - from_per_s * warmup_ns as f64 / 1e9;
+        if left <= 0.0 {
+            let before_ns = -left / from_per_s * 1e9;
+            return (warmup_ns as f64 - before_ns).max(0.0).round() as u64;
+        }
+        let length_s = (self.share.end_ns - warmup_ns) as f64 / 1e9;
+        let slope = (to_per_s - from_per_s) / length_s;
+        // The root of from*s + slope*s^2/2 = left in the form without cancellation.
+        let under = from_per_s * from_per_s + 2.0 * slope * left;
+        if under < 0.0 {
+            return u64::MAX;
+        }
+        let since_s = 2.0 * left / (from_per_s + under.sqrt());
+        (warmup_ns as f64 + since_s * 1e9).round() as u64
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workload::{Sizes, Workload};
 
     const SECOND_NS: u64 = 1_000_000_000;
 
@@ -143,8 +253,13 @@ mod tests {
         Share { worker, workers, rate_per_s: 20_000.0, connections: 50, end_ns, seed }
     }
 
+    fn schedule(gaps: Gaps, share: Share) -> Schedule {
+        let workload = Arc::new(Workload::plain(Sizes::fixed(64)));
+        Schedule::new(gaps, share, Sampler::new(workload, seed_of(&share)))
+    }
+
     fn all(gaps: Gaps, share: Share) -> Vec<Due> {
-        let mut schedule = Schedule::new(gaps, share);
+        let mut schedule = schedule(gaps, share);
         std::iter::from_fn(|| schedule.take_due(u64::MAX)).collect()
     }
 
@@ -162,7 +277,7 @@ mod tests {
 
     #[test]
     fn drawing_ahead_changes_nothing() {
-        let mut schedule = Schedule::new(Gaps::Exponential, share(0, 1, 7));
+        let mut schedule = schedule(Gaps::Exponential, share(0, 1, 7));
         let mut taken = Vec::new();
         while schedule.peek().is_some() {
             schedule.draw_ahead(taken.len() % 40);
@@ -215,7 +330,7 @@ mod tests {
 
     #[test]
     fn nothing_is_due_early_and_the_rest_can_be_estimated() {
-        let mut schedule = Schedule::new(Gaps::Equal, share(0, 1, 1));
+        let mut schedule = schedule(Gaps::Equal, share(0, 1, 1));
         assert!(schedule.take_due(0).is_some());
         assert!(schedule.take_due(49_999).is_none());
         assert!(schedule.take_due(50_000).is_some());
@@ -223,4 +338,54 @@ mod tests {
         assert!(schedule.expected_until(SECOND_NS).abs_diff(19_998) <= 1);
         assert!(schedule.expected_until(u64::MAX).abs_diff(199_998) <= 1);
     }
+
+    #[test]
+    fn bursts_leave_at_once_and_workers_share_them() {
+        let mut both = all(Gaps::Burst(64), share(0, 2, 1));
+        both.extend(all(Gaps::Burst(64), share(1, 2, 1)));
+        both.sort_by_key(|due| due.intended_ns);
+        for (number, due) in both.iter().enumerate() {
+            assert_eq!(due.intended_ns, number as u64 / 64 * 3_200_000, "arrival {number}");
+        }
+        assert_eq!(both.len(), 200_000);
+    }
+
+    #[test]
+    fn a_ramp_has_the_rate_of_its_time() {
+        for (from_per_s, to_per_s) in [(1e4, 5e4), (5e4, 1e4), (3e4, 3e4)] {
+            let ramp = Gaps::Ramp { from_per_s, to_per_s, warmup_ns: 2 * SECOND_NS };
+            let dues = all(ramp.clone(), share(0, 1, 5));
+            assert!(dues.is_sorted_by_key(|due| due.intended_ns));
+            let count = |from: u64, to: u64| {
+                let within =
+                    |due: &&Due| (from * SECOND_NS..to * SECOND_NS).contains(&due.intended_ns);
+                dues.iter().filter(within).count() as f64
+            };
+            let slope = (to_per_s - from_per_s) / 8.0;
+            let near = |got: f64, want: f64| (got - want).abs() < 4.0 * want.sqrt();
+            assert!(near(count(0, 2), 2.0 * from_per_s), "{}", count(0, 2));
+            assert!(near(count(2, 3), from_per_s + slope / 2.0), "{}", count(2, 3));
+            assert!(near(count(9, 10), to_per_s - slope / 2.0), "{}", count(9, 10));
+            let mut fresh = schedule(ramp, share(0, 1, 5));
+            let expected = fresh.expected_until(u64::MAX) as f64;
+            assert!(near(dues.len() as f64, expected), "{} for {expected}", dues.len());
+        }
+    }
+
+    #[test]
+    fn a_trace_is_played_as_written_by_all_workers_together() {
+        let line = |at_ns| Line { at_ns, bytes: at_ns as u32, class: 0, deadline_ns: None };
+        let lines: Arc<[Line]> = (0..9).map(line).collect();
+        let gaps = Gaps::Trace(lines, SECOND_NS);
+        let (one, two) = (all(gaps.clone(), share(0, 2, 1)), all(gaps.clone(), share(1, 2, 1)));
+        assert_eq!((one.len(), two.len()), (5, 4));
+        let bytes = |dues: &[Due]| dues.iter().map(|due| due.kind.bytes).collect::<Vec<_>>();
+        assert_eq!((bytes(&one), bytes(&two)), (vec![0, 2, 4, 6, 8], vec![1, 3, 5, 7]));
+        assert!(one.iter().all(|due| due.intended_ns == SECOND_NS + u64::from(due.kind.bytes)));
+        assert_eq!(schedule(gaps, share(0, 1, 1)).expected_until(u64::MAX), 9);
+    }
 }
+
+#[cfg(test)]
+#[path = "tests/theory.rs"]
+mod theory;

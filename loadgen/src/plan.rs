@@ -1,32 +1,47 @@
 //! What was typed, as it is meant: every default filled in, every impossibility refused.
 //!
-//! Above: `conduct` carries a plan out. Below: `arguments`. Absent: I/O; which CPUs there are is
-//! an argument. Bound: `OPEN_MAX` messages open at once over all connections.
+//! Above: `conduct` carries a plan out. Below: `arguments`, `workload`. Absent: I/O; which CPUs
+//! there are is an argument, and so is the reading of files.
+//! Bound: `OPEN_MAX` messages open at once over all connections.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
-use crate::arguments::{Arrival, Driver, RunArguments};
-use crate::quantity::{cores_shown, count_shown};
+use crate::arguments::{self, Driver};
+use crate::pace::Gaps;
+use crate::quantity::{self, cores_shown, count_shown};
+use crate::workload::trace::{self, Line};
+use crate::workload::{Arrival, Read, Sizes, Workload};
 
 /// Messages that may be open at once over all connections: bounds the generator's memory
-/// (24 bytes each).
+/// (64 bytes each).
 const OPEN_MAX: u64 = 4 << 20;
 /// Open messages per connection in an open loop, if the connections are not too many.
 const DEPTH_DEFAULT_MAX: u64 = 1024;
+/// Messages per second, if nobody says how many.
+const RATE_DEFAULT_PER_S: f64 = 20_000.0;
+/// Payload bytes, if nobody says how many.
+const SIZE_DEFAULT: u32 = 64;
 
 /// A run as it is meant.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     /// The server; `None`: one of our own.
     pub(crate) address: Option<String>,
-    /// Asked messages per second; ignored in a closed loop.
+    /// The server is in this process and says when messages arrive: deadlines are judged by that.
+    pub(crate) judged_by_arrival: bool,
+    /// Asked messages per second, on average; ignored in a closed loop.
     pub(crate) rate_per_s: f64,
+    /// The rate is to be this part of the capacity, which is to be measured first.
+    pub(crate) load: Option<f64>,
     /// Connections over all generators.
     pub(crate) connections: u32,
-    /// Payload bytes.
-    pub(crate) size: usize,
+    /// More is asked than the path can bear, on purpose.
+    pub(crate) overload: bool,
+    /// Which messages there are.
+    pub(crate) workload: Arc<Workload>,
     /// Measured part.
     pub(crate) duration: Duration,
     /// Part before it.
@@ -35,6 +50,10 @@ pub(crate) struct Plan {
     pub(crate) depth: u32,
     /// When messages leave.
     pub(crate) arrival: Arrival,
+    /// The messages of a trace; empty without one.
+    pub(crate) trace: Arc<[Line]>,
+    /// Bytes of a class that a connection's send queue holds; `None`: the default.
+    pub(crate) queue_bytes: Option<usize>,
     /// Start of the random numbers.
     pub(crate) seed: u64,
     /// CPUs of the generators, one each; at least one.
@@ -46,28 +65,54 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Fills in what was left open, for a process that may use the CPUs `allowed`.
+    /// Fills in what was left open, for a process that may use the CPUs `allowed`; `read` gives
+    /// the text of files.
     ///
     /// # Errors
-    /// If CPUs are asked for that the process may not use, or the bounds are exceeded.
-    pub(crate) fn new(arguments: &RunArguments, allowed: &[usize]) -> Result<Self> {
+    /// If CPUs are asked for that the process may not use, a file cannot be understood, or the
+    /// bounds are exceeded.
+    pub(crate) fn new(
+        arguments: &arguments::Traffic,
+        allowed: &[usize],
+        read: Read<'_>,
+    ) -> Result<Self> {
         let embedded = arguments.address.is_none();
         let asked = arguments.cores.as_ref().map(|list| list.0.clone());
         let generator_cores = generator_cores(asked, allowed, arguments.connections)?;
+        let Traffic { workload, arrival, trace, rate_per_s } = traffic(arguments, read)?;
         Ok(Self {
             server_cores: if embedded { rest(allowed, &generator_cores) } else { Vec::new() },
             generator_cores,
             address: arguments.address.clone(),
-            rate_per_s: arguments.rate,
+            judged_by_arrival: embedded,
+            rate_per_s,
+            load: arguments.load,
+            overload: arguments.load.is_some_and(|load| load >= 1.0),
             connections: arguments.connections,
-            size: arguments.size,
+            workload: Arc::new(workload.told(arguments.tell.variant())),
             duration: arguments.duration,
             warmup: arguments.warmup,
-            depth: depth(arguments)?,
-            arrival: arguments.arrival,
+            depth: depth(arguments, &arrival)?,
+            arrival,
+            trace,
+            queue_bytes: arguments.queue,
             seed: arguments.seed,
             driver: arguments.driver,
         })
+    }
+
+    /// The gaps of the schedule; `None` in a closed loop.
+    pub(crate) fn gaps(&self) -> Option<Gaps> {
+        match self.arrival {
+            Arrival::Poisson => Some(Gaps::Exponential),
+            Arrival::Constant => Some(Gaps::Equal),
+            Arrival::Burst { count, .. } => Some(Gaps::Burst(count)),
+            Arrival::Ramp { from_per_s, to_per_s } => {
+                Some(Gaps::Ramp { from_per_s, to_per_s, warmup_ns: self.warmup_ns() })
+            }
+            Arrival::Trace(_) => Some(Gaps::Trace(self.trace.clone(), self.warmup_ns())),
+            Arrival::Closed => None,
+        }
     }
 
     /// True if messages leave by a schedule, whatever the server does.
@@ -97,6 +142,51 @@ impl Plan {
     }
 }
 
+/// Which messages are sent when.
+struct Traffic {
+    workload: Workload,
+    arrival: Arrival,
+    trace: Arc<[Line]>,
+    rate_per_s: f64,
+}
+
+fn traffic(arguments: &arguments::Traffic, read: Read<'_>) -> Result<Traffic> {
+    let (mut rate, mut arrival) = (arguments.rate, arguments.arrival.clone());
+    let said = |why: String| anyhow!(why);
+    let mut workload = if let Some(path) = &arguments.workload {
+        let text = read(path).map_err(said)?;
+        let file = Workload::of_file(&text, read).map_err(said).context(path.clone())?;
+        if rate.is_none() && arguments.load.is_none() {
+            rate = file.rate.map(|text| quantity::rate(&text)).transpose().map_err(said)?;
+        }
+        if arrival.is_none() {
+            arrival = file.arrival.map(|text| Arrival::parse(&text)).transpose().map_err(said)?;
+        }
+        file.workload
+    } else if arguments.class.is_empty() {
+        let sizes = arguments.size.clone();
+        Workload::plain(sizes.unwrap_or_else(|| Sizes::fixed(SIZE_DEFAULT)))
+    } else {
+        Workload::of_flags(&arguments.class, read).map_err(said)?
+    };
+    let arrival = arrival.unwrap_or(Arrival::Poisson);
+    let mut lines = Vec::new();
+    if let Arrival::Trace(path) = &arrival {
+        let text = read(path).map_err(said)?;
+        lines = trace::parse(&text, &workload).map_err(said).context(path.clone())?;
+        workload.take_lifetimes(&mut lines);
+        let duration_ns = arguments.duration.as_nanos() as u64;
+        lines.truncate(lines.partition_point(|line| line.at_ns < duration_ns));
+        rate = Some(lines.len().max(1) as f64 / arguments.duration.as_secs_f64());
+    }
+    let set = arrival.own_rate_per_s();
+    if arguments.load.is_some() && (set.is_some() || !lines.is_empty()) {
+        bail!("--load: {} arrivals set their rate themselves", arrival.kind());
+    }
+    let rate_per_s = set.or(rate).unwrap_or(RATE_DEFAULT_PER_S);
+    Ok(Traffic { workload, arrival, trace: lines.into(), rate_per_s })
+}
+
 fn generator_cores(
     asked: Option<Vec<usize>>,
     allowed: &[usize],
@@ -124,10 +214,10 @@ fn rest(allowed: &[usize], taken: &[usize]) -> Vec<usize> {
     if free.is_empty() { taken.to_vec() } else { free }
 }
 
-fn depth(arguments: &RunArguments) -> Result<u32> {
+fn depth(arguments: &arguments::Traffic, arrival: &Arrival) -> Result<u32> {
     let connections = u64::from(arguments.connections);
     let Some(depth) = arguments.depth else {
-        return Ok(match arguments.arrival {
+        return Ok(match arrival {
             Arrival::Closed => 1,
             _ => (OPEN_MAX / connections).clamp(1, DEPTH_DEFAULT_MAX) as u32,
         });
@@ -149,14 +239,19 @@ mod tests {
     use super::*;
 
     #[derive(Parser)]
-    struct Line {
+    struct Words {
         #[command(flatten)]
-        run: RunArguments,
+        run: arguments::Traffic,
     }
 
     fn plan(line: &str, allowed: &[usize]) -> Result<Plan> {
         let words = std::iter::once("loadgen").chain(line.split_whitespace());
-        Plan::new(&Line::try_parse_from(words)?.run, allowed)
+        let read = |path: &str| match path {
+            "mix.toml" => Ok("rate = 900\narrival = \"constant\"\n[[class]]\n".to_owned()),
+            "trace" => Ok("0,64\n1.5,64\n99,64\n".to_owned()),
+            _ => Err(format!("cannot read {path}")),
+        };
+        Plan::new(&Words::try_parse_from(words)?.run, allowed, &read)
     }
 
     fn cores(line: &str, allowed: &[usize]) -> (Vec<usize>, Vec<usize>, bool) {
@@ -199,5 +294,25 @@ mod tests {
     fn connections_are_dealt_evenly() {
         let plan = plan("tcp://h:1 -c 10 --cores 0-2", &[0, 1, 2]).expect("a possible plan");
         assert_eq!((0..3).map(|w| plan.connections_of(w)).collect::<Vec<_>>(), [4, 3, 3]);
+    }
+
+    #[test]
+    fn flags_go_before_the_workload_file() {
+        let plan = |line: &str| plan(line, &[0, 1]).expect("a possible plan");
+        let file = plan("--workload mix.toml");
+        assert_eq!((file.rate_per_s, file.arrival), (900.0, Arrival::Constant));
+        let flags = plan("--workload mix.toml -r 5k --arrival poisson");
+        assert_eq!((flags.rate_per_s, flags.arrival), (5_000.0, Arrival::Poisson));
+        assert_eq!((plan("").rate_per_s, plan("").workload.longest_bytes()), (20_000.0, 64));
+    }
+
+    #[test]
+    fn arrivals_with_a_rate_of_their_own_keep_it() {
+        let rate = |line: &str| plan(line, &[0, 1]).expect("a possible plan").rate_per_s;
+        assert_eq!(rate("--arrival burst:64@1ms -r 5"), 64_000.0);
+        assert_eq!(rate("--arrival burst:64 -r 5k"), 5_000.0);
+        assert_eq!(rate("--arrival trace:trace -d 4s"), 0.5, "one of three is after the end");
+        let refused = plan("--arrival ramp:1k-2k --load 80%", &[0, 1]).expect_err("two rates");
+        assert!(refused.to_string().contains("ramp arrivals set their rate"), "{refused}");
     }
 }

@@ -67,6 +67,39 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "a message has at most 16MiB".to_owned())
 }
 
+/// Parses a share: `5%`, `0.05`.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    let (number, whole) = match text.strip_suffix('%') {
+        Some(number) => (number.trim_end(), 100.0),
+        None => (text, 1.0),
+    };
+    let share = number.parse::<f64>().ok().map(|number| number / whole);
+    share
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| format!("{text:?} is no share; write 0 % to 100 %, for example 5% or 0.05"))
+}
+
+/// Parses a part of a capacity: `80%`, `1.2`.
+pub(crate) fn load(text: &str) -> Result<f64, String> {
+    let (number, whole) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 100.0));
+    let load = number.parse::<f64>().ok().map(|number| number / whole);
+    load.filter(|load| (0.01..=4.0).contains(load))
+        .ok_or_else(|| "write 1% to 400%, for example 80% or 120%".to_owned())
+}
+
+/// Parses what a link carries, in bits per second: `100M`, `1G`; in bytes per second.
+pub(crate) fn link(text: &str) -> Result<f64, String> {
+    let (number, factor) = match text {
+        t if t.ends_with('G') => (&t[..t.len() - 1], 1e9),
+        t if t.ends_with('M') => (&t[..t.len() - 1], 1e6),
+        t => (t, 1.0),
+    };
+    let bits = number.parse::<f64>().ok().map(|number| number * factor);
+    bits.filter(|bits| (1e6..=10e9).contains(bits))
+        .map(|bits| bits / 8.0)
+        .ok_or_else(|| "a link carries 1M to 10G bits per second, for example 100M".to_owned())
+}
+
 /// Parses a number of connections: 1 to 100000.
 pub(crate) fn connections(text: &str) -> Result<u32, String> {
     whole_number(text, 100_000)
@@ -164,6 +197,16 @@ pub(crate) fn size_shown(bytes: usize) -> String {
     }
 }
 
+/// Many bytes with three digits and a decimal unit: `12.5 MB`.
+pub(crate) fn bytes_shown(bytes: f64) -> String {
+    match bytes {
+        b if b < 999.5 => format!("{b:.0} B"),
+        b if b < 999.5e3 => format!("{} kB", three_digits(b / 1e3)),
+        b if b < 999.5e6 => format!("{} MB", three_digits(b / 1e6)),
+        b => format!("{} GB", three_digits(b / 1e9)),
+    }
+}
+
 fn three_digits(value: f64) -> String {
     match value {
         v if v < 9.995 => format!("{v:.2}"),
@@ -220,6 +263,26 @@ mod tests {
     }
 
     #[test]
+    fn shares_are_fractions_or_per_cent() {
+        assert_eq!((share("5%"), share("0.05"), share("1")), (Ok(0.05), Ok(0.05), Ok(1.0)));
+        for wrong in ["", "%", "5", "101%", "-1%", "nan", "x"] {
+            assert!(share(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn loads_and_links_have_a_range() {
+        assert_eq!((load("80%"), load("1.2"), load("400%")), (Ok(0.8), Ok(1.2), Ok(4.0)));
+        assert_eq!((link("100M"), link("1G")), (Ok(12.5e6), Ok(125e6)));
+        for wrong in ["", "80", "0%", "401%", "x", "-5%"] {
+            assert!(load(wrong).is_err(), "{wrong:?}");
+        }
+        for wrong in ["", "M", "100", "20G", "100K", "nan"] {
+            assert!(link(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
     fn whole_numbers_have_a_range() {
         assert_eq!((connections("1"), connections("100000")), (Ok(1), Ok(100_000)));
         assert_eq!(depth("1048576"), Ok(1_048_576));
@@ -249,6 +312,7 @@ mod tests {
         assert_eq!(count_shown(1_234_567), "1 234 567");
         assert_eq!(rate_shown(49_999.7), "50 000/s");
         assert_eq!(rate_shown(12.34), "12.3/s");
+        assert_eq!(bytes_shown(12_500_000.0), "12.5 MB");
         assert_eq!(size_shown(4096), "4 KiB");
         assert_eq!(size_shown(100), "100 B");
     }

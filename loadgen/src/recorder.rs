@@ -1,31 +1,35 @@
 //! One worker's book-keeping: which messages are open, what became of the others, how long each
-//! took.
+//! took, by class.
 //!
-//! Above: `worker` reports what it did and saw. Below: `ledger`, `histogram`. Absent: sockets
-//! and clocks (every call says what time it is, in nanoseconds since the start of the run).
-//! Bound: `depth` open messages per connection, in a table made at `new`; no call allocates but
-//! `disconnected`.
+//! Above: `worker` reports what it did and saw. Below: `class_books`, `ledger`, `histogram`.
+//! Absent: sockets and clocks (every call says what time it is, in nanoseconds since the start of
+//! the run).
+//! Bound: `depth` open messages per connection; a table grows to what was open at once.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use crate::class_books::ClassBooks;
 use crate::histogram::{Latencies, Timeline};
-use crate::ledger::Ledger;
+use crate::ledger::{Account, Ledger};
+use crate::mark;
 use crate::pace::Due;
+use crate::workload::{NEVER_NS, Workload};
 
-/// From this payload size on, each message carries its number and its intended time.
-pub(crate) const STAMP_BYTES: usize = 16;
 /// Marks a free entry of a table: no message has this number.
 const FREE: u64 = u64::MAX;
+/// The low bits of a number are its place in the table.
+const PLACE_BITS: u32 = 20;
 
 /// What a recorder has to know of the plan.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Bounds {
     /// Connections of this worker.
     pub(crate) connections: u32,
-    /// Open messages per connection, at least 1.
+    /// Open messages per connection, from 1 to 2^20.
     pub(crate) depth: u32,
-    /// Payload bytes.
-    pub(crate) size: usize,
+    /// Which messages there are.
+    pub(crate) workload: Arc<Workload>,
     /// End of the warm-up and start of the measured part.
     pub(crate) warmup_ns: u64,
     /// End of the measured part.
@@ -56,23 +60,23 @@ pub(crate) struct Disconnection {
 #[derive(Debug)]
 pub(crate) struct Recorder {
     bounds: Bounds,
+    /// True if the engine says what becomes of single messages.
+    watched: bool,
     connections: Vec<Connection>,
     /// Connections that may send in a closed loop.
     ready: VecDeque<u32>,
     /// Messages intended in the warm-up.
-    pub(crate) warmup: Ledger,
-    /// Messages intended in the measured part.
-    pub(crate) measured: Ledger,
+    pub(crate) warmup: Account,
+    /// Messages intended in the measured part, by class.
+    pub(crate) classes: Vec<ClassBooks>,
     /// Measured messages handed over before the end of the measured part.
     pub(crate) submitted_in_time: u64,
-    /// Reply minus intended send.
-    pub(crate) response: Latencies,
-    /// Reply minus actual send.
-    pub(crate) service: Latencies,
     /// Actual minus intended send.
     pub(crate) lag: Latencies,
     /// The run in stretches.
     pub(crate) timeline: Timeline,
+    /// Counts over all classes and both parts, for the progress line.
+    pub(crate) pulse: Counts,
     /// Replies that answer no open message, or are not its echo.
     pub(crate) unmatched: u64,
     /// Connections that ended.
@@ -83,15 +87,32 @@ pub(crate) struct Recorder {
     pub(crate) open: u64,
 }
 
+/// Sums that are read while the run goes on.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counts {
+    /// Scheduled messages.
+    pub(crate) scheduled: u64,
+    /// Handed to the engine.
+    pub(crate) submitted: u64,
+    /// Answered.
+    pub(crate) received: u64,
+    /// Skipped.
+    pub(crate) skipped: u64,
+}
+
 #[derive(Debug)]
 struct Connection {
     connected: bool,
-    /// Number of the next message to send.
-    next: u64,
-    /// Number of the oldest message not answered, for replies matched by order.
-    oldest: u64,
-    /// Open messages, each at its number modulo the length.
+    /// How many messages were opened.
+    sequence: u64,
+    /// Open messages, each at the place its number says.
     table: Vec<Open>,
+    /// Free places of the table.
+    free: Vec<u32>,
+    /// Numbers in the order of sending, where messages are too short to carry theirs.
+    order: VecDeque<u64>,
+    /// Watched messages not handed to the kernel, by class.
+    waiting: Vec<u32>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -99,86 +120,185 @@ struct Open {
     number: u64,
     intended_ns: u64,
     submitted_ns: u64,
+    /// When the kernel had it; `NEVER_NS` before, and if nobody says.
+    sent_ns: u64,
+    /// Until when its answer is of use.
+    due_ns: u64,
+    bytes: u32,
+    class: u8,
+    sent: bool,
 }
 
 impl Recorder {
     /// Empty books.
     pub(crate) fn new(bounds: Bounds) -> Self {
-        let free = Open { number: FREE, intended_ns: 0, submitted_ns: 0 };
+        let classes = bounds.workload.classes.len();
+        let watched = bounds.workload.is_watched();
         let connection = || Connection {
             connected: true,
-            next: 0,
-            oldest: 0,
-            table: vec![free; bounds.depth as usize],
+            sequence: 0,
+            table: Vec::new(),
+            free: Vec::new(),
+            order: VecDeque::new(),
+            waiting: if watched { vec![0; classes] } else { Vec::new() },
         };
         let ready = if bounds.closed_loop { bounds.connections * bounds.depth } else { 0 };
         Self {
-            bounds,
+            watched,
             connections: (0..bounds.connections).map(|_| connection()).collect(),
             ready: (0..ready).map(|turn| turn % bounds.connections).collect(),
-            warmup: Ledger::default(),
-            measured: Ledger::default(),
+            warmup: Account::default(),
+            classes: (0..classes).map(|_| ClassBooks::new()).collect(),
             submitted_in_time: 0,
-            response: Latencies::new(),
-            service: Latencies::new(),
             lag: Latencies::new(),
             timeline: Timeline::new(bounds.end_ns - bounds.warmup_ns),
+            pulse: Counts::default(),
             unmatched: 0,
             disconnections: 0,
             first_disconnection: None,
             open: 0,
+            bounds,
         }
     }
 
-    /// A scheduled message is about to leave. True: `payload` is stamped, send it and call
-    /// `submitted` or `refused`. False: it was skipped, and counted as such.
-    pub(crate) fn admit(&mut self, due: Due, payload: &mut [u8]) -> bool {
+    /// A scheduled message leaves at `now_ns`. Its number: `payload` is stamped, send it and call
+    /// `refused` if that fails. `None`: it was skipped, and counted as such.
+    pub(crate) fn admit(&mut self, due: &Due, now_ns: u64, payload: &mut [u8]) -> Option<u64> {
         let connection = &self.connections[due.connection as usize];
-        let (connected, number) = (connection.connected, connection.next);
-        let room = connection.table[connection.index(number)].number == FREE;
-        let ledger = self.ledger(due.intended_ns);
-        ledger.scheduled += 1;
-        if !connected {
-            ledger.skipped.disconnected += 1;
-        } else if !room {
-            ledger.skipped.at_depth += 1;
-        } else if let Some((stamp, _)) = payload.split_first_chunk_mut::<STAMP_BYTES>() {
-            stamp[..8].copy_from_slice(&number.to_le_bytes());
-            stamp[8..].copy_from_slice(&due.intended_ns.to_le_bytes());
+        let connected = connection.connected;
+        let room =
+            !connection.free.is_empty() || connection.table.len() < self.bounds.depth as usize;
+        self.pulse.scheduled += 1;
+        let account = self.account(due.intended_ns, due.kind.class);
+        let bytes = due.kind.bytes;
+        account.book(1, bytes, |ledger| &mut ledger.scheduled);
+        if !connected || !room {
+            account.book(
+                1,
+                bytes,
+                if connected {
+                    |ledger: &mut Ledger| &mut ledger.skipped.at_depth
+                } else {
+                    |ledger: &mut Ledger| &mut ledger.skipped.disconnected
+                },
+            );
+            self.pulse.skipped += 1;
+            return None;
         }
-        connected && room
-    }
-
-    /// An admitted message was handed to the engine at `now_ns`.
-    pub(crate) fn submitted(&mut self, due: Due, now_ns: u64) {
-        let intended_ns = due.intended_ns;
-        let connection = &mut self.connections[due.connection as usize];
-        let index = connection.index(connection.next);
-        connection.table[index] =
-            Open { number: connection.next, intended_ns, submitted_ns: now_ns };
-        connection.next += 1;
-        self.open += 1;
-        self.ledger(intended_ns).submitted += 1;
-        if let Some(at_ns) = intended_ns.checked_sub(self.bounds.warmup_ns) {
-            let lag_ns = now_ns.saturating_sub(intended_ns);
+        account.book(1, bytes, |ledger| &mut ledger.submitted);
+        self.pulse.submitted += 1;
+        let number = self.open_entry(due, now_ns);
+        let niceness = self.watched.then(|| {
+            let class = &self.bounds.workload.classes[usize::from(due.kind.class)];
+            if class.tells_niceness { class.niceness } else { 0 }
+        });
+        mark::stamp(payload, number, due.intended_ns, niceness);
+        if let Some(at_ns) = due.intended_ns.checked_sub(self.bounds.warmup_ns) {
+            let lag_ns = now_ns.saturating_sub(due.intended_ns);
             self.lag.record(lag_ns);
             self.timeline.submitted(at_ns, lag_ns);
             self.submitted_in_time += u64::from(now_ns < self.bounds.end_ns);
         }
+        Some(number)
+    }
+
+    fn open_entry(&mut self, due: &Due, now_ns: u64) -> u64 {
+        let connection = &mut self.connections[due.connection as usize];
+        let place = connection.free.pop().unwrap_or(connection.table.len() as u32);
+        let number = connection.sequence << PLACE_BITS | u64::from(place);
+        connection.sequence += 1;
+        let entry = Open {
+            number,
+            intended_ns: due.intended_ns,
+            submitted_ns: now_ns,
+            sent_ns: NEVER_NS,
+            due_ns: due.intended_ns.saturating_add(due.kind.deadline_ns),
+            bytes: due.kind.bytes,
+            class: due.kind.class,
+            sent: !self.watched,
+        };
+        match connection.table.get_mut(place as usize) {
+            Some(free) => *free = entry,
+            None => connection.table.push(entry),
+        }
+        if self.watched {
+            connection.waiting[usize::from(due.kind.class)] += 1;
+        } else if (due.kind.bytes as usize) < mark::STAMP_BYTES {
+            connection.order.push_back(number);
+        }
+        self.open += 1;
+        if !self.watched {
+            let account = self.account(due.intended_ns, due.kind.class);
+            account.book(1, due.kind.bytes, |ledger| &mut ledger.sent);
+        }
+        number
     }
 
     /// An admitted message was not taken by the engine.
-    pub(crate) fn refused(&mut self, due: Due, why: Refusal) {
+    pub(crate) fn refused(&mut self, connection: u32, number: u64, why: Refusal) {
+        let Some(open) = self.close_entry(connection, number) else { return };
+        let order = &mut self.connections[connection as usize].order;
+        if order.back() == Some(&number) {
+            order.pop_back();
+        }
         let closed_loop = self.bounds.closed_loop;
-        let ledger = self.ledger(due.intended_ns);
+        let account = self.account(open.intended_ns, open.class);
+        if open.sent {
+            account.unbook(open.bytes, |ledger| &mut ledger.sent);
+        }
         match why {
             Refusal::QueueFull if closed_loop => {
                 // Nobody scheduled it for this moment: it simply waits for its turn.
-                ledger.scheduled -= 1;
-                self.ready.push_back(due.connection);
+                account.unbook(open.bytes, |ledger| &mut ledger.submitted);
+                account.unbook(open.bytes, |ledger| &mut ledger.scheduled);
+                self.ready.push_back(connection);
             }
-            Refusal::QueueFull => ledger.skipped.queue_full += 1,
-            Refusal::Disconnected => ledger.skipped.disconnected += 1,
+            Refusal::QueueFull => account.book(1, open.bytes, |ledger| &mut ledger.refused),
+            Refusal::Disconnected => {
+                account.unbook(open.bytes, |ledger| &mut ledger.submitted);
+                account.book(1, open.bytes, |ledger| &mut ledger.skipped.disconnected);
+                self.pulse.skipped += 1;
+            }
+        }
+    }
+
+    /// The kernel has a watched message.
+    pub(crate) fn sent(&mut self, connection: u32, number: u64, now_ns: u64) {
+        let Some(open) = self.entry(connection, number).filter(|open| !open.sent) else { return };
+        (open.sent, open.sent_ns) = (true, now_ns);
+        let open = *open;
+        self.note_sent(connection, &open);
+        if open.intended_ns >= self.bounds.warmup_ns {
+            let inverted = self.overtakes_urgent(connection, open.class);
+            let class = &mut self.classes[usize::from(open.class)];
+            class.wait.record(now_ns.saturating_sub(open.submitted_ns));
+            class.inversions += u64::from(inverted);
+        }
+    }
+
+    fn note_sent(&mut self, connection: u32, open: &Open) {
+        self.connections[connection as usize].waiting[usize::from(open.class)] -= 1;
+        let account = self.account(open.intended_ns, open.class);
+        account.book(1, open.bytes, |ledger| &mut ledger.sent);
+    }
+
+    fn overtakes_urgent(&self, connection: u32, class: u8) -> bool {
+        let classes = &self.bounds.workload.classes;
+        let niceness = classes[usize::from(class)].niceness;
+        let waiting = &self.connections[connection as usize].waiting;
+        classes.iter().zip(waiting).any(|(c, count)| c.niceness < niceness && *count > 0)
+    }
+
+    /// The engine discarded a watched message: it could not be in time any more.
+    pub(crate) fn expired(&mut self, connection: u32, number: u64) {
+        let Some(open) = self.close_entry(connection, number) else { return };
+        let account = self.account(open.intended_ns, open.class);
+        if open.sent {
+            account.unbook(open.bytes, |ledger| &mut ledger.sent);
+        }
+        account.book(1, open.bytes, |ledger| &mut ledger.expired);
+        if self.bounds.closed_loop {
+            self.ready.push_back(connection);
         }
     }
 
@@ -192,25 +312,44 @@ impl Recorder {
         None
     }
 
-    /// A message was due and the run ended before it was looked at. `count` of the same time.
-    pub(crate) fn never_reached(&mut self, intended_ns: u64, count: u64) {
-        let ledger = self.ledger(intended_ns);
-        ledger.scheduled += count;
-        ledger.skipped.never_reached += count;
+    /// Messages like `due` were due and the run ended before they were looked at.
+    pub(crate) fn never_reached(&mut self, due: &Due, count: u64) {
+        let account = self.account(due.intended_ns, due.kind.class);
+        account.book(count, due.kind.bytes, |ledger| &mut ledger.scheduled);
+        account.book(count, due.kind.bytes, |ledger| &mut ledger.skipped.never_reached);
     }
 
-    /// A reply came on a connection at `now_ns`.
-    pub(crate) fn replied(&mut self, connection: u32, payload: &[u8], now_ns: u64) {
-        let Some(open) = self.take_open(connection, payload) else {
+    /// A reply came on a connection at `now_ns`. Its message is on time if it was in time at the
+    /// server, where that can be said (`arrived_ns`), else if the reply is.
+    pub(crate) fn replied(
+        &mut self,
+        connection: u32,
+        payload: &[u8],
+        now_ns: u64,
+        arrived_ns: Option<u64>,
+    ) {
+        let Some(open) = self.take_answered(connection, payload) else {
             self.unmatched += 1;
             return;
         };
-        self.open -= 1;
-        self.ledger(open.intended_ns).received += 1;
+        if !open.sent {
+            // The answer was quicker than the word that it was sent.
+            let account = self.account(open.intended_ns, open.class);
+            account.book(1, open.bytes, |ledger| &mut ledger.sent);
+        }
+        let account = self.account(open.intended_ns, open.class);
+        if arrived_ns.unwrap_or(now_ns) <= open.due_ns {
+            account.book(1, open.bytes, |ledger| &mut ledger.on_time);
+        } else {
+            account.book(1, open.bytes, |ledger| &mut ledger.late);
+        }
+        self.pulse.received += 1;
         if let Some(at_ns) = open.intended_ns.checked_sub(self.bounds.warmup_ns) {
             let response_ns = now_ns.saturating_sub(open.intended_ns);
-            self.response.record(response_ns);
-            self.service.record(now_ns.saturating_sub(open.submitted_ns));
+            let begun_ns = if open.sent_ns == NEVER_NS { open.submitted_ns } else { open.sent_ns };
+            let class = &mut self.classes[usize::from(open.class)];
+            class.response.record(response_ns);
+            class.service.record(now_ns.saturating_sub(begun_ns));
             self.timeline.received(at_ns, response_ns);
         }
         if self.bounds.closed_loop {
@@ -225,9 +364,15 @@ impl Recorder {
             return;
         }
         let table = std::mem::take(&mut book.table);
-        book.table.push(Open { number: FREE, intended_ns: 0, submitted_ns: 0 });
+        (book.free, book.order) = (Vec::new(), VecDeque::new());
+        book.waiting.fill(0);
         for open in table.iter().filter(|open| open.number != FREE) {
-            self.ledger(open.intended_ns).lost += 1;
+            let account = self.account(open.intended_ns, open.class);
+            if open.sent {
+                account.book(1, open.bytes, |ledger| &mut ledger.lost);
+            } else {
+                account.book(1, open.bytes, |ledger| &mut ledger.unsent);
+            }
             self.open -= 1;
         }
         self.disconnections += 1;
@@ -241,23 +386,26 @@ impl Recorder {
 
     /// The run is over: counts what is still open.
     pub(crate) fn finish(&mut self) {
-        let warmup_ns = self.bounds.warmup_ns;
-        let tables = self.connections.iter().flat_map(|connection| &connection.table);
-        let (mut warmup, mut measured) = (0, 0);
-        for open in tables.filter(|open| open.number != FREE) {
-            let count = if open.intended_ns < warmup_ns { &mut warmup } else { &mut measured };
-            *count += 1;
+        for at in 0..self.connections.len() {
+            let table = std::mem::take(&mut self.connections[at].table);
+            for open in table.iter().filter(|open| open.number != FREE) {
+                let account = self.account(open.intended_ns, open.class);
+                if open.sent {
+                    account.book(1, open.bytes, |ledger| &mut ledger.in_flight);
+                } else {
+                    account.book(1, open.bytes, |ledger| &mut ledger.unsent);
+                }
+            }
         }
-        (self.warmup.in_flight, self.measured.in_flight) = (warmup, measured);
     }
 
     /// Adds what another worker of the same run counted.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.warmup.merge(&other.warmup);
-        self.measured.merge(&other.measured);
+        for (own, other) in self.classes.iter_mut().zip(&other.classes) {
+            own.merge(other);
+        }
         self.submitted_in_time += other.submitted_in_time;
-        self.response.merge(&other.response);
-        self.service.merge(&other.service);
         self.lag.merge(&other.lag);
         self.timeline.merge(&other.timeline);
         self.unmatched += other.unmatched;
@@ -267,34 +415,57 @@ impl Recorder {
         self.first_disconnection = both.into_iter().flatten().min_by_key(first);
     }
 
-    fn ledger(&mut self, intended_ns: u64) -> &mut Ledger {
-        if intended_ns < self.bounds.warmup_ns { &mut self.warmup } else { &mut self.measured }
+    /// The measured part, over all classes.
+    pub(crate) fn all_classes(&self) -> ClassBooks {
+        let mut all = ClassBooks::new();
+        self.classes.iter().for_each(|class| all.merge(class));
+        all
+    }
+
+    #[inline]
+    fn account(&mut self, intended_ns: u64, class: u8) -> &mut Account {
+        if intended_ns < self.bounds.warmup_ns {
+            &mut self.warmup
+        } else {
+            &mut self.classes[usize::from(class)].account
+        }
+    }
+
+    fn entry(&mut self, connection: u32, number: u64) -> Option<&mut Open> {
+        let place = (number & ((1 << PLACE_BITS) - 1)) as usize;
+        let table = &mut self.connections[connection as usize].table;
+        table.get_mut(place).filter(|open| open.number == number && number != FREE)
+    }
+
+    /// Takes an open message out of the table.
+    fn close_entry(&mut self, connection: u32, number: u64) -> Option<Open> {
+        let entry = self.entry(connection, number)?;
+        let open = *entry;
+        entry.number = FREE;
+        let connection = &mut self.connections[connection as usize];
+        connection.free.push((number & ((1 << PLACE_BITS) - 1)) as u32);
+        if !open.sent {
+            connection.waiting[usize::from(open.class)] -= 1;
+        }
+        self.open -= 1;
+        Some(open)
     }
 
     /// The open message that `payload` answers, taken out of the table.
-    fn take_open(&mut self, connection: u32, payload: &[u8]) -> Option<Open> {
-        let connection = &mut self.connections[connection as usize];
-        if payload.len() != self.bounds.size {
-            return None;
-        }
-        let number = match payload.first_chunk::<8>() {
-            Some(number) if self.bounds.size >= STAMP_BYTES => u64::from_le_bytes(*number),
-            _ => connection.oldest,
+    fn take_answered(&mut self, connection: u32, payload: &[u8]) -> Option<Open> {
+        let numbered = mark::number(payload);
+        let number = match numbered {
+            Some(number) => number,
+            None => *self.connections[connection as usize].order.front()?,
         };
-        let index = connection.index(number);
-        let open = connection.table[index];
-        if open.number != number || number == FREE {
+        let entry = self.entry(connection, number)?;
+        if payload.len() != entry.bytes as usize {
             return None;
         }
-        connection.table[index].number = FREE;
-        connection.oldest = connection.oldest.max(number + 1);
-        Some(open)
-    }
-}
-
-impl Connection {
-    const fn index(&self, number: u64) -> usize {
-        (number % self.table.len() as u64) as usize
+        if numbered.is_none() {
+            self.connections[connection as usize].order.pop_front();
+        }
+        self.close_entry(connection, number)
     }
 }
 

@@ -2,12 +2,17 @@
 //!
 //! Above: `conduct`. Below: postring's public API. Absent: measuring.
 
+use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use postring::{DriverChoice, Engine, LengthPrefixed, Limits, Timeouts, Wait};
+use postring::{
+    DriverChoice, Engine, EngineBuilder, LengthPrefixed, Limits, Message, Reply, Timeouts, Wait,
+};
 
 use crate::arguments::{Driver, ServeArguments};
+use crate::mark;
 use crate::plan::Plan;
 use crate::quantity::cores_shown;
 use crate::worker::{self, Orders};
@@ -23,10 +28,22 @@ pub(crate) struct EchoServer {
 }
 
 impl EchoServer {
-    /// Starts the embedded server on the CPUs the plan leaves to it.
+    /// Starts the embedded server on the CPUs the plan leaves to it, on any free port.
     pub(crate) fn embedded(plan: &Plan) -> Result<Self> {
-        Self::start(EMBEDDED, Some(&plan.server_cores), plan.driver, false)
+        Self::at(EMBEDDED, plan)
+    }
+
+    /// As `embedded`, at an address.
+    pub(crate) fn at(address: &str, plan: &Plan) -> Result<Self> {
+        let builder = Self::builder(Some(&plan.server_cores), plan.driver).signals(false);
+        Self::start(builder.respond_with(address, LengthPrefixed::default(), echo_here))
             .context("cannot start the embedded server")
+    }
+
+    /// Where a plain socket reaches it.
+    pub(crate) fn socket_address(&self) -> Result<SocketAddr> {
+        let place = self.address.trim_start_matches("tcp://");
+        place.parse().with_context(|| format!("{} is no TCP address", self.address))
     }
 
     /// Ends it, open connections included.
@@ -35,31 +52,54 @@ impl EchoServer {
         self.engine.wait().context("the embedded server")
     }
 
-    fn start(
-        address: &str,
-        cores: Option<&[usize]>,
-        driver: Driver,
-        signals: bool,
-    ) -> Result<Self> {
-        let builder = Engine::builder().driver(choice(driver)).signals(signals);
-        let builder = builder.limits(limits(0)).timeouts(patient());
-        let builder = match cores {
+    fn builder(cores: Option<&[usize]>, driver: Driver) -> EngineBuilder {
+        let builder = Engine::builder().driver(choice(driver)).limits(limits()).timeouts(patient());
+        match cores {
             Some(cores) => builder.cores(cores.iter().copied()),
             None => builder,
-        };
-        let engine = builder
-            .respond_with(address, LengthPrefixed::default(), |message, reply| reply.send(message))
-            .start()?;
+        }
+    }
+
+    fn start(builder: EngineBuilder) -> Result<Self> {
+        let engine = builder.start()?;
         let address = engine.local_addresses().into_iter().next();
         Ok(Self { engine, address: address.context("the server has no address")? })
     }
+}
+
+/// Sends back what came, in the class of the question if it says one (`mark`).
+fn echo(message: Message<'_>, reply: Reply<'_, LengthPrefixed>) -> postring::Result<()> {
+    match mark::niceness(message.bytes()) {
+        Some(niceness) if niceness > 0 => reply.send(message.niceness(niceness)),
+        _ => reply.send(message),
+    }
+}
+
+thread_local! {
+    /// An answer with its time of arrival.
+    static ANSWER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// As `echo`, and says when a marked message arrived: this process has one clock.
+fn echo_here(message: Message<'_>, reply: Reply<'_, LengthPrefixed>) -> postring::Result<()> {
+    let Some(niceness) = mark::niceness(message.bytes()) else { return reply.send(message) };
+    let mut answer = ANSWER.take();
+    answer.clear();
+    answer.extend_from_slice(message.bytes());
+    mark::arrive(&mut answer);
+    let message = Message::from(&answer[..]);
+    let sent = reply.send(if niceness > 0 { message.niceness(niceness) } else { message });
+    ANSWER.set(answer);
+    sent
 }
 
 /// `loadgen serve`: the echo server alone, until SIGINT or SIGTERM. `announce` is told what
 /// listens where.
 pub(crate) fn serve(arguments: &ServeArguments, announce: impl FnOnce(&str)) -> Result<()> {
     let cores = arguments.cores.as_ref().map(|list| list.0.as_slice());
-    let server = EchoServer::start(&arguments.address, cores, arguments.driver, true)?;
+    let builder = EchoServer::builder(cores, arguments.driver).signals(true);
+    let builder = builder.respond_with(&arguments.address, LengthPrefixed::default(), echo);
+    let server = EchoServer::start(builder)?;
     let pinned: Vec<usize> = server.engine.cores().into_iter().flatten().collect();
     let on = if pinned.is_empty() { "any".to_owned() } else { cores_shown(&pinned) };
     announce(&format!("echo server on {}, CPU {on}; Ctrl-C ends it", server.address));
@@ -76,7 +116,7 @@ impl Generators {
             .cores(plan.generator_cores.iter().copied())
             .wait(Wait::Spin)
             .driver(choice(plan.driver))
-            .limits(limits(plan.size))
+            .limits(limits_of(plan))
             .timeouts(patient())
             .start()
             .context("cannot start the generator")?;
@@ -99,12 +139,24 @@ impl Generators {
     }
 }
 
-/// All connections of a measurement come from one host, and a send queue holds some messages
-/// even of `size` bytes.
-fn limits(size: usize) -> Limits {
+/// The generators' limits: a send queue holds some messages even of the longest, and as many as
+/// may be open.
+fn limits_of(plan: &Plan) -> Limits {
+    let mut limits = limits();
+    let longest = plan.workload.longest_bytes() as usize;
+    limits.send_queue_bytes = plan
+        .queue_bytes
+        .unwrap_or(limits.send_queue_bytes)
+        .max(longest.saturating_mul(8))
+        .max(1024);
+    limits.scheduled_messages = limits.scheduled_messages.max(plan.depth as usize);
+    limits
+}
+
+/// All connections of a measurement come from one host.
+fn limits() -> Limits {
     let mut limits = Limits::default();
     limits.connections_per_prefix = limits.connections;
-    limits.send_queue_bytes = limits.send_queue_bytes.max(size * 8);
     limits
 }
 

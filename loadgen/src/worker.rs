@@ -18,10 +18,12 @@ use std::time::{Duration, Instant};
 use postring::{Carrier, CloseReason, LengthPrefixed, Message, TrySendError};
 
 use crate::environment;
-use crate::pace::{Due, Gaps, Schedule, Share};
+use crate::mark;
+use crate::pace::{Due, Gaps, Schedule, Share, seed_of};
 use crate::pulse::Pulse;
 use crate::recorder::{Bounds, Recorder, Refusal};
 use crate::verdict::EarlyEnd;
+use crate::workload::{Class, Kind, NEVER_NS, Sampler};
 
 /// Messages sent before the core gets a turn to hand them to the kernel.
 const BURST_MAX: usize = 64;
@@ -111,7 +113,7 @@ thread_local! {
 
 /// Connects, waits for the start, sends until the end, waits for the last replies.
 pub(crate) async fn run(orders: Orders) {
-    let books = Recorder::new(orders.bounds);
+    let books = Recorder::new(orders.bounds.clone());
     DESK.set(Some(Desk { books, start: None, worked: false }));
     let carriers = match connect(&orders).await {
         Ok(carriers) => carriers,
@@ -164,7 +166,11 @@ async fn connect(orders: &Orders) -> postring::Result<Vec<Carrier<LengthPrefixed
 fn replied(connection: u32, message: &Message<'_>) {
     at_desk(|desk| {
         let now_ns = desk.now_ns();
-        desk.books.replied(connection, message.bytes(), now_ns);
+        let since_epoch = desk.start.map(|start| start.saturating_duration_since(mark::epoch()));
+        let arrived_ns = mark::arrived_ns(message.bytes()).zip(since_epoch);
+        let arrived_ns =
+            arrived_ns.map(|(at_ns, start)| at_ns.saturating_sub(start.as_nanos() as u64));
+        desk.books.replied(connection, message.bytes(), now_ns, arrived_ns);
         desk.worked = true;
     });
 }
@@ -213,11 +219,36 @@ async fn all<F: Future<Output = postring::Result<()>>>(
     .await
 }
 
+/// The engine handed a watched message to the kernel.
+fn sent(connection: u32, number: u64) {
+    at_desk(|desk| {
+        let now_ns = desk.now_ns();
+        desk.books.sent(connection, number, now_ns);
+        desk.worked = true;
+    });
+}
+
+/// The engine discarded a watched message.
+fn expired(connection: u32, number: u64) {
+    at_desk(|desk| {
+        desk.books.expired(connection, number);
+        desk.worked = true;
+    });
+}
+
+/// What makes the messages: a schedule, or, in a closed loop, nothing but their kinds.
+enum Work {
+    Open(Schedule),
+    Closed(Sampler),
+}
+
 struct Generator<'o> {
     orders: &'o Orders,
     carriers: &'o [Carrier<LengthPrefixed>],
     start: Instant,
-    schedule: Option<Schedule>,
+    work: Work,
+    watched: bool,
+    /// Zeros and a stamp; grows to the longest message.
     payload: Vec<u8>,
     pulse: Pulse,
     /// Read once, at the start of the measured part.
@@ -226,14 +257,27 @@ struct Generator<'o> {
 
 impl<'o> Generator<'o> {
     fn new(orders: &'o Orders, carriers: &'o [Carrier<LengthPrefixed>], start: Instant) -> Self {
+        let workload = &orders.bounds.workload;
+        let sampler = Sampler::new(workload.clone(), seed_of(&orders.share));
         Self {
             orders,
             carriers,
             start,
-            schedule: orders.gaps.map(|gaps| Schedule::new(gaps, orders.share)),
-            payload: vec![0; orders.bounds.size],
+            work: match orders.gaps.clone() {
+                Some(gaps) => Work::Open(Schedule::new(gaps, orders.share, sampler)),
+                None => Work::Closed(sampler),
+            },
+            watched: workload.is_watched(),
+            payload: Vec::new(),
             pulse: Pulse::default(),
             waited_before_ns: None,
+        }
+    }
+
+    const fn schedule(&mut self) -> Option<&mut Schedule> {
+        match &mut self.work {
+            Work::Open(schedule) => Some(schedule),
+            Work::Closed(_) => None,
         }
     }
 
@@ -251,9 +295,9 @@ impl<'o> Generator<'o> {
                 self.count_rest(now_ns);
                 return (now_ns, Some(why));
             }
-            let ended = match self.schedule {
-                Some(_) => self.send_due(now_ns),
-                None => self.send_ready(now_ns),
+            let ended = match self.work {
+                Work::Open(_) => self.send_due(now_ns),
+                Work::Closed(_) => self.send_ready(now_ns),
             };
             if ended {
                 return (self.orders.bounds.end_ns, None);
@@ -288,16 +332,17 @@ impl<'o> Generator<'o> {
     fn send_due(&mut self, now_ns: u64) -> bool {
         let mut count = 0;
         while count < BURST_MAX
-            && let Some(due) = self.schedule.as_mut().and_then(|s| s.take_due(now_ns))
+            && let Some(due) = self.schedule().and_then(|schedule| schedule.take_due(now_ns))
         {
             self.send(due);
             count += 1;
         }
-        let Some(schedule) = &mut self.schedule else { return true };
+        let end_ns = self.orders.bounds.end_ns;
+        let Some(schedule) = self.schedule() else { return true };
         if count == 0 {
             schedule.draw_ahead(DRAWN_PER_TURN);
         }
-        now_ns >= self.orders.bounds.end_ns && schedule.peek().is_none()
+        now_ns >= end_ns && schedule.peek().is_none()
     }
 
     /// Closed loop: sends on the connections that had a reply. True when the time is over.
@@ -307,26 +352,45 @@ impl<'o> Generator<'o> {
         }
         for _ in 0..BURST_MAX {
             let Some(connection) = at_desk(|desk| desk.books.next_ready()).flatten() else { break };
-            self.send(Due { intended_ns: self.now_ns(), connection });
+            let Work::Closed(sampler) = &mut self.work else { return true };
+            let kind = sampler.draw();
+            self.send(Due { intended_ns: self.now_ns(), connection, kind });
         }
         false
     }
 
     fn send(&mut self, due: Due) {
-        let payload = &mut self.payload;
-        if at_desk(|desk| desk.books.admit(due, payload)) != Some(true) {
-            return;
-        }
         let now_ns = self.now_ns();
-        let sent = self.carriers[due.connection as usize].try_send(&self.payload[..]);
-        at_desk(|desk| {
+        let bytes = due.kind.bytes as usize;
+        if self.payload.len() < bytes {
+            self.payload.resize(bytes, 0);
+        }
+        let payload = &mut self.payload[..bytes];
+        let admitted = at_desk(|desk| {
             desk.worked = true;
-            match sent {
-                Ok(()) => desk.books.submitted(due, now_ns),
-                Err(TrySendError::Full(_)) => desk.books.refused(due, Refusal::QueueFull),
-                Err(TrySendError::Failed(_)) => desk.books.refused(due, Refusal::Disconnected),
-            }
+            desk.books.admit(&due, now_ns, payload)
         });
+        let Some(number) = admitted.flatten() else { return };
+        let carrier = &self.carriers[due.connection as usize];
+        let class = &self.orders.bounds.workload.classes[usize::from(due.kind.class)];
+        let message = message(payload, class, &due, now_ns);
+        let result = if self.watched {
+            let connection = due.connection;
+            carrier.send_msg(
+                message,
+                Some(Box::new(move || sent(connection, number))),
+                None,
+                Some(Box::new(move || expired(connection, number))),
+            )
+        } else {
+            carrier.try_send(message)
+        };
+        let refusal = match result {
+            Ok(()) => return,
+            Err(TrySendError::Full(_)) => Refusal::QueueFull,
+            Err(TrySendError::Failed(_)) => Refusal::Disconnected,
+        };
+        at_desk(|desk| desk.books.refused(due.connection, number, refusal));
     }
 
     /// Why sending must end now.
@@ -334,33 +398,45 @@ impl<'o> Generator<'o> {
         if now_ns < self.orders.bounds.end_ns && self.orders.control.stop.load(Ordering::Relaxed) {
             return Some(EarlyEnd::Signal);
         }
-        let (skipped, scheduled, alone) = at_desk(|desk| {
-            let (warmup, measured) = (&desk.books.warmup, &desk.books.measured);
-            let skipped = warmup.skipped.total() + measured.skipped.total();
-            (skipped, warmup.scheduled + measured.scheduled, desk.books.all_disconnected())
-        })?;
+        let (counts, alone) = at_desk(|desk| (desk.books.pulse, desk.books.all_disconnected()))?;
         if alone {
             return Some(EarlyEnd::NoConnection);
         }
-        let next = self.schedule.as_mut().and_then(Schedule::peek)?;
+        let next = self.schedule().and_then(Schedule::peek)?;
         let behind_ns = now_ns.saturating_sub(next.intended_ns);
-        let hopeless = skipped > SKIPPED_MAX && skipped * 2 > scheduled;
+        let hopeless = counts.skipped > SKIPPED_MAX && counts.skipped * 2 > counts.scheduled;
         (behind_ns > BEHIND_MAX_NS || hopeless).then_some(EarlyEnd::OutOfReach)
     }
 
     /// Puts what was due by `now_ns` and not looked at into the ledger.
     fn count_rest(&mut self, now_ns: u64) {
-        let (bounds, Some(schedule)) = (self.orders.bounds, &mut self.schedule) else { return };
+        let orders = self.orders;
+        let Work::Open(schedule) = &mut self.work else { return };
         for _ in 0..REST_DRAWN_MAX {
             let Some(due) = schedule.take_due(now_ns) else { return };
-            at_desk(|desk| desk.books.never_reached(due.intended_ns, 1));
+            at_desk(|desk| desk.books.never_reached(&due, 1));
         }
-        let in_warmup = schedule.expected_until(now_ns.min(bounds.warmup_ns));
+        let warmup_ns = orders.bounds.warmup_ns;
+        let in_warmup = schedule.expected_until(now_ns.min(warmup_ns));
         let all = schedule.expected_until(now_ns);
-        at_desk(|desk| {
-            desk.books.never_reached(0, in_warmup);
-            desk.books.never_reached(bounds.warmup_ns, all.saturating_sub(in_warmup));
-        });
+        for (count, intended_ns) in [(in_warmup, 0), (all.saturating_sub(in_warmup), warmup_ns)] {
+            let mut left = count;
+            let classes = &orders.bounds.workload.classes;
+            for (number, class) in classes.iter().enumerate() {
+                // What rounding leaves goes to the last.
+                let last = number + 1 == classes.len();
+                let part = if last { left } else { (count as f64 * class.share) as u64 };
+                left -= part.min(left);
+                let bytes = class.sizes.mean_bytes(orders.bounds.workload.least_bytes());
+                let kind = Kind {
+                    class: number as u8,
+                    bytes: bytes.round() as u32,
+                    deadline_ns: NEVER_NS,
+                };
+                let due = Due { intended_ns, connection: 0, kind };
+                at_desk(|desk| desk.books.never_reached(&due, part));
+            }
+        }
     }
 
     /// Waits for the replies that are still to come.
@@ -379,13 +455,29 @@ impl<'o> Generator<'o> {
     fn publish(&self) {
         let live = &self.orders.control.live[self.orders.share.worker as usize];
         at_desk(|desk| {
-            let (warmup, measured) = (&desk.books.warmup, &desk.books.measured);
-            live.submitted.store(warmup.submitted + measured.submitted, Ordering::Relaxed);
-            live.received.store(warmup.received + measured.received, Ordering::Relaxed);
-            let skipped = warmup.skipped.total() + measured.skipped.total();
-            live.skipped.store(skipped, Ordering::Relaxed);
+            let counts = desk.books.pulse;
+            live.submitted.store(counts.submitted, Ordering::Relaxed);
+            live.received.store(counts.received, Ordering::Relaxed);
+            live.skipped.store(counts.skipped, Ordering::Relaxed);
         });
     }
+}
+
+/// A message as its class asks for it; what it waited at the generator is taken off its
+/// lifetime, which counts from the intended send.
+fn message<'p>(payload: &'p [u8], class: &Class, due: &Due, now_ns: u64) -> Message<'p> {
+    let mut message = Message::from(payload);
+    if class.tells_niceness && class.niceness > 0 {
+        message = message.niceness(class.niceness);
+    }
+    if class.tells_lifetime && due.kind.deadline_ns != NEVER_NS {
+        let until_ns = due.intended_ns.saturating_add(due.kind.deadline_ns);
+        message = message.lifetime(Duration::from_nanos(until_ns.saturating_sub(now_ns)));
+    }
+    if class.immediate {
+        message = message.immediate();
+    }
+    if class.idempotent { message.idempotent() } else { message }
 }
 
 /// How long `conduct` waits for a generator after the end of its plan.

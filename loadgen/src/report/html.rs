@@ -18,24 +18,51 @@ const STYLE: &str = include_str!("style.css");
 pub(crate) fn page(measurement: &Measurement) -> String {
     let mut out = String::with_capacity(64 << 10);
     let rows = measurement.rows();
-    out.push_str("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
-    out.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
-    let _ = writeln!(out, "<title>loadgen: {}</title>", measurement.verdict.level.name());
-    let _ = writeln!(out, "<style>\n{STYLE}</style>\n</head>\n<body>\n<main>");
+    begin(&mut out, &format!("loadgen: {}", measurement.verdict.level.name()));
     header(&mut out, measurement);
     headlines(&mut out, measurement, &rows[0]);
     percentile_section(&mut out, measurement, &rows);
     table_section(&mut out, &rows);
+    class_section(&mut out, measurement);
     timeline_section(&mut out, measurement);
     ledger_section(&mut out, measurement);
     manifest_section(&mut out, measurement);
-    out.push_str("</main>\n");
-    embed(&mut out, measurement);
-    out.push_str("</body>\n</html>\n");
+    if let Ok(document) = json::summary(measurement) {
+        embed_text(&mut out, &document);
+    }
+    end(&mut out);
     out
 }
 
-const fn class(level: Level) -> &'static str {
+/// The start of a page, up to its content.
+pub(super) fn begin(out: &mut String, title: &str) {
+    out.push_str("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
+    out.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
+    let title = escape(title);
+    let _ = writeln!(out, "<title>{title}</title>");
+    let _ = writeln!(out, "<style>\n{STYLE}</style>\n</head>\n<body>\n<main>");
+}
+
+/// Its end.
+pub(super) fn end(out: &mut String) {
+    out.push_str("</main>\n</body>\n</html>\n");
+}
+
+/// The result for machines; `<` is spelled so that nothing in it can end the element.
+pub(super) fn embed_text(out: &mut String, document: &str) {
+    let document = document.trim_end().replace('<', "\\u003c");
+    let _ = writeln!(out, "<script type=\"application/json\">{document}</script>");
+}
+
+/// The heading with the verdict.
+pub(super) fn title(out: &mut String, title: &str, level: Level) {
+    let (title, class, name) = (escape(title), class(level), level.name());
+    let badge = format!("<span class=\"badge {class}\">{name}</span>");
+    let _ = writeln!(out, "<header><h1>{title}</h1>{badge}</header>");
+}
+
+/// The style of a verdict.
+pub(super) const fn class(level: Level) -> &'static str {
     match level {
         Level::Valid => "valid",
         Level::Suspect => "suspect",
@@ -45,11 +72,8 @@ const fn class(level: Level) -> &'static str {
 
 fn header(out: &mut String, measurement: &Measurement) {
     let verdict = &measurement.verdict;
-    let (class, name) = (class(verdict.level), verdict.level.name());
-    let _ = writeln!(
-        out,
-        "<header><h1>Message latency</h1><span class=\"badge {class}\">{name}</span></header>"
-    );
+    let class = class(verdict.level);
+    title(out, "Message latency", verdict.level);
     let workload = escape(&text::workload(measurement));
     let places = escape(&text::places(measurement));
     let _ = writeln!(out, "<p class=\"lead\">{workload}<br>{places}</p>");
@@ -80,11 +104,13 @@ fn headlines(out: &mut String, measurement: &Measurement, response: &Row<'_>) {
     out.push_str("</div>\n");
 }
 
-fn open_section(out: &mut String, title: &str, note: &str) {
+/// A section with its heading and a note.
+pub(super) fn open_section(out: &mut String, title: &str, note: &str) {
     let _ = writeln!(out, "<section>\n<h2>{title}</h2>\n<p class=\"soft\">{note}</p>");
 }
 
-fn legend(out: &mut String, entries: &[(&str, &str)]) {
+/// What the lines of a chart are.
+pub(super) fn legend(out: &mut String, entries: &[(&str, &str)]) {
     out.push_str("<div class=\"legend\">");
     for (class, name) in entries {
         let _ = write!(out, "<span><i class=\"{class}\"></i>{name}</span>");
@@ -92,7 +118,8 @@ fn legend(out: &mut String, entries: &[(&str, &str)]) {
     out.push_str("</div>\n");
 }
 
-fn draw_both(out: &mut String, chart: &Chart) {
+/// A chart, once for wide and once for narrow screens.
+pub(super) fn draw_both(out: &mut String, chart: &Chart) {
     let wide = chart.draw("wide", 960.0, 400.0);
     if wide.is_empty() {
         out.push_str("<p class=\"soft\">Nothing was measured.</p>\n");
@@ -110,11 +137,11 @@ fn percentile_section(out: &mut String, measurement: &Measurement, rows: &[Row<'
          the messages before it. The bands on the marks are 95&nbsp;% confidence intervals.",
     );
     let classes = ["response", "service", "lag"];
-    let names = ["response time, from the intended send", "service time, from the actual send"];
+    let names = ["response time, from the intended send", "service time"];
     let shown = classes.iter().zip(rows);
     let entries: Vec<_> = classes.into_iter().zip(names).collect();
     legend(out, &entries);
-    let unanswered = measurement.books.measured.unanswered();
+    let unanswered = measurement.overall.account.messages.unanswered();
     let series: Vec<Series> = shown
         .take(names.len())
         .map(|(class, row)| {
@@ -124,7 +151,7 @@ fn percentile_section(out: &mut String, measurement: &Measurement, rows: &[Row<'
         })
         .rev()
         .collect();
-    let n = (measurement.books.measured.received + unanswered).max(10) as f64;
+    let n = (measurement.overall.account.messages.received() + unanswered).max(10) as f64;
     let end = n.log10();
     draw_both(
         out,
@@ -159,7 +186,8 @@ fn mark(percentile: &Percentile) -> Option<Mark> {
     })
 }
 
-fn percentile_ticks(end: f64) -> Vec<(f64, String)> {
+/// The marks of the axis of percentiles.
+pub(super) fn percentile_ticks(end: f64) -> Vec<(f64, String)> {
     let ticks = [
         (nines(0.5), "50 %"),
         (1.0, "90 %"),
@@ -191,6 +219,70 @@ fn table_section(out: &mut String, rows: &[Row<'_>]) {
         let _ = write!(out, "<td>{max}<small>of {of}</small></td></tr>");
     }
     out.push_str("</tbody></table></div>\n</section>\n");
+}
+
+/// One curve and one row for each class.
+fn class_section(out: &mut String, measurement: &Measurement) {
+    if !measurement.plan.workload.is_watched() {
+        return;
+    }
+    open_section(
+        out,
+        "Classes",
+        "Response time by class. What the engine discarded because it would be late is in the \
+         table, not in the curves; what was refused or never answered counts as slower than all.",
+    );
+    let names: Vec<_> = measurement.classes().map(|(class, _)| escape(&class.name)).collect();
+    let styles = CLASS_STYLES.into_iter().cycle();
+    let entries: Vec<_> = styles.clone().zip(names.iter().map(String::as_str)).collect();
+    legend(out, &entries);
+    let mut most = 10;
+    let series = measurement.classes().zip(styles).map(|((_, books), style)| {
+        let unanswered = books.account.messages.unanswered();
+        most = most.max(books.response.count() + unanswered);
+        let curve = statistics::curve(&books.response, unanswered);
+        let points = curve.into_iter().map(|(share, ns)| (nines(share), ns as f64)).collect();
+        Series { class: style, points }
+    });
+    let series: Vec<Series> = series.collect();
+    let end = (most as f64).log10();
+    draw_both(
+        out,
+        &Chart {
+            description: format!("Percentile curves of the response time: {}", names.join(", ")),
+            x: (0.0, end),
+            x_ticks: percentile_ticks(end),
+            x_title: "percentile",
+            series,
+            marks: Vec::new(),
+        },
+    );
+    class_table(out, measurement);
+    out.push_str("</section>\n");
+}
+
+/// Colour and stroke of each class's curve, in `style.css`; more classes begin again.
+pub(super) const CLASS_STYLES: [&str; 6] = ["k0", "k1", "k2", "k3", "k4", "k5"];
+
+fn class_table(out: &mut String, measurement: &Measurement) {
+    out.push_str("<div class=\"scroll\"><table><thead><tr><th></th>");
+    for title in ["p50", "p99", "p99.9"].iter().chain(&text::CELLS) {
+        let _ = write!(out, "<th scope=\"col\">{title}</th>");
+    }
+    out.push_str("</tr></thead><tbody>");
+    for (class, books) in measurement.classes() {
+        let (name, asks) = (escape(&class.name), escape(&text::asks(class)));
+        let _ = write!(out, "<tr><th scope=\"row\">{name}<small>{asks}</small></th>");
+        let rows = measurement.rows_of(books);
+        for percentile in rows[0].percentiles.iter().filter(|p| p.share != 0.9) {
+            cell(out, percentile);
+        }
+        for value in text::cells(books) {
+            let _ = write!(out, "<td>{value}</td>");
+        }
+        out.push_str("</tr>");
+    }
+    out.push_str("</tbody></table></div>\n");
 }
 
 fn cell(out: &mut String, percentile: &Percentile) {
@@ -250,11 +342,13 @@ fn second_ticks(end_s: f64) -> Vec<(f64, String)> {
 }
 
 fn ledger_section(out: &mut String, measurement: &Measurement) {
-    let ledger = &measurement.books.measured;
-    open_section(out, "Ledger", "Where every scheduled message went. Both sums close exactly.");
+    let ledger = &measurement.overall.account.messages;
+    open_section(out, "Ledger", "Where every scheduled message went. All sums close exactly.");
     let parts = [
-        ("received", "received", ledger.received),
-        ("open", "lost or in flight at the end", ledger.unanswered()),
+        ("received", "answered in time", ledger.on_time),
+        ("late", "answered late", ledger.late),
+        ("expired", "expired before they were sent", ledger.expired),
+        ("open", "refused, lost or open at the end", ledger.unanswered()),
         ("skipped", "skipped", ledger.skipped.total()),
     ];
     out.push_str("<div class=\"bar\" aria-hidden=\"true\">");
@@ -266,9 +360,11 @@ fn ledger_section(out: &mut String, measurement: &Measurement) {
         let count = count_shown(count);
         let _ = write!(out, "<span><span class=\"dot {class}\"></span>{count} {name}</span>");
     }
-    let [sent, answered] = text::ledger(measurement);
-    let _ = writeln!(out, "</div>\n<dl><dt>Sent</dt><dd>{sent}</dd>");
-    let _ = writeln!(out, "<dt>Answered</dt><dd>{answered}</dd></dl>\n</section>");
+    out.push_str("</div>\n<dl>");
+    for (name, sum) in ["Scheduled", "Submitted", "Sent"].iter().zip(text::ledger(measurement)) {
+        let _ = write!(out, "<dt>{name}</dt><dd>{sum}</dd>");
+    }
+    out.push_str("</dl>\n</section>\n");
 }
 
 fn manifest_section(out: &mut String, measurement: &Measurement) {
@@ -302,12 +398,4 @@ fn manifest_section(out: &mut String, measurement: &Measurement) {
         let _ = write!(out, "<dt>{name}</dt><dd>{}</dd>", escape(&value));
     }
     out.push_str("</dl>\n</section>\n");
-}
-
-/// The result for machines; `<` is spelled so that nothing in it can end the element.
-fn embed(out: &mut String, measurement: &Measurement) {
-    if let Ok(document) = json::summary(measurement) {
-        let document = document.replace('<', "\\u003c");
-        let _ = writeln!(out, "<script type=\"application/json\">{document}</script>");
-    }
 }

@@ -6,13 +6,15 @@
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::class_books::ClassBooks;
 use crate::environment::Environment;
-use crate::ledger::Ledger;
+use crate::ledger::Account;
 use crate::measurement::{Measurement, Row};
 use crate::verdict::Verdict;
+use crate::workload;
 
 /// Name and version of the form.
-pub(crate) const SCHEMA: &str = "postring-loadgen/1";
+pub(crate) const SCHEMA: &str = "postring-loadgen/2";
 
 /// The document, on one line and a line break at the end.
 ///
@@ -29,19 +31,28 @@ pub(crate) fn document(measurement: &Measurement) -> Result<String> {
 /// # Errors
 /// Only if the serializer fails.
 pub(crate) fn summary(measurement: &Measurement) -> Result<String> {
-    let mut document = of(measurement);
-    document.latency.iter_mut().for_each(|latency| latency.buckets.clear());
-    Ok(serde_json::to_string(&document)?)
+    Ok(serde_json::to_string(&brief(measurement))?)
 }
 
+/// The document's values without the buckets.
+pub(crate) fn brief(measurement: &Measurement) -> Document<'_> {
+    let mut document = of(measurement);
+    let of_classes = document.classes.iter_mut().flat_map(|class| &mut class.latency);
+    let latencies = document.latency.iter_mut().chain(of_classes);
+    latencies.for_each(|latency| latency.buckets.clear());
+    document
+}
+
+/// What is written.
 #[derive(Serialize)]
-struct Document<'m> {
+pub(crate) struct Document<'m> {
     schema: &'static str,
     verdict: &'m Verdict,
     manifest: Manifest<'m>,
     rates: Rates,
     ledger: Ledgers,
     latency: Vec<Latency>,
+    classes: Vec<Class<'m>>,
     timeline: Vec<Stretch>,
     generator: Generator,
     server: Server<'m>,
@@ -55,7 +66,9 @@ struct Manifest<'m> {
     open_loop: bool,
     rate_asked_per_s: Option<f64>,
     connections: u32,
-    size_bytes: usize,
+    judged_by: &'static str,
+    load_asked: Option<f64>,
+    mean_bytes: f64,
     depth: u32,
     seed: u64,
     warmup_ns: u64,
@@ -70,12 +83,33 @@ struct Rates {
     asked_per_s: Option<f64>,
     sent_per_s: f64,
     answered_per_s: f64,
+    goodput_bytes_per_s: f64,
 }
 
 #[derive(Serialize)]
 struct Ledgers {
-    measured: Ledger,
-    warmup: Ledger,
+    measured: Account,
+    warmup: Account,
+}
+
+#[derive(Serialize)]
+struct Class<'m> {
+    name: &'m str,
+    share: f64,
+    size: String,
+    mean_bytes: f64,
+    niceness: u32,
+    tells_niceness: bool,
+    deadline_ns: Option<u64>,
+    tells_lifetime: bool,
+    immediate: bool,
+    idempotent: bool,
+    ledger: Account,
+    missed_share: f64,
+    goodput_bytes_per_s: f64,
+    wasted_bytes: u64,
+    inversions: Option<u64>,
+    latency: Vec<Latency>,
 }
 
 #[derive(Serialize)]
@@ -130,7 +164,8 @@ struct Server<'m> {
     busy_share: Option<f64>,
 }
 
-fn of(measurement: &Measurement) -> Document<'_> {
+/// The document's values.
+pub(super) fn of(measurement: &Measurement) -> Document<'_> {
     let facts = &measurement.facts;
     let plan = &measurement.plan;
     Document {
@@ -141,9 +176,11 @@ fn of(measurement: &Measurement) -> Document<'_> {
             asked_per_s: plan.open_loop().then_some(plan.rate_per_s),
             sent_per_s: measurement.sent_per_s(),
             answered_per_s: measurement.answered_per_s(),
+            goodput_bytes_per_s: measurement.goodput_bytes_per_s(&measurement.overall),
         },
-        ledger: Ledgers { measured: measurement.books.measured, warmup: measurement.books.warmup },
+        ledger: Ledgers { measured: measurement.overall.account, warmup: measurement.books.warmup },
         latency: measurement.rows().iter().map(latency).collect(),
+        classes: measurement.classes().map(|(c, books)| class(measurement, c, books)).collect(),
         timeline: timeline(measurement),
         generator: Generator {
             busy_share: facts.busy_share,
@@ -167,11 +204,13 @@ fn manifest(measurement: &Measurement) -> Manifest<'_> {
     let plan = &measurement.plan;
     Manifest {
         environment: &measurement.environment,
-        arrival: plan.arrival.name(),
+        arrival: plan.arrival.kind(),
         open_loop: plan.open_loop(),
         rate_asked_per_s: plan.open_loop().then_some(plan.rate_per_s),
         connections: plan.connections,
-        size_bytes: plan.size,
+        judged_by: if plan.judged_by_arrival { "arrival" } else { "answer" },
+        load_asked: plan.load,
+        mean_bytes: plan.workload.mean_bytes(),
         depth: plan.depth,
         seed: plan.seed,
         warmup_ns: plan.warmup_ns(),
@@ -179,6 +218,33 @@ fn manifest(measurement: &Measurement) -> Manifest<'_> {
         driver: measurement.driver,
         driver_asked: plan.driver.name(),
         generator_cpus: &plan.generator_cores,
+    }
+}
+
+fn class<'m>(
+    measurement: &Measurement,
+    class: &'m workload::Class,
+    books: &ClassBooks,
+) -> Class<'m> {
+    let workload = &measurement.plan.workload;
+    let messages = &books.account.messages;
+    Class {
+        name: &class.name,
+        share: class.share,
+        size: class.sizes.shown(),
+        mean_bytes: class.sizes.mean_bytes(workload.least_bytes()),
+        niceness: class.niceness,
+        tells_niceness: class.tells_niceness,
+        deadline_ns: class.deadline.map(|deadline| deadline.as_nanos() as u64),
+        tells_lifetime: class.tells_lifetime,
+        immediate: class.immediate,
+        idempotent: class.idempotent,
+        ledger: books.account,
+        missed_share: messages.missed_share(),
+        goodput_bytes_per_s: measurement.goodput_bytes_per_s(books),
+        wasted_bytes: books.account.bytes.late,
+        inversions: workload.is_watched().then_some(books.inversions),
+        latency: measurement.rows_of(books).iter().map(latency).collect(),
     }
 }
 

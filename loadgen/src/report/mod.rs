@@ -1,29 +1,49 @@
-//! The reports of a run: a table, JSON, one HTML page.
+//! The reports of a run: a table, JSON, CSV, a log of histograms, one HTML page.
 //!
 //! Above: `conduct`. Below: one file per form, all from the same `Measurement`.
 //! Absent: measuring and judging.
 
+mod csv;
+mod hlog;
 mod html;
 mod json;
+mod series;
+mod series_html;
 mod svg;
 mod text;
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::arguments::RunArguments;
+pub(crate) use self::json::{Document, brief as of};
+use crate::arguments::{Reports, RunArguments, ScenarioArguments};
 use crate::measurement::Measurement;
+use crate::scenario::Series;
 use crate::verdict::Level;
 
 /// Fails before the run if a report could not be written after it.
 ///
 /// # Errors
 /// If a file cannot be opened for writing.
-pub(crate) fn check_writable(arguments: &RunArguments) -> Result<()> {
-    for path in [json_file(arguments), html_file(arguments)].into_iter().flatten() {
+pub(crate) fn check_writable(arguments: &Reports) -> Result<()> {
+    let more = [arguments.csv.as_deref(), arguments.hlog.as_deref()];
+    check([json_file(&arguments.json), html_file(arguments)].into_iter().chain(more))
+}
+
+/// As `check_writable`, for a scenario.
+///
+/// # Errors
+/// If a file cannot be opened for writing.
+pub(crate) fn check_scenario_writable(arguments: &ScenarioArguments) -> Result<()> {
+    let html = (!arguments.no_html).then_some(arguments.html.as_path());
+    check([json_file(&arguments.json), html].into_iter())
+}
+
+fn check<'p>(paths: impl Iterator<Item = Option<&'p Path>>) -> Result<()> {
+    for path in paths.flatten() {
         let existed = path.exists();
         let opened = OpenOptions::new().append(true).create(true).open(path);
         opened.with_context(|| format!("cannot write {}", path.display()))?;
@@ -39,21 +59,28 @@ pub(crate) fn check_writable(arguments: &RunArguments) -> Result<()> {
 ///
 /// # Errors
 /// If a file cannot be written.
-pub(crate) fn publish(measurement: &Measurement, arguments: &RunArguments) -> Result<()> {
+pub(crate) fn publish(measurement: &Measurement, run: &RunArguments) -> Result<()> {
+    let arguments = &run.reports;
     let mut html = None;
     if let Some(path) = html_file(arguments) {
         write_file(path, html::page(measurement).as_bytes())?;
         html = Some(path);
     }
-    if let Some(path) = json_file(arguments) {
+    if let Some(path) = json_file(&arguments.json) {
         write_file(path, json::document(measurement)?.as_bytes())?;
+    }
+    if let Some(path) = &arguments.csv {
+        write_file(path, csv::document(measurement).as_bytes())?;
+    }
+    if let Some(path) = &arguments.hlog {
+        write_file(path, &hlog::document(measurement)?)?;
     }
     let json_on_stdout = arguments.json.as_deref() == Some(Path::new("-"));
     if json_on_stdout {
         print(stdout(), &json::document(measurement)?)?;
     }
     let invalid = measurement.verdict.level == Level::Invalid;
-    if arguments.quiet {
+    if run.traffic.quiet {
         return if invalid { print(stderr(), &text::reasons(measurement)) } else { Ok(()) };
     }
     if json_on_stdout {
@@ -62,11 +89,51 @@ pub(crate) fn publish(measurement: &Measurement, arguments: &RunArguments) -> Re
     print(stdout(), &text::table(measurement, html, colours(&stdout())))
 }
 
-fn json_file(arguments: &RunArguments) -> Option<&Path> {
-    arguments.json.as_deref().filter(|path| *path != Path::new("-"))
+/// Writes all reports of a scenario that were asked for.
+///
+/// # Errors
+/// If a file cannot be written.
+pub(crate) fn publish_scenario(results: &Series, arguments: &ScenarioArguments) -> Result<()> {
+    if !arguments.no_html {
+        write_file(&arguments.html, series_html::page(results).as_bytes())?;
+    }
+    if let Some(path) = json_file(&arguments.json) {
+        write_file(path, series::document(results, true)?.as_bytes())?;
+    }
+    let json_on_stdout = arguments.json.as_deref() == Some(Path::new("-"));
+    if json_on_stdout {
+        print(stdout(), &series::document(results, true)?)?;
+    }
+    if arguments.quiet {
+        return Ok(());
+    }
+    let mut table = series::table(results);
+    if !arguments.no_html {
+        table += &format!("report   {}\n", arguments.html.display());
+    }
+    if json_on_stdout { print(stderr(), &table) } else { print(stdout(), &table) }
 }
 
-fn html_file(arguments: &RunArguments) -> Option<&Path> {
+/// Prints what is neither a run's nor a scenario's table.
+///
+/// # Errors
+/// If a file or standard output cannot be written.
+pub(crate) fn publish_text(text: &str, document: &str, json: &Option<PathBuf>) -> Result<()> {
+    if let Some(path) = json_file(json) {
+        write_file(path, document.as_bytes())?;
+    }
+    if json.as_deref() == Some(Path::new("-")) {
+        print(stdout(), document)?;
+        return print(stderr(), text);
+    }
+    print(stdout(), text)
+}
+
+fn json_file(asked: &Option<PathBuf>) -> Option<&Path> {
+    asked.as_deref().filter(|path| *path != Path::new("-"))
+}
+
+fn html_file(arguments: &Reports) -> Option<&Path> {
     (!arguments.no_html).then_some(arguments.html.as_path())
 }
 

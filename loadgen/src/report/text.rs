@@ -6,21 +6,26 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use crate::class_books::ClassBooks;
 use crate::measurement::{Measurement, Row};
-use crate::quantity::{cores_shown, count_shown, rate_shown, size_shown, time_shown};
+use crate::quantity::{bytes_shown, cores_shown, count_shown, rate_shown, size_shown, time_shown};
 use crate::statistics::{Percentile, SAMPLES_ABOVE_MIN};
 use crate::verdict::Level;
+use crate::workload::{Class, Workload};
 
 /// Width of the first column.
 const NAME: usize = 15;
 /// Width of a figure's column.
 const FIGURE: usize = 15;
+/// Width of a column of the classes' ledgers.
+const CELL: usize = 12;
 
 /// The whole table; `html` is the report to point at.
 pub(crate) fn table(measurement: &Measurement, html: Option<&Path>, colours: bool) -> String {
     let mut out = String::new();
     head(&mut out, measurement);
     figures(&mut out, measurement);
+    classes(&mut out, measurement);
     sums(&mut out, measurement);
     verdict(&mut out, measurement, colours);
     if let Some(path) = html {
@@ -40,7 +45,9 @@ pub(crate) fn reasons(measurement: &Measurement) -> String {
 pub(crate) fn workload(measurement: &Measurement) -> String {
     let plan = &measurement.plan;
     let arrival = if plan.open_loop() {
-        format!("open loop, {} arrivals, {}", plan.arrival.name(), rate_shown(plan.rate_per_s))
+        let load = plan.load.map(|load| format!(" ({:.0} % of the capacity)", load * 100.0));
+        let (arrival, rate) = (plan.arrival.shown(), rate_shown(plan.rate_per_s));
+        format!("open loop, {arrival} arrivals, {rate}{}", load.unwrap_or_default())
     } else {
         format!("closed loop, {} in flight per connection", plan.depth)
     };
@@ -48,10 +55,35 @@ pub(crate) fn workload(measurement: &Measurement) -> String {
     format!(
         "{arrival} · {} {connections} · {} · {} measured after {} warm-up",
         count_shown(plan.connections.into()),
-        size_shown(plan.size),
+        sizes(&plan.workload),
         time_shown(measurement.measured_ns),
         time_shown(plan.warmup_ns()),
     )
+}
+
+/// How long the messages are.
+fn sizes(workload: &Workload) -> String {
+    match workload.classes.as_slice() {
+        [one] => one.sizes.shown(),
+        some => {
+            let mean = workload.mean_bytes().round() as usize;
+            format!("{} classes, {} on average", some.len(), size_shown(mean))
+        }
+    }
+}
+
+/// What a class asks for, in a few words.
+pub(crate) fn asks(class: &Class) -> String {
+    let mut text = format!("{:.1} %, {}", class.share * 100.0, class.sizes.shown());
+    if class.niceness > 0 {
+        let _ = write!(text, ", niceness {}", class.niceness);
+        text += if class.tells_niceness { "" } else { " (not told)" };
+    }
+    if let Some(deadline) = class.deadline {
+        let name = if class.tells_lifetime { "lifetime" } else { "deadline" };
+        let _ = write!(text, ", {name} {}", time_shown(deadline.as_nanos() as u64));
+    }
+    text
 }
 
 /// Who answered and who asked.
@@ -73,9 +105,10 @@ pub(crate) fn rates(measurement: &Measurement) -> String {
         return format!("answered {answered}");
     }
     format!(
-        "asked {} · sent {} · answered {answered}",
+        "asked {} · sent {} · answered {answered} · {} in time",
         rate_shown(measurement.plan.rate_per_s),
         rate_shown(measurement.sent_per_s()),
+        bytes_shown(measurement.goodput_bytes_per_s(&measurement.overall)) + "/s",
     )
 }
 
@@ -90,9 +123,9 @@ pub(crate) fn cpu(measurement: &Measurement) -> String {
     }
 }
 
-/// The two sums of the ledger.
-pub(crate) fn ledger(measurement: &Measurement) -> [String; 2] {
-    let ledger = &measurement.books.measured;
+/// The three sums of the ledger, over all classes.
+pub(crate) fn ledger(measurement: &Measurement) -> [String; 3] {
+    let ledger = &measurement.overall.account.messages;
     let n = count_shown;
     [
         format!(
@@ -102,12 +135,42 @@ pub(crate) fn ledger(measurement: &Measurement) -> [String; 2] {
             n(ledger.skipped.total())
         ),
         format!(
-            "submitted {} = received {} + lost {} + in flight {}",
+            "submitted {} = sent {} + expired {} + refused {} + unsent {}",
             n(ledger.submitted),
-            n(ledger.received),
+            n(ledger.sent),
+            n(ledger.expired),
+            n(ledger.refused),
+            n(ledger.unsent)
+        ),
+        format!(
+            "sent {} = on time {} + late {} + lost {} + in flight {}",
+            n(ledger.sent),
+            n(ledger.on_time),
+            n(ledger.late),
             n(ledger.lost),
             n(ledger.in_flight)
         ),
+    ]
+}
+
+/// Titles of `cells`.
+pub(crate) const CELLS: [&str; 7] =
+    ["scheduled", "on time", "late", "expired", "other", "missed", "wasted"];
+
+/// A class's ledger as the cells of a row. Other: refused, lost, skipped or open at the end;
+/// wasted: bytes that were late, of those sent.
+pub(crate) fn cells(class: &ClassBooks) -> [String; 7] {
+    let ledger = &class.account.messages;
+    let percent = |share: f64| format!("{:.2} %", share * 100.0);
+    let wasted = class.account.bytes.late as f64 / class.account.bytes.sent.max(1) as f64;
+    [
+        count_shown(ledger.scheduled),
+        count_shown(ledger.on_time),
+        count_shown(ledger.late),
+        count_shown(ledger.expired),
+        count_shown(ledger.unanswered() + ledger.skipped.total()),
+        percent(ledger.missed_share()),
+        percent(wasted),
     ]
 }
 
@@ -147,6 +210,35 @@ fn figures(out: &mut String, measurement: &Measurement) {
     out.push('\n');
 }
 
+/// Response time and ledger of each class.
+fn classes(out: &mut String, measurement: &Measurement) {
+    if !measurement.plan.workload.is_watched() {
+        return;
+    }
+    let _ = writeln!(out, "{:NAME$}of the response time, by class", "");
+    for (class, books) in measurement.classes() {
+        let _ = write!(out, "{:NAME$}", class.name);
+        let rows = measurement.rows_of(books);
+        for percentile in &rows[0].percentiles {
+            let _ = write!(out, "{:>FIGURE$}", figure(percentile));
+        }
+        let max = rows[0].max_ns.map_or_else(|| "n/a".to_owned(), time_shown);
+        let _ = writeln!(out, "{max:>FIGURE$}");
+        let _ = writeln!(out, "  {}", asks(class));
+    }
+    let _ = write!(out, "\n{:NAME$}", "");
+    for title in CELLS {
+        let _ = write!(out, "{title:>CELL$}");
+    }
+    for (class, books) in measurement.classes() {
+        let _ = write!(out, "\n{:NAME$}", class.name);
+        for cell in cells(books) {
+            let _ = write!(out, "{cell:>CELL$}");
+        }
+    }
+    out.push_str("\n\n");
+}
+
 /// The confidence interval of a row's figures.
 fn certainty(out: &mut String, row: &Row<'_>) {
     let _ = write!(out, "{:NAME$}", "  95 % from");
@@ -181,9 +273,9 @@ fn samples(out: &mut String, row: &Row<'_>) {
 fn sums(out: &mut String, measurement: &Measurement) {
     line(out, "rate", &rates(measurement));
     line(out, "CPU", &cpu(measurement));
-    let [sent, answered] = ledger(measurement);
-    line(out, "ledger", &sent);
-    line(out, "", &answered);
+    for (number, sum) in ledger(measurement).iter().enumerate() {
+        line(out, if number == 0 { "ledger" } else { "" }, sum);
+    }
     out.push('\n');
 }
 

@@ -42,7 +42,7 @@ fn a_good_run_is_valid_without_reasons() {
 
 #[test]
 fn what_was_not_sent_makes_it_invalid() {
-    expect(Facts { skipped: [1, 0, 0, 0], ..good() }, Level::Invalid, "skipped");
+    expect(Facts { skipped: [1, 0, 0], ..good() }, Level::Invalid, "skipped");
     expect(Facts { submitted_in_time: 197_000, ..good() }, Level::Invalid, "rate");
     let rounding = Facts { scheduled: 50, submitted_in_time: 47, ..good() };
     assert_eq!(found(&rounding).0, Level::Valid, "three of fifty are rounding");
@@ -84,6 +84,7 @@ fn faults_of_the_connection_are_found() {
     expect(gone, Level::Invalid, "disconnected");
     expect(Facts { unmatched: 1, ..good() }, Level::Invalid, "unmatched");
     expect(Facts { unanswered: 1, ..good() }, Level::Suspect, "unanswered");
+    expect(Facts { refused: 1, ..good() }, Level::Suspect, "refused");
     expect(Facts { received: 0, ..good() }, Level::Invalid, "nothing_measured");
     expect(Facts { ledger_closes: false, ..good() }, Level::Invalid, "ledger");
 }
@@ -112,6 +113,18 @@ fn an_early_end_is_told() {
     expect(end(EarlyEnd::Signal), Level::Valid, "interrupted");
     expect(end(EarlyEnd::OutOfReach), Level::Invalid, "out_of_reach");
     expect(end(EarlyEnd::NoConnection), Level::Invalid, "no_connection");
+}
+
+#[test]
+fn what_a_meant_overload_brings_about_is_a_note() {
+    let overloaded = |facts| Facts { overload: true, ..facts };
+    expect(overloaded(Facts { refused: 1, ..good() }), Level::Valid, "refused");
+    expect(overloaded(Facts { unanswered: 1, ..good() }), Level::Valid, "unanswered");
+    let halves = Some((40 * MS, 400 * MS));
+    let unsteady = Facts { median_of_halves_ns: halves, ..good() };
+    expect(overloaded(unsteady), Level::Valid, "unsteady");
+    let late = Facts { longest_gap_ns: 1_000 * MS, ..good() };
+    expect(overloaded(late), Level::Invalid, "gap");
 }
 
 #[test]

@@ -67,14 +67,18 @@ pub(crate) enum EarlyEnd {
 pub(crate) struct Facts {
     /// False: closed loop, there is no schedule to fall behind.
     pub(crate) open_loop: bool,
+    /// More is asked than the path can bear, on purpose: what follows from that is no fault.
+    pub(crate) overload: bool,
     /// Asked rate, in messages per second.
     pub(crate) rate_per_s: f64,
     /// Messages of the measured part the schedule asked for.
     pub(crate) scheduled: u64,
     /// Of these, sent before the measured part ended.
     pub(crate) submitted_in_time: u64,
-    /// Of these, never sent: at depth, queue full, disconnected, never reached.
-    pub(crate) skipped: [u64; 4],
+    /// Of these, never sent: at depth, disconnected, never reached.
+    pub(crate) skipped: [u64; 3],
+    /// Of these, not taken by a full send queue.
+    pub(crate) refused: u64,
     /// Answered.
     pub(crate) received: u64,
     /// Sent and not answered.

@@ -42,11 +42,12 @@ const CLOCKS_GOOD: [&str; 4] =
     ["tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page"];
 
 /// All of them.
-pub(super) const RULES: [fn(&Facts) -> Option<Reason>; 18] = [
+pub(super) const RULES: [fn(&Facts) -> Option<Reason>; 19] = [
     nothing_measured,
     ended_early,
     ledger,
     skipped,
+    refused,
     rate,
     lag,
     lag_growth,
@@ -65,6 +66,11 @@ pub(super) const RULES: [fn(&Facts) -> Option<Reason>; 18] = [
 
 fn reason(level: Level, code: &'static str, text: String) -> Option<Reason> {
     Some(Reason { level, code, text })
+}
+
+/// What an overload brings about is only worth a note if it was meant.
+const fn by_overload(facts: &Facts) -> Level {
+    if facts.overload { Level::Valid } else { Level::Suspect }
 }
 
 fn percent(share: f64) -> String {
@@ -113,12 +119,7 @@ fn skipped(facts: &Facts) -> Option<Reason> {
     if total == 0 {
         return None;
     }
-    let parts = [
-        "at --depth unanswered",
-        "send queue full",
-        "connection gone",
-        "never reached before the end",
-    ];
+    let parts = ["at --depth unanswered", "connection gone", "never reached before the end"];
     let parts = facts.skipped.iter().zip(parts).filter(|(count, _)| **count > 0);
     let parts: Vec<_> = parts.map(|(n, why)| format!("{} {why}", count_shown(*n))).collect();
     let text = format!(
@@ -128,6 +129,18 @@ fn skipped(facts: &Facts) -> Option<Reason> {
         parts.join(", ")
     );
     reason(Level::Invalid, "skipped", text)
+}
+
+fn refused(facts: &Facts) -> Option<Reason> {
+    if facts.refused == 0 {
+        return None;
+    }
+    let text = format!(
+        "{} messages found the send queue of their connection full; they count as slower than \
+         all others",
+        count_shown(facts.refused)
+    );
+    reason(by_overload(facts), "refused", text)
 }
 
 fn rate(facts: &Facts) -> Option<Reason> {
@@ -220,7 +233,7 @@ fn unanswered(facts: &Facts) -> Option<Reason> {
         "{} messages were not answered; they count as slower than all others",
         count_shown(facts.unanswered)
     );
-    reason(Level::Suspect, "unanswered", text)
+    reason(by_overload(facts), "unanswered", text)
 }
 
 fn busy(facts: &Facts) -> Option<Reason> {
@@ -289,7 +302,7 @@ fn steady(facts: &Facts) -> Option<Reason> {
         time_shown(first_ns),
         time_shown(second_ns)
     );
-    reason(Level::Suspect, "unsteady", text)
+    reason(by_overload(facts), "unsteady", text)
 }
 
 fn driver(facts: &Facts) -> Option<Reason> {

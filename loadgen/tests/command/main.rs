@@ -27,18 +27,35 @@ fn code(output: &Output) -> i32 {
 fn result(output: &Output) -> Value {
     let value: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("no JSON: {error}; it said {}", errors(output)));
+    is_whole(&value);
+    value
+}
+
+/// The result of one run keeps to the schema, and all its ledgers close.
+fn is_whole(value: &Value) {
     let schema = serde_json::from_str(include_str!("../../schema.json")).expect("it is JSON");
-    let faults = schema::faults(&schema, &value);
+    let faults = schema::faults(&schema, value);
     assert!(faults.is_empty(), "{faults:#?}");
-    for part in ["measured", "warmup"] {
-        let ledger = &value["ledger"][part];
+    for account in ["/ledger/measured", "/ledger/warmup"] {
+        closes(value.pointer(account).expect("an account"));
+    }
+    for class in value["classes"].as_array().expect("classes") {
+        closes(&class["ledger"]);
+    }
+}
+
+fn closes(account: &Value) {
+    for unit in ["messages", "bytes"] {
+        let ledger = &account[unit];
         let n = |name: &str| ledger[name].as_u64().expect("a count");
         let skipped = ledger["skipped"].as_object().expect("counts by reason");
         let skipped: u64 = skipped.values().filter_map(Value::as_u64).sum();
-        assert_eq!(n("scheduled"), n("submitted") + skipped, "{part}");
-        assert_eq!(n("submitted"), n("received") + n("lost") + n("in_flight"), "{part}");
+        assert_eq!(n("scheduled"), n("submitted") + skipped, "{ledger}");
+        let kept = n("expired") + n("refused") + n("unsent");
+        assert_eq!(n("submitted"), n("sent") + kept, "{ledger}");
+        let ends = n("on_time") + n("late") + n("lost") + n("in_flight");
+        assert_eq!(n("sent"), ends, "{ledger}");
     }
-    value
 }
 
 fn codes(result: &Value) -> Vec<&str> {
@@ -71,6 +88,20 @@ fn what_is_mistyped_ends_with_code_2_and_a_hint() {
         ("run --cores 3-1", "0-3"),
         ("run -c 0", "from 1 to 100000"),
         ("run --arrival burst", "poisson"),
+        ("run --arrival burst:x", "burst:64"),
+        ("run --size gauss:5", "lognormal"),
+        ("run --size cdf:/no/such", "cannot read /no/such"),
+        ("run --class nam=a", "nam: there is no such key"),
+        ("run --class lifetime=5", "lifetime: not a time"),
+        ("run --load 80", "80%"),
+        ("run --load 80% -r 5k", "cannot be used with"),
+        ("run --class size=5 --size 5", "cannot be used with"),
+        ("sweep", "--rates"),
+        ("sweep --rates 10k,fast", "50k"),
+        ("knee --until 5", "10s"),
+        ("front-page --loads 80", "80%"),
+        ("front-page --link 5", "100M"),
+        ("compare --pairs 1", "3..=100"),
         ("runn", "run"),
     ];
     for (line, hint) in hints {
@@ -91,6 +122,9 @@ fn what_cannot_be_done_ends_with_code_1_and_one_line() {
         ("run --html /nowhere/report.html", "/nowhere/report.html"),
         ("run --json /nowhere/result.json --no-html", "/nowhere/result.json"),
         ("serve tcp://127.0.0.1:99999", "99999"),
+        ("run --workload /no/such.toml --no-html", "cannot read /no/such.toml"),
+        ("run --arrival trace:/no/such --no-html", "cannot read /no/such"),
+        ("run --class share=5% --no-html", "5.00 % together"),
     ];
     for (line, hint) in lines {
         let output = run(line);
@@ -104,10 +138,13 @@ fn what_cannot_be_done_ends_with_code_1_and_one_line() {
 #[test]
 fn a_run_of_its_own_reports_in_all_forms() {
     let (json, html) = (scratch("result.json"), scratch("report.html"));
+    let (csv, hlog) = (scratch("result.csv"), scratch("result.hlog"));
     let line = format!(
-        "run -r 500 -c 4 -d 2s --warmup 200ms --json {} --html {}",
+        "run -r 500 -c 4 -d 2s --warmup 200ms --json {} --html {} --csv {} --hlog {}",
         json.display(),
-        html.display()
+        html.display(),
+        csv.display(),
+        hlog.display()
     );
     let output = run(&line);
     assert!([0, 3].contains(&code(&output)), "{}", errors(&output));
@@ -117,21 +154,28 @@ fn a_run_of_its_own_reports_in_all_forms() {
     }
     let text = std::fs::read(&json).expect("the JSON was written");
     let value = result(&Output { stdout: text, ..output });
-    let scheduled = value["ledger"]["measured"]["scheduled"].as_f64().expect("a count");
+    let scheduled = value["ledger"]["measured"]["messages"]["scheduled"].as_f64().expect("a count");
     assert!((scheduled - 1_000.0).abs() < 160.0, "five sigma of a Poisson process: {scheduled}");
     let page = std::fs::read_to_string(&html).expect("the report was written");
     assert!(page.contains("<svg") && page.contains("prefers-color-scheme: dark"));
     for outside in ["http://", "https://", "<link", "@import", "<script src"] {
         assert!(!page.contains(outside), "the page stands alone: {outside}");
     }
-    let _ = (std::fs::remove_file(json), std::fs::remove_file(html));
+    let lines = std::fs::read_to_string(&csv).expect("the CSV was written");
+    assert!(lines.lines().all(|line| line.matches(',').count() == 7), "{lines}");
+    assert!(lines.contains(&format!("all,scheduled,messages,,{scheduled},,,")), "{lines}");
+    let log = std::fs::read_to_string(&hlog).expect("the log was written");
+    assert!(log.contains("#[StartTime:") && log.contains("Tag=all.service,"), "{log}");
+    for file in [json, html, csv, hlog] {
+        let _ = std::fs::remove_file(file);
+    }
 }
 
 #[test]
 fn the_same_seed_schedules_the_same_messages() {
     let count = || {
         let output = run("run -r 2k -c 3 -d 500ms --warmup 0s --seed 9 --json - --no-html --quiet");
-        result(&output)["ledger"]["measured"]["scheduled"].as_u64()
+        result(&output)["ledger"]["measured"]["messages"]["scheduled"].as_u64()
     };
     assert_eq!(count(), count());
 }
@@ -142,8 +186,88 @@ fn a_closed_loop_is_labelled_and_small_payloads_work() {
     assert!(errors(&output).contains("closed loop, 2 in flight"), "{}", errors(&output));
     let value = result(&output);
     assert_eq!(value["manifest"]["open_loop"], false);
-    assert!(value["ledger"]["measured"]["received"].as_u64() > Some(0));
+    assert!(value["ledger"]["measured"]["messages"]["on_time"].as_u64() > Some(0));
     assert_eq!(value["generator"]["replies_unmatched"], 0);
+}
+
+/// Two classes with deadlines over one slow reader: what the server does not take in time expires.
+#[test]
+fn classes_are_told_apart_and_each_ledger_closes() {
+    let csv = scratch("classes.toml");
+    let file = "arrival = \"constant\"\n[[class]]\nname = \"urgent\"\nshare = \"20%\"\n\
+                lifetime = \"1s\"\n[[class]]\nname = \"bulk\"\nsize = \"uniform:1KiB:4KiB\"\n\
+                niceness = 2\n";
+    std::fs::write(&csv, file).expect("scratch space");
+    let line = format!("run --workload {} -r 2k -c 2 -d 1s --warmup 200ms", csv.display());
+    let output = run(&format!("{line} --json - --no-html"));
+    for word in ["urgent", "bulk", "lifetime 1.00 s", "niceness 2", "expired"] {
+        assert!(errors(&output).contains(word), "{word} in {}", errors(&output));
+    }
+    let value = result(&output);
+    let classes = value["classes"].as_array().expect("classes");
+    let scheduled = |at: usize| classes[at]["ledger"]["messages"]["scheduled"].as_f64();
+    assert_eq!(scheduled(0).zip(scheduled(1)).map(|(one, two)| one + two), Some(2_000.0));
+    assert!(scheduled(0).is_some_and(|n| (n - 400.0).abs() < 90.0), "{:?}", scheduled(0));
+    assert!(classes.iter().all(|class| class["latency"][2]["kind"] == "wait"));
+    let sent = classes[1]["ledger"]["messages"]["sent"].as_u64();
+    assert_eq!(classes[1]["latency"][2]["count"].as_u64(), sent, "each wait was measured");
+    let _ = std::fs::remove_file(csv);
+}
+
+/// On an overloaded link, what the library is told of deadlines it discards in time.
+#[test]
+fn a_scenario_runs_each_variant_over_the_same_messages() {
+    let output = run("deadline --on loopback --loads 150% --link 20M -d 1s --json - --no-html");
+    assert!([0, 3].contains(&code(&output)), "{}", errors(&output));
+    for word in ["load 150 %", "FIFO", "lifetime", "of the link in time", "timed alone"] {
+        assert!(errors(&output).contains(word), "{word} in {}", errors(&output));
+    }
+    let value: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert_eq!(value["schema"], "postring-loadgen-series/1");
+    let runs = value["runs"].as_array().expect("runs");
+    assert_eq!(runs.iter().map(|run| &run["told"]).collect::<Vec<_>>(), ["FIFO", "lifetime"]);
+    let ledger = |at: usize| {
+        is_whole(&runs[at]["result"]);
+        &runs[at]["result"]["classes"][0]["ledger"]["messages"]
+    };
+    let (fifo, told) = (ledger(0), ledger(1));
+    let n = |ledger: &Value, name: &str| ledger[name].as_u64().expect("a count");
+    assert_eq!(n(fifo, "scheduled"), n(told, "scheduled"), "the same seed");
+    assert_eq!((n(fifo, "expired"), n(told, "expired") > 0), (0, true));
+    is_whole(&value["alone"]);
+}
+
+#[test]
+fn a_comparison_pairs_its_runs_and_gives_intervals() {
+    let line = "compare -r 500 -c 2 -d 300ms --warmup 50ms --pairs 3 --json -";
+    let output = run(&format!("{line} --class name=a,deadline=1s --tell-b nothing"));
+    assert!([0, 3].contains(&code(&output)), "{}", errors(&output));
+    let value: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert_eq!(
+        (&value["schema"], &value["pairs"]),
+        (&"postring-loadgen-comparison/1".into(), &3.into())
+    );
+    let figures = value["figures"].as_array().expect("figures");
+    let names: Vec<_> = figures.iter().filter_map(|figure| figure["figure"].as_str()).collect();
+    assert_eq!(names, ["p50", "p90", "p99", "missed"]);
+    let (low, high) = (&figures[0]["low"], &figures[0]["high"]);
+    assert!(low.as_f64() <= figures[0]["change"].as_f64() && low.as_f64() <= high.as_f64());
+    assert!(figures[2]["change"].is_null(), "150 messages have no p99");
+    assert!(errors(&output).contains("too few samples"), "{}", errors(&output));
+}
+
+#[test]
+fn searches_report_each_run_whole() {
+    let output = run("sweep --rates 200,400 -c 2 -d 300ms --warmup 50ms --json -");
+    assert!([0, 3].contains(&code(&output)), "{}", errors(&output));
+    let value: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    let runs = value["runs"].as_array().expect("runs");
+    let asked = runs.iter().map(|run| run["rates"]["asked_per_s"].as_f64()).collect::<Vec<_>>();
+    assert_eq!((asked, &value["knee"]), (vec![Some(200.0), Some(400.0)], &Value::Null));
+    runs.iter().for_each(is_whole);
+    let output = run("knee --arrival closed");
+    assert_eq!(code(&output), 1);
+    assert!(errors(&output).contains("do not take any rate"), "{}", errors(&output));
 }
 
 #[test]
@@ -232,7 +356,7 @@ fn a_server_that_does_not_echo_is_told() {
 fn the_server_alone_serves_until_it_is_told_to_end() {
     let (server, address) = serve();
     let output = run(&format!("run {address} -c 2 -r 500 -d 500ms --json - --no-html -q"));
-    assert!(result(&output)["ledger"]["measured"]["received"].as_u64() > Some(0));
+    assert!(result(&output)["ledger"]["measured"]["messages"]["on_time"].as_u64() > Some(0));
     signal(&server, "-TERM");
     let ended = finish(server);
     assert_eq!(code(&ended), 0, "{}", errors(&ended));

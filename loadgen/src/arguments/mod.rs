@@ -1,14 +1,23 @@
 //! The command line, as typed.
 //!
-//! Above: `main`. Below: `quantity` parses single values; `plan` turns the whole into what is
-//! meant. Absent: decisions. A mistyped flag or value ends here, with exit code 2.
+//! Above: `main`. Below: a file for the flags of each further command; `quantity` parses single
+//! values; `plan` turns the whole into what is meant. Absent: decisions. A mistyped flag or value
+//! ends here, with exit code 2.
+
+mod compare;
+mod scenario;
+mod search;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::compare::CompareArguments;
+pub(crate) use self::scenario::{Ground, ScenarioArguments};
+pub(crate) use self::search::{KneeArguments, SweepArguments};
 use crate::quantity;
+use crate::workload::{self, Arrival, Sizes, Variant, Workload};
 
 /// The command line of the process; leaves with code 2 and a hint if it cannot be understood.
 pub(crate) fn parse() -> Command {
@@ -27,7 +36,14 @@ Examples:
   loadgen                                          measure the built-in echo server
   loadgen run tcp://10.0.0.7:7000 -r 50k -c 200    measure a server that echoes its frames
   loadgen run --arrival closed --depth 16          how much goes through, closed loop
+  loadgen run tcp://10.0.0.7:7000 --load 80% --class name=control,share=5%,lifetime=5ms \
+      --class name=bulk,size=16KiB,niceness=2      classes on each connection, by urgency
   loadgen run --json - --no-html --quiet           for scripts: JSON on standard output
+  loadgen front-page                               what niceness and lifetimes do, as a table
+  loadgen deadline --loads 100%,140% --link 50M    deadlines on an overloaded link
+  loadgen compare tcp://10.0.0.7:7000 tcp://10.0.0.8:7000 --pairs 10
+  loadgen sweep tcp://10.0.0.7:7000 --rates 10k,20k,40k -d 5s
+  loadgen knee tcp://10.0.0.7:7000 --until 1ms -d 5s
   loadgen serve tcp://[::]:7000 --cores 0-3        just the echo server
 
 Exit codes:
@@ -57,6 +73,19 @@ impl CommandLine {
 pub(crate) enum Command {
     /// Measure a server: its own one, or the one at ADDRESS
     Run(Box<RunArguments>),
+    /// Classes at several loads of one narrow link: what niceness and lifetimes do
+    FrontPage(ScenarioArguments),
+    /// An urgent class beside bulk on one connection of a narrow link
+    #[command(name = "bulk-vs-class0")]
+    BulkVsClass0(ScenarioArguments),
+    /// Messages with deadlines on a narrow link: in time, discarded, late
+    Deadline(ScenarioArguments),
+    /// Measure A and B in turn, several times: what differs by more than chance
+    Compare(Box<CompareArguments>),
+    /// Measure at several rates, one after the other
+    Sweep(Box<SweepArguments>),
+    /// Search the highest rate that a server bears
+    Knee(Box<KneeArguments>),
     /// Start the echo server alone, until SIGINT or SIGTERM
     Serve(ServeArguments),
 }
@@ -65,22 +94,75 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct RunArguments {
+    /// What is sent to whom.
+    #[command(flatten)]
+    pub(crate) traffic: Traffic,
+    /// What is written.
+    #[command(flatten)]
+    pub(crate) reports: Reports,
+}
+
+/// What is written about a run.
+#[derive(Debug, Args)]
+pub(crate) struct Reports {
+    /// Write the whole result as JSON, e.g. result.json, or - for standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Write every figure of every class as a line of CSV, e.g. result.csv
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csv: Option<PathBuf>,
+
+    /// Write the histograms of every class as an HdrHistogram log, e.g. result.hlog
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hlog: Option<PathBuf>,
+
+    /// Write the report as one HTML page, e.g. /tmp/report.html
+    #[arg(long, value_name = "FILE", default_value = "loadgen-report.html")]
+    pub(crate) html: PathBuf,
+
+    /// Write no HTML report, e.g. in scripts
+    #[arg(long, conflicts_with = "html")]
+    pub(crate) no_html: bool,
+}
+
+/// What is sent to whom, and how.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Traffic {
     /// Server that echoes length-prefixed frames (u32, big-endian), e.g. tcp://10.0.0.7:7000;
     /// without it an echo server is started on CPUs of its own
     pub(crate) address: Option<String>,
 
-    /// Messages per second over all connections, e.g. 800, 50k, 1.5M
-    #[arg(short, long, default_value = "20k", value_parser = quantity::rate)]
-    pub(crate) rate: f64,
+    /// Messages per second over all connections, e.g. 800, 50k, 1.5M [default: 20k]
+    #[arg(short, long, value_parser = quantity::rate)]
+    pub(crate) rate: Option<f64>,
+
+    /// The rate as a part of what the server can bear, e.g. 80%, 120%; this is measured first,
+    /// in a closed loop of two seconds
+    #[arg(long, value_name = "SHARE", conflicts_with = "rate", value_parser = quantity::load)]
+    pub(crate) load: Option<f64>,
 
     /// Connections, e.g. 200
     #[arg(short, long, default_value = "50", value_parser = quantity::connections)]
     pub(crate) connections: u32,
 
-    /// Bytes of a message's payload, e.g. 64, 4KiB; from 16 bytes up each message carries its
-    /// number and its time
-    #[arg(long, default_value = "64", value_parser = quantity::size)]
-    pub(crate) size: usize,
+    /// Bytes of a message's payload, e.g. 64, 4KiB, uniform:64:1KiB, exponential:1KiB,
+    /// pareto:64:1.5, bimodal:64:1KiB:10%, lognormal:1KiB:1.2, cdf:FILE, homa-w3; from 16 bytes
+    /// up each message carries its number and its time [default: 64]
+    #[arg(long, value_parser = sizes)]
+    pub(crate) size: Option<Sizes>,
+
+    /// A kind of messages, one flag for each, e.g. name=control,share=5%,size=64,lifetime=2ms;
+    /// keys: name, share, size, niceness, lifetime (the library is told and may discard what
+    /// would be late) or deadline (it is not told), immediate, idempotent. Messages of such
+    /// classes have at least 24 bytes
+    #[arg(long, value_name = "KEY=VALUE,…", conflicts_with = "size", value_parser = class)]
+    pub(crate) class: Vec<String>,
+
+    /// A TOML file with rate, arrival and [[class]] tables of the same keys, e.g. mix.toml;
+    /// flags go before it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["class", "size"])]
+    pub(crate) workload: Option<String>,
 
     /// How long to measure, e.g. 30s, 500ms
     #[arg(short, long, default_value = "10s", value_parser = quantity::span)]
@@ -96,9 +178,20 @@ pub(crate) struct RunArguments {
     #[arg(long, value_parser = quantity::depth)]
     pub(crate) depth: Option<u32>,
 
-    /// When messages are sent, e.g. constant; `closed` sends on each reply and ignores --rate
-    #[arg(long, default_value = "poisson")]
-    pub(crate) arrival: Arrival,
+    /// What of the classes the library is told, e.g. nothing; the ledger judges by all of it
+    #[arg(long, default_value = "everything")]
+    pub(crate) tell: Tell,
+
+    /// When messages are sent, e.g. poisson, constant, burst:64 (so many at once), burst:64@1ms,
+    /// ramp:10k-50k (rising rate), trace:FILE (lines of seconds,size[,class[,lifetime]]);
+    /// `closed` sends on each reply and ignores --rate [default: poisson]
+    #[arg(long, value_parser = Arrival::parse)]
+    pub(crate) arrival: Option<Arrival>,
+
+    /// Bytes that may wait in a connection's send queue for each class, e.g. 4MiB; what comes
+    /// when it is full is refused [default: 256KiB, or eight of the longest messages]
+    #[arg(long, value_name = "BYTES", value_parser = quantity::size)]
+    pub(crate) queue: Option<usize>,
 
     /// Start of the random numbers, e.g. 7: the same seed gives the same schedule
     #[arg(long, default_value = "1")]
@@ -108,18 +201,6 @@ pub(crate) struct RunArguments {
     /// [default: half of them, the upper ones]
     #[arg(long, value_name = "LIST", value_parser = CpuList::parse)]
     pub(crate) cores: Option<CpuList>,
-
-    /// Write the whole result as JSON, e.g. result.json, or - for standard output
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-
-    /// Write the report as one HTML page, e.g. /tmp/report.html
-    #[arg(long, value_name = "FILE", default_value = "loadgen-report.html")]
-    pub(crate) html: PathBuf,
-
-    /// Write no HTML report, e.g. in scripts
-    #[arg(long, conflicts_with = "html")]
-    pub(crate) no_html: bool,
 
     /// Print nothing but the verdict's reasons on failure, e.g. with --json -
     #[arg(short, long)]
@@ -155,24 +236,34 @@ impl CpuList {
     }
 }
 
-/// When messages are sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Arrival {
-    /// Open loop, independent arrivals: exponential gaps
-    Poisson,
-    /// Open loop, equal gaps
-    Constant,
-    /// Closed loop: the next message leaves when a reply has come
-    Closed,
+fn sizes(text: &str) -> Result<Sizes, String> {
+    Sizes::parse(text, &workload::read)
 }
 
-impl Arrival {
-    /// The name as typed.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Poisson => "poisson",
-            Self::Constant => "constant",
-            Self::Closed => "closed",
+/// A class is understood together with the others; here only its own faults are found.
+fn class(text: &str) -> Result<String, String> {
+    Workload::check_flag(text, &workload::read).map(|()| text.to_owned())
+}
+
+/// What of the classes the library is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tell {
+    /// Niceness and lifetimes; deadlines are never told
+    Everything,
+    /// Niceness alone
+    Niceness,
+    /// Lifetimes alone
+    Lifetime,
+    /// Neither: first come, first served
+    Nothing,
+}
+
+impl Tell {
+    /// As the workload takes it.
+    pub(crate) const fn variant(self) -> Variant {
+        Variant {
+            niceness: matches!(self, Self::Everything | Self::Niceness),
+            lifetime: matches!(self, Self::Everything | Self::Lifetime),
         }
     }
 }
@@ -209,9 +300,10 @@ mod tests {
     fn the_table_of_flags_is_consistent_and_the_defaults_parse() {
         CommandLine::command().debug_assert();
         let run = CommandLine::run_by_default();
-        assert_eq!((run.rate, run.connections, run.size), (20_000.0, 50, 64));
+        let (run, reports) = (run.traffic, run.reports);
+        assert_eq!((run.rate, run.connections, run.size), (None, 50, None));
         assert_eq!(run.duration + run.warmup, Duration::from_secs(11));
-        assert!(run.address.is_none() && !run.quiet && !run.no_html);
+        assert!(run.address.is_none() && !run.quiet && !reports.no_html);
     }
 
     #[test]

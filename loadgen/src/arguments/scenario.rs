@@ -1,0 +1,98 @@
+//! The flags of the scenarios.
+//!
+//! Above: `scenario`. Below: `quantity`. Absent: what the scenarios are.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::{CommandLine, CpuList, Driver, Traffic};
+use crate::quantity;
+
+/// Loads of a scenario: idle, busy, nearly full, overloaded.
+const LOADS: &str = "50%,80%,95%,120%";
+
+/// Flags of the scenarios.
+#[derive(Debug, Args)]
+pub(crate) struct ScenarioArguments {
+    /// Parts of the link's capacity, e.g. 50%,120%
+    #[arg(long, value_name = "LIST", default_value = LOADS, value_parser = Loads::parse)]
+    pub(crate) loads: Loads,
+
+    /// What the link carries, in payload bits per second, e.g. 50M, 1G
+    #[arg(long, value_name = "BITS", default_value = "100M", value_parser = quantity::link)]
+    pub(crate) link: f64,
+
+    /// Where the link is, e.g. loopback
+    #[arg(long, default_value = "auto")]
+    pub(crate) on: Ground,
+
+    /// How long to measure each load and variant, e.g. 10s
+    #[arg(short, long, default_value = "5s", value_parser = quantity::span)]
+    pub(crate) duration: Duration,
+
+    /// Start of the random numbers, e.g. 7: the same for all runs
+    #[arg(long, default_value = "1")]
+    pub(crate) seed: u64,
+
+    /// CPUs of the generator, e.g. 1; link and server take the others [default: half of them, the
+    /// upper ones]
+    #[arg(long, value_name = "LIST", value_parser = CpuList::parse)]
+    pub(crate) cores: Option<CpuList>,
+
+    /// Write all results as JSON, e.g. front-page.json, or - for standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Write the report as one HTML page, e.g. /tmp/report.html
+    #[arg(long, value_name = "FILE", default_value = "loadgen-report.html")]
+    pub(crate) html: PathBuf,
+
+    /// Write no HTML report, e.g. in scripts
+    #[arg(long, conflicts_with = "html")]
+    pub(crate) no_html: bool,
+
+    /// Print nothing but errors, e.g. with --json -
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// How the kernel is asked for I/O, e.g. epoll
+    #[arg(long, default_value = "auto")]
+    pub(crate) driver: Driver,
+}
+
+impl ScenarioArguments {
+    /// What one of its runs would be with flags; classes, rate and address come from the scenario.
+    pub(crate) fn traffic(&self) -> Traffic {
+        Traffic {
+            connections: 1,
+            duration: self.duration,
+            seed: self.seed,
+            cores: self.cores.clone(),
+            driver: self.driver,
+            ..CommandLine::run_by_default().traffic
+        }
+    }
+}
+
+/// Where the narrow link of a scenario is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Ground {
+    /// A lab if this user may make one, else loopback
+    Auto,
+    /// Two network namespaces joined by a shaped veth pair; needs root
+    Lab,
+    /// A relay in user space
+    Loopback,
+}
+
+/// A list of loads, as one value of a flag.
+#[derive(Debug, Clone)]
+pub(crate) struct Loads(pub(crate) Vec<f64>);
+
+impl Loads {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.split(',').map(|load| quantity::load(load.trim())).collect::<Result<_, _>>().map(Self)
+    }
+}
