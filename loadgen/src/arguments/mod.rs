@@ -183,7 +183,7 @@ pub(crate) struct Traffic {
     pub(crate) tell: Tell,
 
     /// When messages are sent, e.g. poisson, constant, burst:64 (so many at once), burst:64@1ms,
-    /// ramp:10k-50k (rising rate), trace:FILE (lines of seconds,size[,class[,lifetime]]);
+    /// ramp:10k-50k (rising rate), trace:FILE (lines: seconds,size and, if wanted, class,lifetime);
     /// `closed` sends on each reply and ignores --rate [default: poisson]
     #[arg(long, value_parser = Arrival::parse)]
     pub(crate) arrival: Option<Arrival>,
