@@ -14,6 +14,7 @@ mod here;
 mod inbox;
 mod part;
 mod parts;
+mod posting;
 pub(crate) mod promise;
 mod receipt;
 mod receive;

@@ -331,6 +331,14 @@ impl Core {
         // Gone already: then there is nothing left to end.
         let kept = self.change(id, |connection| {
             let kept = connection.note_failure(reason);
+            // A close promises that what was queued has left: a connection that never came about,
+            // or that broke with something still queued, has the last word over it.
+            let closing = connection.reason == Some(CloseReason::Local);
+            let undone = reason.is_unconnected() || connection.waiting() + connection.unsent > 0;
+            let broke = !matches!(reason, CloseReason::Aborted | CloseReason::Shutdown);
+            if closing && undone && broke {
+                connection.reason = Some(reason);
+            }
             connection.reason.get_or_insert(reason);
             connection.flags.reset |= reset;
             connection.flags.discarding = true;

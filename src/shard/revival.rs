@@ -105,7 +105,7 @@ impl Connection {
             revival.in_order = false;
             revival.closing = flags.end_wanted;
             revival.finished = flags.input_end_told;
-        } else if !lost || !(is_loss(reason) || matches!(reason, CloseReason::NotConnected(_))) {
+        } else if !lost || !(is_loss(reason) || reason.is_unconnected()) {
             // Not word of a loss: it ends for good.
             if lost {
                 self.reason = None;
