@@ -121,6 +121,13 @@ pub(super) fn set_full(core: &Core, id: Id, niceness: Option<u32>) {
 
 pub(super) fn close_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Option<Promise<()>>) {
     let mut promise = promise;
+    if core.handling.get() == Some(core.resolve(id))
+        && let Some(promise) = promise.take()
+    {
+        let why = "close() awaited in an async handler of its own Carrier, which ends when its \
+                   handlers have: do not await it there, or return Flow::Stop";
+        promise.answer(Err(Error::Unsupported(why.into())));
+    }
     let again = move |core: &Rc<Core>, promise| close_here::<F>(core, id, promise);
     let called = core.call(id, |protocol, _| match (endpoint_of::<F>(protocol), promise.take()) {
         (Ok(endpoint), Some(promise)) => endpoint.rare().closing.push(promise),

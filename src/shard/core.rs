@@ -68,6 +68,8 @@ pub(crate) struct Core {
     pub(crate) executor: Executor,
     pub(crate) state: RefCell<State>,
     pub(crate) draining: Cell<bool>,
+    /// The connection whose async handler is polled just now.
+    pub(crate) handling: Cell<Option<Id>>,
     /// Set before the first turn, if packets are to be marked.
     pub(crate) traffic_classes: OnceCell<TrafficClasses>,
     pub(super) deferred: RefCell<VecDeque<Deferred>>,
@@ -125,6 +127,7 @@ impl Core {
             timeouts,
             metrics,
             draining: Cell::new(false),
+            handling: Cell::new(None),
             traffic_classes: OnceCell::new(),
             deferred: RefCell::default(),
             throttle: RefCell::default(),
