@@ -149,6 +149,14 @@ impl<F: Framer> Endpoint<F> {
         Some(self.address()?.as_ref().ok()?.to_string())
     }
 
+    /// The inbox for one who would wait for a Message: an address that is none brings none.
+    pub(super) fn inbox_to_wait(&mut self) -> Result<&mut Inbox<F>> {
+        if let Some(Err((address, why))) = self.address() {
+            return Err(Error::Address { address: address.clone(), why: why.clone() });
+        }
+        self.inbox()
+    }
+
     /// The inbox; a Responder's connection has none.
     pub(super) fn inbox(&mut self) -> Result<&mut Inbox<F>> {
         match &mut self.reader {

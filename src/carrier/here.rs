@@ -175,7 +175,7 @@ pub(super) fn set_handler<F: Framer>(
 ) {
     let mut handler = Some(handler);
     let set = core.call(id, |protocol, _| {
-        let inbox = endpoint_of::<F>(protocol).and_then(Endpoint::inbox);
+        let inbox = endpoint_of::<F>(protocol).and_then(Endpoint::inbox_to_wait);
         match (inbox, handler.take()) {
             (Ok(inbox), Some(handler)) => drop(inbox.set_handler(demand, handler)),
             (Err(error), _) => tracing::warn!(%error, "ready() has no effect"),

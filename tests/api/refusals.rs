@@ -160,3 +160,16 @@ fn a_failed_connect_is_told_with_its_address_whenever_one_asks() {
         end(engine);
     });
 }
+
+#[test]
+fn nobody_waits_for_messages_from_an_address_that_is_none() {
+    on_both(20, |driver| {
+        let engine = one(driver).start().unwrap();
+        let carrier = engine.initiate_with("nonsense", frames());
+        let refused = carrier.receive().wait();
+        assert!(matches!(refused, Err(Error::Address { .. })), "{refused:?}");
+        let refused = carrier.receive_partial(1, 9).wait().map(|_| ());
+        assert!(matches!(refused, Err(Error::Address { .. })), "{refused:?}");
+        end(engine);
+    });
+}
