@@ -30,7 +30,9 @@ pub enum Event {
     /// This many events found the queue of the stream full and are lost
     /// ([`Limits::events`](crate::Limits::events)). Those behind it are younger.
     Missed(u64),
-    /// The Carrier has ended, and why; the last event (draft: `OnClosed`).
+    /// The Carrier has ended, and why; the last event (draft: `OnClosed`). As the first and only
+    /// event, with [`CloseReason::Limit`], also: this stream is one too many
+    /// ([`CarrierRef::events`](crate::CarrierRef::events)), and the Carrier lives on.
     Closed(CloseReason),
 }
 
