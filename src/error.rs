@@ -83,8 +83,9 @@ pub enum Error {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// Both sides ended in order.
-    #[error("ended by both sides")]
+    /// It ended in order, and this side was not the first to end it: the peer has sent its last.
+    /// A peer whose process was killed ends so, too, for its system says no more than that.
+    #[error("the peer ended in order")]
     Finished,
     /// This side ended it.
     #[error("ended by this side")]
