@@ -20,10 +20,13 @@ fn frames() -> LengthPrefixed {
 
 /// One handle stands for the whole Message, however many parts it has.
 #[allow(clippy::print_stdout, reason = "printing is this example's purpose")]
-fn send_file(remote: &str, path: &str) -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
-    let mut file = File::open(path)?;
+fn send_file(remote: &str, file: File) -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
     let len = file.metadata()?.len();
+    // What is appended meanwhile is not sent.
+    let mut file = file.take(len);
     let carrier = postring::initiate_with(remote, frames());
+    // From now on the receiver hears of it if this function fails: its connection ends.
+    carrier.activate().wait()?;
     let mut message = carrier.begin(Properties::new().total_len(len));
     let mut part = vec![0; 16 << 10];
     loop {
@@ -42,9 +45,14 @@ fn send_file(remote: &str, path: &str) -> Result<u64, Box<dyn std::error::Error 
 fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let path = std::env::args().nth(1);
     let path = path.unwrap_or_else(|| std::env::args().next().unwrap_or_default());
+    // Before anybody waits for it: what has no length cannot be sent, for that stands first.
+    let file = File::open(&path).map_err(|error| format!("{path}: {error}"))?;
+    if !file.metadata()?.is_file() {
+        return Err(format!("{path} is no regular file").into());
+    }
     let listener = postring::listen_with("tcp://127.0.0.1:0", frames())?;
     let remote = listener.local_addresses().concat();
-    let sender = std::thread::spawn(move || send_file(&remote, &path));
+    let sender = std::thread::spawn(move || send_file(&remote, file));
 
     let carrier = listener.accept().wait()?;
     let (mut received, mut parts) = (0, 0_u64);

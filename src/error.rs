@@ -83,8 +83,9 @@ pub enum Error {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// Both sides ended in order.
-    #[error("ended by both sides")]
+    /// It ended in order, and this side was not the first to end it: the peer has sent its last.
+    /// A peer whose process was killed ends so, too, for its system says no more than that.
+    #[error("the peer ended in order")]
     Finished,
     /// This side ended it.
     #[error("ended by this side")]
@@ -128,6 +129,17 @@ pub enum CloseReason {
     /// No connection could be made; the log and the first error have the reason.
     #[error("no connection could be made: {}", io::Error::from_raw_os_error(*.0))]
     NotConnected(i32),
+    /// No connection could be made, for the name has no address; the log has the resolver's words,
+    /// so has the [`Error::Connect`] of who waited for the connection.
+    #[error("no connection could be made: the host's name could not be resolved")]
+    NotResolved,
+}
+
+impl CloseReason {
+    /// True if there never was a connection.
+    pub(crate) const fn is_unconnected(self) -> bool {
+        matches!(self, Self::NotConnected(_) | Self::NotResolved)
+    }
 }
 
 /// Why [`try_send`](crate::CarrierRef::try_send) did not take a Message.

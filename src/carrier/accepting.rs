@@ -1,20 +1,29 @@
 //! Accepting: the core's side of a send that waits elsewhere: whether it was accepted, and its
 //! answer.
 //!
-//! Above: `send` offers and withdraws. Below: one atomic and a promise. Absent: the Message.
+//! Above: `send` offers and withdraws. Below: one atomic and a promise; where nobody waits, word
+//! of a refusal goes to the log, the counters, the Carrier's streams and the Message's `on_expired`.
+//! Absent: the Message.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::promise::Promise;
 use super::receipt::Receipt;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::shard::core::{Core, Id};
+use crate::shard::record::Callbacks;
+
+/// A callback that either the Message's own record calls or a refusal of the Message.
+type Shared = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
 
 /// The core's side of a send of another thread: whether it was accepted, and its answer. Dropped
 /// unanswered it answers that the engine has ended.
 pub(super) struct Accepting {
     state: Arc<AtomicU8>,
     promise: Option<Promise<Receipt>>,
+    /// What a refusal calls where no future hears of it.
+    refused: Option<Shared>,
 }
 
 const OFFERED: u8 = 0;
@@ -33,7 +42,21 @@ impl Withdrawal {
 
 impl Accepting {
     pub(super) fn new(promise: Option<Promise<Receipt>>) -> Self {
-        Self { state: Arc::new(AtomicU8::new(OFFERED)), promise }
+        Self { state: Arc::new(AtomicU8::new(OFFERED)), promise, refused: None }
+    }
+
+    /// One whose sender does not wait for the answer: a refusal calls the Message's `expired`.
+    pub(super) fn unawaited(callbacks: Option<&mut Callbacks>) -> Self {
+        let mut accepting = Self::new(None);
+        if let Some(callbacks) = callbacks
+            && let Some(expired) = callbacks.expired.take()
+        {
+            let shared = Arc::new(Mutex::new(Some(expired)));
+            let own = Arc::clone(&shared);
+            callbacks.expired = Some(Box::new(move || call(&own)));
+            accepting.refused = Some(shared);
+        }
+        accepting
     }
 
     pub(super) fn withdrawal(&self) -> Withdrawal {
@@ -55,12 +78,37 @@ impl Accepting {
         self.state.load(Ordering::SeqCst) == WITHDRAWN
     }
 
-    pub(super) fn answer(self, result: Result<Receipt>) {
+    /// Says what became of it; of a refusal the application hears right after the present call.
+    pub(super) fn answer(self, core: &Core, id: Id, result: Result<Receipt>) {
         match (self.promise, result) {
             (Some(promise), result) => promise.answer(result),
-            (None, Err(error)) => tracing::debug!(%error, "a message could not be sent"),
+            (None, Err(error)) => refuse(core, id, self.refused, &error),
             (None, Ok(_)) => {}
         }
+    }
+}
+
+/// A Message that its sender takes for sent will not be: gives that an end.
+fn refuse(core: &Core, id: Id, refused: Option<Shared>, error: &Error) {
+    core.metrics.failed_messages.add(1);
+    if core.may_log() {
+        let Id { unit, slot, generation } = core.resolve(id);
+        let carrier = format_args!("{unit}.{slot}.{generation}");
+        tracing::warn!(%carrier, %error, "a message that try_send had taken could not be sent");
+    }
+    core.defer(move |core| {
+        core.tell_refused(id);
+        if let Some(refused) = refused {
+            core.guard(|| call(&refused));
+        }
+    });
+}
+
+fn call(shared: &Shared) {
+    // The lock is free again as it runs.
+    let callback = shared.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(callback) = callback {
+        callback();
     }
 }
 

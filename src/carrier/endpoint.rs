@@ -13,11 +13,11 @@ use super::accepting::Accepting;
 use super::inbox::Inbox;
 use super::part::Demand;
 use super::parts::Begun;
+use super::posting::Parcel;
 use super::promise::Promise;
 use super::receipt::{Receipt, message_id};
 use super::responder::{Reply, Respond, Responded};
 use super::scheduled::Wishes;
-use super::send::Parcel;
 use super::way::Way;
 use super::way::encode;
 use crate::address::Address;
@@ -144,6 +144,19 @@ impl<F: Framer> Endpoint<F> {
         self.rare.as_ref()?.address.as_ref()
     }
 
+    /// Where an initiated Carrier connects to, in words.
+    pub(super) fn connecting(&self) -> Option<String> {
+        Some(self.address()?.as_ref().ok()?.to_string())
+    }
+
+    /// The inbox for one who would wait for a Message: an address that is none brings none.
+    pub(super) fn inbox_to_wait(&mut self) -> Result<&mut Inbox<F>> {
+        if let Some(Err((address, why))) = self.address() {
+            return Err(Error::Address { address: address.clone(), why: why.clone() });
+        }
+        self.inbox()
+    }
+
     /// The inbox; a Responder's connection has none.
     pub(super) fn inbox(&mut self) -> Result<&mut Inbox<F>> {
         match &mut self.reader {
@@ -187,7 +200,8 @@ impl<F: Framer> Endpoint<F> {
             let Some((accepting, parcel)) = parcel else { return };
             if accepting.claim() {
                 let Parcel { message, wishes } = parcel;
-                accepting.answer(self.push(call, message, wishes));
+                let pushed = self.push(call, message, wishes);
+                accepting.answer(call.core, call.id, pushed);
             }
         }
         super::here::set_full(call.core, call.id, self.most_urgent_parcel());
@@ -375,25 +389,25 @@ impl<F: Framer> Protocol for Endpoint<F> {
             inbox.end(reason);
         }
         self.break_off(core, Outcome::MayHaveArrived);
+        let connecting = self.connecting();
+        let words = super::here::unresolved(core, id);
         let Some(rare) = &mut self.rare else { return };
-        let connecting = match &rare.address {
-            Some(Ok(address)) => Some(address.to_string()),
-            _ => None,
-        };
+        let failure = || super::here::error_of(reason, connecting.as_deref(), words.as_deref());
         for promise in rare.activating.drain(..) {
-            promise.answer(Err(super::here::error_of(reason, connecting.as_deref())));
+            promise.answer(Err(failure()));
         }
         super::here::set_full(core, id, None);
         for (accepting, _) in rare.parcels.drain(..) {
             if accepting.claim() {
-                accepting.answer(Err(super::here::error_of(reason, connecting.as_deref())));
+                accepting.answer(core, id, Err(failure()));
             }
         }
         for waker in rare.room.drain(..) {
             waker.wake();
         }
         for promise in rare.closing.drain(..) {
-            promise.answer(super::here::closed_in_order(reason));
+            let (address, words) = (connecting.as_deref(), words.as_deref());
+            promise.answer(super::here::closed_in_order(reason, address, words));
         }
         for handler in rare.on_closed.drain(..) {
             handler(reason);

@@ -58,8 +58,13 @@ pub(super) fn activate_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Option<
     };
     if !opening {
         let reason = reason.unwrap_or(CloseReason::Finished);
-        promise.into_iter().for_each(|promise| promise.answer(Err(error_of(reason, None))));
-        return;
+        let Some(promise) = promise else { return };
+        let again = move |core: &Rc<Core>, promise| activate_here::<F>(core, id, Some(promise));
+        return match failure_here::<F>(core, id, reason) {
+            Ok(error) => promise.answer(Err(error)),
+            Err(CallError::InCall) => core.defer(move |core| again(core, promise)),
+            Err(CallError::Gone(reason)) => promise.answer(Err(error_of(reason, None, None))),
+        };
     }
     let mut promise = promise;
     let address = core.call(id, |protocol, _| {
@@ -82,7 +87,7 @@ pub(super) fn activate_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Option<
         Err(CallError::InCall) => return core.defer(move |core| again(core, promise)),
         Ok(Ok(None)) => Ok(()),
         Ok(Err(error)) => Err(error),
-        Err(CallError::Gone(reason)) => Err(error_of(reason, None)),
+        Err(CallError::Gone(reason)) => Err(error_of(reason, None, None)),
     };
     if let Some(promise) = promise {
         promise.answer(refused);
@@ -116,6 +121,13 @@ pub(super) fn set_full(core: &Core, id: Id, niceness: Option<u32>) {
 
 pub(super) fn close_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Option<Promise<()>>) {
     let mut promise = promise;
+    if core.handling.get() == Some(core.resolve(id))
+        && let Some(promise) = promise.take()
+    {
+        let why = "close() awaited in an async handler of its own Carrier, which ends when its \
+                   handlers have: do not await it there, or return Flow::Stop";
+        promise.answer(Err(Error::Unsupported(why.into())));
+    }
     let again = move |core: &Rc<Core>, promise| close_here::<F>(core, id, promise);
     let called = core.call(id, |protocol, _| match (endpoint_of::<F>(protocol), promise.take()) {
         (Ok(endpoint), Some(promise)) => endpoint.rare().closing.push(promise),
@@ -125,7 +137,8 @@ pub(super) fn close_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Option<Pro
     match called {
         Ok(()) => {}
         Err(CallError::Gone(reason)) => {
-            return promise.into_iter().for_each(|promise| promise.answer(closed_in_order(reason)));
+            let answer = |promise: Promise<()>| promise.answer(closed_in_order(reason, None, None));
+            return promise.into_iter().for_each(answer);
         }
         Err(CallError::InCall) => return core.defer(move |core| again(core, promise)),
     }
@@ -138,10 +151,13 @@ pub(super) fn close_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Option<Pro
         Ok((Phase::Closed | Phase::Closing, reason, _)) => {
             let reason = reason.unwrap_or(CloseReason::Finished);
             // Whoever closes what has ended is answered at once.
+            let words = unresolved(core, id);
             let _ = core.call(id, |protocol, _| {
                 if let Ok(endpoint) = endpoint_of::<F>(protocol) {
+                    let address = endpoint.connecting();
                     for promise in endpoint.rare().closing.drain(..) {
-                        promise.answer(closed_in_order(reason));
+                        let (address, words) = (address.as_deref(), words.as_deref());
+                        promise.answer(closed_in_order(reason, address, words));
                     }
                 }
             });
@@ -159,7 +175,7 @@ pub(super) fn set_handler<F: Framer>(
 ) {
     let mut handler = Some(handler);
     let set = core.call(id, |protocol, _| {
-        let inbox = endpoint_of::<F>(protocol).and_then(Endpoint::inbox);
+        let inbox = endpoint_of::<F>(protocol).and_then(Endpoint::inbox_to_wait);
         match (inbox, handler.take()) {
             (Ok(inbox), Some(handler)) => drop(inbox.set_handler(demand, handler)),
             (Err(error), _) => tracing::warn!(%error, "ready() has no effect"),
@@ -221,25 +237,51 @@ pub(super) fn state_here(core: &Rc<Core>, id: Id) -> CarrierState {
     }
 }
 
-/// What a verb on an ended connection returns.
-pub(super) fn error_of(reason: CloseReason, address: Option<&str>) -> Error {
-    match (reason, address) {
-        (CloseReason::NotConnected(errno), Some(address)) => Error::Connect {
-            address: address.to_owned(),
-            source: io::Error::from_raw_os_error(errno),
-        },
-        _ => reason.into(),
+/// What a verb on an ended connection returns: where it went to and the resolver's words are part
+/// of it, if there never was a connection.
+pub(super) fn error_of(reason: CloseReason, address: Option<&str>, words: Option<&str>) -> Error {
+    let source = match (reason, words) {
+        (CloseReason::NotConnected(errno), _) => io::Error::from_raw_os_error(errno),
+        (CloseReason::NotResolved, Some(words)) => io::Error::other(words),
+        _ => return reason.into(),
+    };
+    match address {
+        Some(address) => Error::Connect { address: address.to_owned(), source },
+        None => reason.into(),
     }
 }
 
+/// The same for a connection that still has its slot.
+fn failure_here<F: Framer>(
+    core: &Rc<Core>,
+    id: Id,
+    reason: CloseReason,
+) -> Result<Error, CallError> {
+    let words = unresolved(core, id);
+    let address =
+        core.call(id, |protocol, _| endpoint_of::<F>(protocol).ok().and_then(|e| e.connecting()))?;
+    Ok(error_of(reason, address.as_deref(), words.as_deref()))
+}
+
+/// What the resolver said, if it found no address.
+pub(super) fn unresolved(core: &Core, id: Id) -> Option<String> {
+    let words =
+        core.look(id, |connection| Some(connection.rare.as_ref()?.unresolved.as_ref()?.clone()));
+    words.ok().flatten()
+}
+
 /// A close is answered well if the connection ended as it should.
-pub(super) fn closed_in_order(reason: CloseReason) -> Result<()> {
+pub(super) fn closed_in_order(
+    reason: CloseReason,
+    address: Option<&str>,
+    words: Option<&str>,
+) -> Result<()> {
     match reason {
         CloseReason::Finished
         | CloseReason::Local
         | CloseReason::Stopped
         | CloseReason::Shutdown => Ok(()),
-        other => Err(other.into()),
+        other => Err(error_of(other, address, words)),
     }
 }
 

@@ -14,6 +14,7 @@ mod here;
 mod inbox;
 mod part;
 mod parts;
+mod posting;
 pub(crate) mod promise;
 mod receipt;
 mod receive;
@@ -194,12 +195,29 @@ impl<F: Framer> CarrierRef<F> {
     }
 
     /// Connects now instead of with the first Message (draft §3.2). Ready when messages can flow.
+    ///
+    /// # Errors
+    /// [`Error::Address`]; [`Error::Connect`] if no connection came about, now or earlier;
+    /// [`Error::Closed`] if the Carrier has ended; [`Error::EngineEnded`], or
+    /// [`Error::MailboxFull`] from another thread: then nothing was asked, try again. A thread that
+    /// activates thousands of Carriers waits for some of them before it goes on, or raises
+    /// [`Limits::mailbox`](crate::Limits).
     pub fn activate(&self) -> Asked<()> {
         self.ask(|core, id, promise| activate_here::<F>(core, id, Some(promise)))
     }
 
     /// Ends this side: queued Messages are flushed, scheduled receives finish, then the connection
     /// closes. Ready when both sides have ended (or the linger time is over).
+    ///
+    /// A Responder's connection ends when its async handlers have: one of them that awaited its own
+    /// Carrier's end would wait for itself. There the future gives an error at once; the end comes
+    /// all the same, as soon as the handler returns.
+    ///
+    /// # Errors
+    /// Why it did not end in order, if so: [`Error::Closed`]; [`Error::Connect`] if there never was
+    /// a connection; [`Error::Unsupported`] in an async handler of this very Carrier;
+    /// [`Error::EngineEnded`], or [`Error::MailboxFull`] from another thread: then nothing was
+    /// asked, try again.
     pub fn close(&self) -> Asked<()> {
         self.ask(|core, id, promise| close_here::<F>(core, id, Some(promise)))
     }
@@ -262,6 +280,9 @@ impl<F: Framer> CarrierRef<F> {
     }
 
     /// Where the Carrier stands.
+    ///
+    /// # Errors
+    /// [`Error::EngineEnded`], or [`Error::MailboxFull`] from another thread.
     pub fn state(&self) -> Asked<CarrierState> {
         self.ask(|core, id, promise| promise.answer(Ok(state_here(core, id))))
     }
@@ -269,11 +290,17 @@ impl<F: Framer> CarrierRef<F> {
     /// Bytes that have not left for the kernel: those in the send queue and those the kernel has no
     /// room for yet. A Message of another thread that still waits for room in the queue is not
     /// framed and counts as one byte, so that 0 means that nothing waits.
+    ///
+    /// # Errors
+    /// As [`CarrierRef::state`].
     pub fn queued(&self) -> Asked<usize> {
         self.ask(|core, id, promise| promise.answer(Ok(here::queued_here::<F>(core, id))))
     }
 
     /// The peer's IP address; `None` for a unix socket or before a connection was made.
+    ///
+    /// # Errors
+    /// As [`CarrierRef::state`]; [`Error::Closed`] if the Carrier has ended and is forgotten.
     pub fn peer_address(&self) -> Asked<Option<SocketAddr>> {
         self.ask(|core, id, promise| {
             let peer = core.look(id, |connection| connection.peer);

@@ -95,7 +95,9 @@ where
     /// that writes the length first needs it beforehand: [`Properties::total_len`].
     ///
     /// From its first part to its last no other Message can leave this Carrier: `send` waits and
-    /// `try_send` says Full. The first part waits until the queue is empty.
+    /// `try_send` says Full on the Carrier's core; from another thread, which cannot know yet, it
+    /// may take a Message that then waits at the core. The first part waits until the queue is
+    /// empty.
     ///
     /// On a byte stream without frames ([`Unframed`](crate::Unframed)) the parts are as any
     /// others: what completes the one Message of the direction is [`CarrierRef::close`].

@@ -45,6 +45,9 @@ impl<F: Framer> CarrierRef<F> {
     /// Receives the next Message (draft §2.2). An orderly end of the peer is
     /// [`CloseReason::Finished`](crate::CloseReason). After parts of a Message it gives the rest of
     /// it, as its last part.
+    ///
+    /// It does not connect: on a Carrier that is inactive it waits until a Message is sent or
+    /// [`CarrierRef::activate`] is called. One whose address is none is [`Error::Address`].
     pub fn receive(&self) -> Receiving<F> {
         Receiving(Pull { carrier: *self, demand: Demand::Whole, slot: None })
     }
@@ -88,7 +91,7 @@ impl<F: Framer> Pull<F> {
     fn poll_here(&self, core: &Rc<Core>, context: &Context<'_>) -> Poll<Result<Part<F::Got>>> {
         let (id, demand) = (self.carrier.id, self.demand);
         let taken = core.call(id, |protocol, _| {
-            let inbox = endpoint_of::<F>(protocol).and_then(Endpoint::inbox)?;
+            let inbox = endpoint_of::<F>(protocol).and_then(Endpoint::inbox_to_wait)?;
             Ok(inbox.take(demand, context.waker()))
         });
         match taken {
@@ -168,11 +171,12 @@ impl<T> Drop for Asking<T> {
 fn wait_there<F: Framer>(core: &Rc<Core>, id: Id, mut asking: Asking<Part<F::Got>>) {
     let demand = asking.demand;
     let Some(slot) = asking.slot.take() else { return };
-    let asked =
-        core.call(id, |protocol, _| match endpoint_of::<F>(protocol).and_then(Endpoint::inbox) {
+    let asked = core.call(id, |protocol, _| {
+        match endpoint_of::<F>(protocol).and_then(Endpoint::inbox_to_wait) {
             Ok(inbox) => inbox.wait_elsewhere(demand, Arc::clone(&slot)),
             Err(error) => slot.end(error),
-        });
+        }
+    });
     match asked {
         Ok(()) => ask(core, id, demand),
         Err(CallError::Gone(reason)) => slot.end(reason.into()),

@@ -6,7 +6,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use super::CarrierRef;
 use super::endpoint::{Endpoint, Reader};
@@ -163,14 +165,39 @@ where
         let (message, carrier) = (message.detach(), reply.carrier());
         let answering = Answering { core: Rc::clone(&core), id, over: Cell::new(None) };
         let spawned = core.executor.spawn(&core, async move {
-            let flow = handler(message, carrier).await.flow();
-            answering.over.set(Some(flow));
+            let handling = std::pin::pin!(handler(message, carrier));
+            let answer = Known { core: &answering.core, id, handling }.await;
+            answering.over.set(Some(answer.flow()));
         });
         if spawned { Responded::Pause } else { Responded::Stop }
     }
 
     fn name(&self) -> Rc<str> {
         Rc::clone(&self.name)
+    }
+}
+
+/// A handler's future; while it is polled its core knows whose it is.
+struct Known<'a, H> {
+    core: &'a Core,
+    id: Id,
+    handling: Pin<&'a mut H>,
+}
+
+impl<H: Future> Future for Known<'_, H> {
+    type Output = H::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<H::Output> {
+        /// A panic ends the poll, too.
+        struct Over<'a>(&'a Core);
+        impl Drop for Over<'_> {
+            fn drop(&mut self) {
+                self.0.handling.set(None);
+            }
+        }
+        self.core.handling.set(Some(self.id));
+        let _over = Over(self.core);
+        self.handling.as_mut().poll(context)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::framer::{Framer, Output};
 use crate::message::{ANTECEDENTS_MAX, MessageId, Properties, SPECIFICS_MAX};
 use crate::scheduler::Refusal;
-use crate::shard::core::Id;
+use crate::shard::core::{Id, TICKET_SLOT};
 use crate::shard::outgoing::{Outgoing, Parcel};
 use crate::shard::protocol::Call;
 use crate::shard::record::{Callbacks, Record};
@@ -47,11 +47,8 @@ pub(super) fn submit<F: Framer>(
 ) -> Result<Receipt> {
     let own = F::properties(&message).cloned();
     let properties = wishes.properties.map(|boxed| *boxed).or(own).unwrap_or_default();
-    let antecedents = antecedents(&properties, call.id)?;
-    if properties.specifics().count() > SPECIFICS_MAX {
-        let why = format!("more than {SPECIFICS_MAX} protocol-specific properties");
-        return Err(Error::Message(why));
-    }
+    check(&properties, call.id)?;
+    let antecedents: Vec<_> = properties.antecedents().iter().map(|named| named.number).collect();
     let mut output = Output::default();
     way.framer.borrow_mut().encode(message, &mut output)?;
     // Where order is all the framing there is, a Message keeps its place.
@@ -100,18 +97,24 @@ fn error_of(refusal: Refusal) -> Error {
     })
 }
 
-/// The numbers of the antecedents, all of this Carrier.
-fn antecedents(properties: &Properties, id: Id) -> Result<Vec<u64>> {
+/// Refuses properties that the Carrier can never honour: from any thread, by its identity alone.
+pub(super) fn check(properties: &Properties, id: Id) -> Result<()> {
     let named = properties.antecedents();
     if named.len() > ANTECEDENTS_MAX {
         return Err(Error::Message(format!("more than {ANTECEDENTS_MAX} antecedents")));
     }
-    let number = |message: &MessageId| {
-        if !message.is_of(id.unit, id.slot, id.generation) {
-            let why = "an antecedent of another Carrier: this stack orders Messages of one only";
-            return Err(Error::Message(why.into()));
-        }
-        Ok(message.number)
+    // Whoever holds a ticket only does not know the slot behind it.
+    let is_own = |message: &MessageId| match id.slot {
+        TICKET_SLOT => message.unit == id.unit,
+        _ => message.is_of(id.unit, id.slot, id.generation),
     };
-    named.iter().map(number).collect()
+    if !named.iter().all(is_own) {
+        let why = "an antecedent of another Carrier: this stack orders Messages of one only";
+        return Err(Error::Message(why.into()));
+    }
+    if properties.specifics().count() > SPECIFICS_MAX {
+        let why = format!("more than {SPECIFICS_MAX} protocol-specific properties");
+        return Err(Error::Message(why));
+    }
+    Ok(())
 }

@@ -4,7 +4,6 @@
 //! leaves (the shard's turn). Bound: `Limits::send_queue_bytes` per Carrier; from other threads
 //! at most the mailbox on top of it.
 
-use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -14,6 +13,7 @@ use super::CarrierRef;
 use super::accepting::{Accepting, Withdrawal};
 use super::endpoint::Endpoint;
 use super::here::{activate_here, endpoint_of, set_full};
+use super::posting::{Parcel, post};
 use super::promise::{Answer, promise};
 use super::receipt::Receipt;
 use super::scheduled::Wishes;
@@ -22,21 +22,15 @@ use crate::framer::Framer;
 use crate::message::{Detach, Properties};
 use crate::shard::connection::Phase;
 use crate::shard::core::{CallError, Core, Id};
-use crate::shard::mail::{self, CoreHandle, Errand, Mail};
+use crate::shard::mail::{self, CoreHandle};
 use crate::shard::record::Callbacks;
 
 /// Why a Message was not taken.
-enum Refused<M> {
+pub(super) enum Refused<M> {
     Full(M, Wishes),
     /// Its Carrier is in a call: asked from inside of it.
     InCall(M, Wishes),
     Failed(Error),
-}
-
-/// An owned Message between threads.
-pub(super) struct Parcel<F: Framer> {
-    pub(super) message: F::Out<'static>,
-    pub(super) wishes: Wishes,
 }
 
 /// Frames a Message into the outbox, on its core.
@@ -118,7 +112,12 @@ pub(super) fn niceness_of<F: Framer>(message: &F::Out<'_>, wishes: &Wishes) -> u
 }
 
 /// Frames an owned Message, or keeps it until there is room.
-fn send_or_park<F: Framer>(core: &Rc<Core>, id: Id, parcel: Parcel<F>, accepting: Accepting) {
+pub(super) fn send_or_park<F: Framer>(
+    core: &Rc<Core>,
+    id: Id,
+    parcel: Parcel<F>,
+    accepting: Accepting,
+) {
     if parks::<F>(core, id, &parcel) {
         return park::<F>(core, id, parcel, accepting);
     }
@@ -127,8 +126,8 @@ fn send_or_park<F: Framer>(core: &Rc<Core>, id: Id, parcel: Parcel<F>, accepting
     }
     let Parcel { message, wishes } = parcel;
     match push_here::<F>(core, id, message, wishes, None) {
-        Ok(receipt) => accepting.answer(Ok(receipt)),
-        Err(Refused::Failed(error)) => accepting.answer(Err(error)),
+        Ok(receipt) => accepting.answer(core, id, Ok(receipt)),
+        Err(Refused::Failed(error)) => accepting.answer(core, id, Err(error)),
         Err(Refused::InCall(message, wishes)) => {
             accepting.offer_again();
             send_later::<F>(core, id, message, wishes, accepting);
@@ -182,49 +181,10 @@ fn park<F: Framer>(core: &Rc<Core>, id: Id, parcel: Parcel<F>, accepting: Accept
                 _ => CloseReason::Local,
             };
             if accepting.claim() {
-                accepting.answer(Err(reason.into()));
+                accepting.answer(core, id, Err(reason.into()));
             }
         }
         (Err(_), None) => {}
-    }
-}
-
-/// A send on its way to the core.
-struct SendErrand<F: Framer> {
-    id: Id,
-    parcel: Parcel<F>,
-    accepting: Accepting,
-}
-
-impl<F: Framer> Errand for SendErrand<F> {
-    fn run(self: Box<Self>, core: &Rc<Core>) {
-        send_or_park::<F>(core, self.id, self.parcel, self.accepting);
-    }
-
-    fn into_any(self: Box<Self>) -> Box<dyn Any> {
-        self
-    }
-}
-
-/// Posts an owned Message; gives it back if the mailbox is full.
-fn post<F: Framer>(
-    handle: &CoreHandle,
-    id: Id,
-    parcel: Parcel<F>,
-    accepting: Accepting,
-) -> Result<(), Refused<F::Out<'static>>> {
-    let errand = SendErrand::<F> { id, parcel, accepting };
-    let Err(mail) = handle.post(Mail::Errand(Box::new(errand))) else { return Ok(()) };
-    if handle.has_ended() {
-        return Err(Refused::Failed(Error::EngineEnded));
-    }
-    let Mail::Errand(errand) = mail else { return Err(Refused::Failed(Error::MailboxFull)) };
-    match errand.into_any().downcast::<SendErrand<F>>() {
-        Ok(errand) => {
-            let Parcel { message, wishes } = errand.parcel;
-            Err(Refused::Full(message, wishes))
-        }
-        Err(_) => Err(Refused::Failed(Error::MailboxFull)),
     }
 }
 
@@ -234,6 +194,12 @@ impl<F: Framer> CarrierRef<F> {
     /// On an inactive Carrier the first Message also begins to connect (draft §3.1.1). On the
     /// Carrier's core nothing is copied or allocated beyond the queue; from another thread the
     /// Message is made owned and travels by mailbox.
+    ///
+    /// From another thread, or from inside a call into this Carrier, `Ok` says that the Message is
+    /// on its way to the queue. Its core may refuse it there: the Carrier has ended, its address is
+    /// none, the framer cannot express it. Such a Message is counted (`failed_messages`), logged,
+    /// and told to streams of events as [`Event::Refused`](crate::Event). [`CarrierRef::send`] gives
+    /// the reason to its caller.
     ///
     /// # Errors
     /// [`TrySendError::Full`] with the Message; [`TrySendError::Failed`] if it can never be sent.
@@ -246,7 +212,8 @@ impl<F: Framer> CarrierRef<F> {
 
     /// As [`CarrierRef::try_send`], with callbacks for this Message in place of the Carrier's own
     /// (draft §3.2: `SendMsg`; each may be `None`). They run on the Carrier's core; one that
-    /// panics is logged.
+    /// panics is logged. `on_expired` also runs if the Carrier's core refused a Message that was
+    /// taken here; if the Carrier ends before one has left, none of them does.
     ///
     /// # Errors
     /// As [`CarrierRef::try_send`].
@@ -273,7 +240,9 @@ impl<F: Framer> CarrierRef<F> {
             Some(core) => match push_here::<F>(&core, self.id, message, wishes, None) {
                 Ok(_) => return Ok(()),
                 Err(Refused::InCall(message, wishes)) if core.can_defer() => {
-                    send_later::<F>(&core, self.id, message, wishes, Accepting::new(None));
+                    let mut wishes = wishes;
+                    let accepting = Accepting::unawaited(wishes.callbacks.as_deref_mut());
+                    send_later::<F>(&core, self.id, message, wishes, accepting);
                     return Ok(());
                 }
                 Err(Refused::Full(message, wishes) | Refused::InCall(message, wishes)) => {
@@ -290,20 +259,32 @@ impl<F: Framer> CarrierRef<F> {
                 {
                     Refused::Full(message.detach(), wishes)
                 }
-                Some(handle) => {
-                    let accepting = Accepting::new(None);
-                    let parcel = Parcel { message: message.detach(), wishes };
-                    match post::<F>(&handle, self.id, parcel, accepting) {
-                        Ok(()) => return Ok(()),
-                        Err(refused) => refused,
-                    }
-                }
+                Some(handle) => match self.offer_there(&handle, message, wishes) {
+                    Ok(()) => return Ok(()),
+                    Err(refused) => refused,
+                },
             },
         };
         Err(match refused {
             Refused::Full(message, _) | Refused::InCall(message, _) => TrySendError::Full(message),
             Refused::Failed(error) => TrySendError::Failed(error),
         })
+    }
+
+    /// Posts a Message that nobody waits for; what can never be sent is refused at once, as far as
+    /// this thread can know.
+    fn offer_there<'m>(
+        &self,
+        handle: &CoreHandle,
+        message: F::Out<'m>,
+        mut wishes: Wishes,
+    ) -> Result<(), Refused<F::Out<'static>>> {
+        let properties = wishes.properties.as_deref().or_else(|| F::properties(&message));
+        if let Some(properties) = properties {
+            super::scheduled::check(properties, self.id).map_err(Refused::Failed)?;
+        }
+        let accepting = Accepting::unawaited(wishes.callbacks.as_deref_mut());
+        post::<F>(handle, self.id, Parcel { message: message.detach(), wishes }, accepting)
     }
 
     /// Sends a Message: waits for room and resolves to its [`Receipt`] when it is in the bounded

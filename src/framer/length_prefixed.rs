@@ -225,7 +225,12 @@ impl LengthPrefixed {
         if !message.is_complete() || self.sending().is_some() {
             return self.encode_part(message, into);
         }
-        let header = self.header(message.len() as u64)?;
+        let len = message.len() as u64;
+        if let Some(total) = stated(message).filter(|total| *total != len) {
+            let wrong = format!("a whole message of {len} bytes was stated to have {total}");
+            return Err(malformed(wrong));
+        }
+        let header = self.header(len)?;
         into.put(&header[..self.header_len()]);
         into.put_message(message);
         Ok(())
@@ -234,7 +239,7 @@ impl LengthPrefixed {
     /// Encodes a part of a Message: of one just begun, or of the one that is being sent.
     #[cold]
     fn encode_part(&mut self, part: &Message<'_>, into: &mut Output) -> Result<(), FrameError> {
-        let total = part.properties().and_then(Properties::total_len_if_set);
+        let total = stated(part);
         let (rest, begins) = match (self.sending(), total) {
             (Some(_), Some(_)) => return Err(malformed("a part of another message was begun")),
             (Some(rest), None) => (rest, false),
@@ -259,6 +264,11 @@ impl LengthPrefixed {
         self.keep(self.receiving(), sending);
         Ok(())
     }
+}
+
+/// The length that the whole Message was stated to have.
+fn stated(message: &Message<'_>) -> Option<u64> {
+    message.properties().and_then(Properties::total_len_if_set)
 }
 
 #[cold]
@@ -301,7 +311,8 @@ impl Framer for LengthPrefixed {
 
     #[inline(always)]
     fn encode(&mut self, message: Message<'_>, into: &mut Output) -> Result<(), FrameError> {
-        let usual = self.is_usual() && message.is_complete() && self.sending().is_none();
+        let whole = message.is_complete() && self.sending().is_none();
+        let usual = self.is_usual() && whole && stated(&message).is_none();
         if let (true, Ok(len)) = (usual, u32::try_from(message.len()))
             && message.len() <= self.len_max
         {

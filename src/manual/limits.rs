@@ -90,7 +90,7 @@
 //! | sends to a Carrier from inside a call into it | 4 096 | `try_send` says Full |
 //! | failed Messages remembered for later antecedents, in runs | 4 096 | older ones: an error |
 //! | shares of Carriers and classes with nothing queued | 4 096 | they start anew |
-//! | streams of events of one Carrier | 16 | an error |
+//! | streams of events of one Carrier | 16 | a further one begins with `Closed(Limit)` and ends |
 //! | Paths that one Association remembers | 16 | that seen longest ago is forgotten |
 //! | segments of one send; its bytes | 64; 1 MiB | the next send has the rest |
 //! | bytes thrown away after an end was decided | 4 MiB | a reset ([D14](super::decisions)) |

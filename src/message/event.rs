@@ -23,10 +23,16 @@ pub enum Event {
     Failed(MessageId, CloseReason),
     /// The connection was lost when it had left in part or in whole.
     MayHaveArrived(MessageId),
+    /// A Message that [`try_send`](crate::CarrierRef::try_send) or
+    /// [`send_msg`](crate::CarrierRef::send_msg) had taken on another thread, or from inside a call,
+    /// was refused by its core and never sent. It has no number; the log has the reason.
+    Refused,
     /// This many events found the queue of the stream full and are lost
     /// ([`Limits::events`](crate::Limits::events)). Those behind it are younger.
     Missed(u64),
-    /// The Carrier has ended, and why; the last event (draft: `OnClosed`).
+    /// The Carrier has ended, and why; the last event (draft: `OnClosed`). As the first and only
+    /// event, with [`CloseReason::Limit`], also: this stream is one too many
+    /// ([`CarrierRef::events`](crate::CarrierRef::events)), and the Carrier lives on.
     Closed(CloseReason),
 }
 
@@ -52,7 +58,7 @@ impl Event {
             | Self::Expired(message, _)
             | Self::Failed(message, _)
             | Self::MayHaveArrived(message) => Some(*message),
-            Self::Missed(_) | Self::Closed(_) => None,
+            Self::Refused | Self::Missed(_) | Self::Closed(_) => None,
         }
     }
 }

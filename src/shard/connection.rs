@@ -82,6 +82,8 @@ pub(crate) struct Rare {
     pub(crate) deals_out: bool,
     /// Addresses still to try, best first.
     pub(crate) candidates: Vec<SocketAddress>,
+    /// What the resolver said, if it found no address.
+    pub(crate) unresolved: Option<String>,
     /// The identity under which another thread initiated it.
     pub(crate) ticket: u32,
     /// It may be made again when it is lost.

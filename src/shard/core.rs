@@ -68,6 +68,8 @@ pub(crate) struct Core {
     pub(crate) executor: Executor,
     pub(crate) state: RefCell<State>,
     pub(crate) draining: Cell<bool>,
+    /// The connection whose async handler is polled just now.
+    pub(crate) handling: Cell<Option<Id>>,
     /// Set before the first turn, if packets are to be marked.
     pub(crate) traffic_classes: OnceCell<TrafficClasses>,
     pub(super) deferred: RefCell<VecDeque<Deferred>>,
@@ -125,6 +127,7 @@ impl Core {
             timeouts,
             metrics,
             draining: Cell::new(false),
+            handling: Cell::new(None),
             traffic_classes: OnceCell::new(),
             deferred: RefCell::default(),
             throttle: RefCell::default(),
@@ -331,6 +334,14 @@ impl Core {
         // Gone already: then there is nothing left to end.
         let kept = self.change(id, |connection| {
             let kept = connection.note_failure(reason);
+            // A close promises that what was queued has left: a connection that never came about,
+            // or that broke with something still queued, has the last word over it.
+            let closing = connection.reason == Some(CloseReason::Local);
+            let undone = reason.is_unconnected() || connection.waiting() + connection.unsent > 0;
+            let broke = !matches!(reason, CloseReason::Aborted | CloseReason::Shutdown);
+            if closing && undone && broke {
+                connection.reason = Some(reason);
+            }
             connection.reason.get_or_insert(reason);
             connection.flags.reset |= reset;
             connection.flags.discarding = true;

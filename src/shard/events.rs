@@ -11,6 +11,7 @@ use std::task::Waker;
 
 use super::core::{Core, Id};
 use super::event_queue::EventSender;
+use super::outgoing::Outgoing;
 use super::record::{Action, Record};
 use crate::error::CloseReason;
 use crate::framer::Output;
@@ -150,6 +151,15 @@ impl Core {
         for word in words.unwrap_or_default() {
             self.count(word.outcome);
             self.defer(move |core| word.deliver(core));
+        }
+    }
+
+    /// Tells the streams that a Message was refused before it had a number; user code may run.
+    pub(crate) fn tell_refused(&self, id: Id) {
+        let id = self.resolve(id);
+        let tell = |outgoing: &mut Outgoing| outgoing.listeners.tell_streams(Event::Refused);
+        for waker in self.with_outgoing(id, tell).unwrap_or_default() {
+            self.guard(|| waker.wake());
         }
     }
 

@@ -3,6 +3,7 @@
 //! Above: services (listening) and verbs (initiating). Below: the driver's accepts, connects and
 //! closes. Absent: what flows in between.
 
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -220,7 +221,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn resolved(&mut self, id: Id, result: Result<Vec<SocketAddress>, i32>) {
+    pub(super) fn resolved(&mut self, id: Id, result: Result<Vec<SocketAddress>, io::Error>) {
         let resolving = self.core.look(id, |connection| connection.phase == Phase::Resolving);
         if resolving != Ok(true) {
             return;
@@ -232,8 +233,22 @@ impl Shard {
                     self.core.change(id, |connection| connection.rare().candidates = candidates);
                 self.connect_next(id, HOST_UNREACHABLE);
             }
-            Err(errno) => self.core.fail(id, CloseReason::NotConnected(errno)),
+            Err(error) => self.unresolved(id, &error),
         }
+    }
+
+    /// The resolver has words of its own where the system has a number.
+    fn unresolved(&self, id: Id, error: &io::Error) {
+        if let Some(errno) = error.raw_os_error() {
+            return self.core.fail(id, CloseReason::NotConnected(errno));
+        }
+        if self.core.may_log() {
+            tracing::warn!(slot = id.slot, %error, "a host's name could not be resolved");
+        }
+        let words = error.to_string();
+        // Resolving, as just seen.
+        let _ = self.core.change(id, |connection| connection.rare().unresolved = Some(words));
+        self.core.fail(id, CloseReason::NotResolved);
     }
 
     /// Tries the next candidate address; `last_error` is what remains if there is none.
@@ -359,11 +374,13 @@ impl Shard {
             self.core.report(id);
             // Word of its Messages comes before word of its end.
             self.core.run_deferred();
-            self.core.end_events(id, reason);
             // A panic in here has nothing left to end.
             let _ = self.core.call(id, |protocol, call| {
                 protocol.closed(call.core, call.id, reason);
             });
+            // Messages that waited for room were refused just now.
+            self.core.run_deferred();
+            self.core.end_events(id, reason);
         }
     }
 
@@ -454,8 +471,7 @@ impl super::core::Core {
         let address = address.clone();
         let work = move || {
             let resolved = address.resolve_blocking();
-            let result = resolved.map_err(|error| error.raw_os_error().unwrap_or(HOST_UNREACHABLE));
-            let mut mail = letter(result);
+            let mut mail = letter(resolved);
             // The mailbox is bounded; a resolver thread may wait for room.
             while let Err(back) = handle.post(mail) {
                 if handle.has_ended() {

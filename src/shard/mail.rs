@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -23,7 +24,7 @@ pub(crate) enum Mail {
     /// A connection accepted elsewhere, for the service with this number.
     Adopt { socket: Socket, service: usize },
     /// Names were resolved for the connection with this ticket.
-    Resolved { slot: u32, generation: u32, result: Result<Vec<SocketAddress>, i32> },
+    Resolved { slot: u32, generation: u32, result: io::Result<Vec<SocketAddress>> },
     /// Something to look at with the driver at hand.
     Inspect(Inspector),
     /// Listen no more, and end with the last connection.

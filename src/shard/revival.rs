@@ -45,15 +45,10 @@ pub(crate) struct Revival {
     tries: u32,
 }
 
-/// True for an end that says nothing but that the connection is no more.
+/// True for an end that says nothing but that the connection is no more. A peer that does not
+/// read is there all the same: it would not read from the next connection either.
 const fn is_loss(reason: CloseReason) -> bool {
-    matches!(
-        reason,
-        CloseReason::Reset
-            | CloseReason::Lost(_)
-            | CloseReason::IdleTimeout
-            | CloseReason::SendTimeout
-    )
+    matches!(reason, CloseReason::Reset | CloseReason::Lost(_) | CloseReason::IdleTimeout)
 }
 
 impl Connection {
@@ -105,7 +100,7 @@ impl Connection {
             revival.in_order = false;
             revival.closing = flags.end_wanted;
             revival.finished = flags.input_end_told;
-        } else if !lost || !(is_loss(reason) || matches!(reason, CloseReason::NotConnected(_))) {
+        } else if !lost || !(is_loss(reason) || reason.is_unconnected()) {
             // Not word of a loss: it ends for good.
             if lost {
                 self.reason = None;
@@ -194,8 +189,7 @@ impl Connection {
             outbox.copy_into(skip(kept.start)..skip(kept.end), &mut unsent);
         }
         let lasted = now.wrapping_sub(opened);
-        let good = lost.heard || revival.lost != Some(CloseReason::SendTimeout);
-        if good && (lost.heard || lasted >= GOOD_MS) {
+        if lost.heard || lasted >= GOOD_MS {
             (revival.since, revival.tries) = (0, 0);
         }
         if lasted < GOOD_MS {

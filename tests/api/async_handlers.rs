@@ -119,3 +119,28 @@ fn initiated_connections_are_limited_too() {
         end(server);
     });
 }
+
+/// It would wait for itself.
+#[test]
+fn a_handler_that_awaits_the_close_of_its_own_carrier_gets_an_error_and_the_end() {
+    on_both(30, |driver| {
+        let (told, heard) = std::sync::mpsc::channel();
+        let handler = move |_: Message<'static>, carrier: CarrierRef<LengthPrefixed>| {
+            let told = told.clone();
+            async move {
+                carrier.send("bye").await.unwrap();
+                postring::yield_now().await;
+                told.send(carrier.close().await.unwrap_err().to_string()).unwrap();
+            }
+        };
+        let engine = one(driver).respond_async("tcp://127.0.0.1:0", frames(), handler);
+        let engine = engine.start().unwrap();
+        let mut peer = connect(&engine);
+        peer.write_all(&frame(b"close")).unwrap();
+        assert_eq!(read_frame(&mut peer).unwrap(), b"bye");
+        let error = heard.recv_timeout(SOON).unwrap();
+        assert!(error.contains("async handler of its own Carrier"), "{error}");
+        assert!(is_ended(&mut peer));
+        end(engine);
+    });
+}

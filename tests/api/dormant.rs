@@ -53,6 +53,23 @@ fn until_dormant(carrier: &Framed) {
     until("it is dormant", || state(carrier) == CarrierState::Dormant);
 }
 
+/// It would not read from the next connection either, and its sender would never hear of it.
+#[test]
+fn a_peer_that_does_not_read_ends_the_carrier_for_good() {
+    on_both(40, |driver| {
+        let short = |timeouts: &mut Timeouts| timeouts.unread_send = Duration::from_millis(300);
+        let Pair { engine, carrier, listener, peer } = pair(driver, short);
+        carrier.send(pattern(30 << 20)).wait().unwrap();
+        let ended = CarrierState::Closed(CloseReason::SendTimeout);
+        until("it has ended", || state(&carrier) == ended);
+        assert!(carrier.send("too late").wait().is_err());
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err(), "it connects once more");
+        drop(peer);
+        end(engine);
+    });
+}
+
 /// The Carrier lies dormant until there is something to do.
 #[test]
 fn a_reset_carrier_lies_dormant_and_the_next_message_revives_it() {

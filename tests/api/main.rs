@@ -30,6 +30,7 @@ mod listeners;
 mod messages;
 mod partial;
 mod reentrancy;
+mod refusals;
 mod seccomp;
 mod shutdown;
 mod support;

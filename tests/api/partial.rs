@@ -460,3 +460,19 @@ fn a_loss_within_a_message_that_is_sent_breaks_that_one_off() {
         end(engine);
     });
 }
+
+#[test]
+fn a_message_in_one_part_is_as_long_as_was_stated() {
+    on_both(20, |driver| {
+        let (engine, carrier, mut peer) = pair_with(driver, frames());
+        for part in ["too long", "few"] {
+            let mut message = carrier.begin(Properties::new().total_len(6));
+            let refused = message.send(part, true).wait();
+            assert!(matches!(refused, Err(Error::Frame(_))), "{part}: {refused:?}");
+        }
+        let mut message = carrier.begin(Properties::new().total_len(6));
+        message.send("Hello!", true).wait().unwrap();
+        assert_eq!(read_frame(&mut peer).unwrap(), b"Hello!");
+        end(engine);
+    });
+}
