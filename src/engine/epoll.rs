@@ -220,10 +220,12 @@ impl EpollDriver {
 
     fn attach(&mut self, token: Token, socket: Socket) {
         let slot = token.slot as usize;
-        if slot >= self.entries.len() {
+        let len = self.entries.len();
+        if slot >= self.entries.capacity() {
             // Doubling would leave up to twice the memory unused.
-            let more = (slot + 1 - self.entries.len()).max(self.entries.len() / 8).max(64);
-            self.entries.reserve_exact(more);
+            self.entries.reserve_exact((slot + 1 - len).max(len / 8).max(64));
+        }
+        if slot >= len {
             self.entries.resize_with(slot + 1, Entry::default);
         }
         let entry = &mut self.entries[slot];

@@ -164,11 +164,12 @@ impl Output {
     /// Empties it and gives back memory above `capacity_max` bytes; what remains is used again.
     pub(crate) fn reset(&mut self, capacity_max: usize) {
         self.copied.clear();
-        self.shared.clear();
-        self.shared_len = 0;
         if self.copied.capacity() > capacity_max {
             self.copied = Vec::new();
         }
+        self.shared_len = 0;
+        // Last: the drop of a shared payload is user code, which may panic.
+        self.shared.clear();
     }
 
     /// True if all bytes are in one piece.
@@ -214,6 +215,30 @@ mod tests {
 
     fn joined(output: &Output, skip: usize) -> Vec<u8> {
         output.segments(skip).flatten().copied().collect()
+    }
+
+    struct Bomb([u8; SHARE_BYTES_MIN]);
+
+    impl AsRef<[u8]> for Bomb {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+
+    #[test]
+    fn an_output_is_empty_after_a_payload_that_panicked() {
+        let mut output = Output::default();
+        output.put(b"before");
+        output.put_bytes(Bytes::from_owner(Bomb([1; SHARE_BYTES_MIN])));
+        let reset = std::panic::AssertUnwindSafe(|| output.reset(0));
+        assert!(std::panic::catch_unwind(reset).is_err());
+        assert_eq!((output.len(), output.is_contiguous()), (0, true));
     }
 
     #[test]

@@ -149,6 +149,37 @@ fn a_value_that_panics_as_it_is_dropped_harms_nobody() {
     });
 }
 
+/// Memory of the application that is shared with the kernel and panics when it is given back.
+struct Bomb(Vec<u8>);
+
+impl AsRef<[u8]> for Bomb {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a payload does not want to go");
+    }
+}
+
+#[test]
+fn a_shared_payload_that_panics_as_it_is_dropped_leaves_the_way_out_in_order() {
+    on_both(30, |driver| {
+        let (engine, carrier, mut peer) = foreign(driver);
+        for _ in 0..3 {
+            let bytes = bytes::Bytes::from_owner(Bomb(pattern(20_000)));
+            carrier.send(Message::from(bytes)).wait().unwrap();
+            assert!(read_frame(&mut peer).unwrap() == pattern(20_000));
+            carrier.send("after it").wait().unwrap();
+            assert_eq!(read_frame(&mut peer).unwrap(), b"after it");
+            until("all has left", || carrier.queued().wait().unwrap() == 0);
+        }
+        end(engine);
+    });
+}
+
 fn unix_echo(driver: DriverChoice, path: &str) -> Engine {
     let address = format!("unix://{path}");
     let builder = threads(driver, 2);

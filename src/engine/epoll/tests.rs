@@ -326,6 +326,22 @@ fn an_old_generation_is_answered_but_never_acts() {
 }
 
 #[test]
+fn the_table_grows_by_steps_not_by_slots() {
+    let mut driver = driver();
+    let mut growths = 0;
+    for slot in 0..1000 {
+        let before = driver.entries.capacity();
+        let token = Token { slot, generation: 1 };
+        let (near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
+        let socket = Socket::from(std::os::fd::OwnedFd::from(near));
+        driver.submit(Operation::Attach { token, socket });
+        growths += u32::from(driver.entries.capacity() != before);
+        driver.submit(Operation::Close { token, reset: false });
+    }
+    assert!((5..30).contains(&growths), "{growths} for {}", driver.entries.capacity());
+}
+
+#[test]
 fn a_listener_accepts_and_stops_only_after_its_queue() {
     let mut driver = driver();
     let address = listening(&mut driver, A);
