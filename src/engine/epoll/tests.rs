@@ -333,7 +333,7 @@ fn the_table_grows_by_steps_not_by_slots() {
         let before = driver.entries.capacity();
         let token = Token { slot, generation: 1 };
         let (near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
-        let socket = Socket::from(std::os::fd::OwnedFd::from(near));
+        let socket = Socket::from(OwnedFd::from(near));
         driver.submit(Operation::Attach { token, socket });
         growths += u32::from(driver.entries.capacity() != before);
         driver.submit(Operation::Close { token, reset: false });
