@@ -60,10 +60,11 @@ fn push_here<'m, F: Framer>(
         }
         Err(CallError::InCall) => Phase::Open,
     };
-    let niceness = niceness_of::<F>(&message, &wishes);
     let mut message = Some((message, wishes));
     let pushed = core.call(id, |protocol, call| {
         let endpoint = endpoint_of::<F>(protocol)?;
+        // The framer is asked within the call: if it panics, it is this Carrier that ends.
+        let niceness = message.as_ref().map_or(0, |(m, wishes)| niceness_of::<F>(m, wishes));
         if let Some(Err((address, why))) = endpoint.address() {
             return Err(Error::Address { address: address.clone(), why: why.clone() });
         }
@@ -142,9 +143,10 @@ pub(super) fn send_or_park<F: Framer>(
 /// True if there is no room, or others wait for it that are not less urgent: then this one stands
 /// behind them.
 fn parks<F: Framer>(core: &Rc<Core>, id: Id, parcel: &Parcel<F>) -> bool {
-    let niceness = niceness_of::<F>(&parcel.message, &parcel.wishes);
     let part = parcel.wishes.part.as_ref();
     let waiting = core.call(id, |protocol, call| {
+        // The framer is asked within the call: if it panics, it is this Carrier that ends.
+        let niceness = niceness_of::<F>(&parcel.message, &parcel.wishes);
         let endpoint = endpoint_of::<F>(protocol).ok()?;
         // What can never go need not wait to hear of it.
         let Ok(admitted) = endpoint.admits(call, niceness, part) else { return Some(false) };

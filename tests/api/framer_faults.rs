@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 
-use postring::{Engine, FrameError, Framer, Message, Output};
+use postring::{CloseReason, Engine, Error, FrameError, Framer, Message, Output, Properties};
 
 use crate::support::*;
 
@@ -17,6 +17,8 @@ enum Fault {
     NeedsInVain,
     NeedsPanics,
     EndPanics,
+    /// Of what is sent as a `P`.
+    PropertiesPanic,
 }
 
 /// Echoes single bytes, until a `!` brings out the fault.
@@ -37,6 +39,11 @@ impl Framer for Faulty {
         message
     }
 
+    fn properties<'a>(message: &'a Message<'_>) -> Option<&'a Properties> {
+        assert!(message.bytes() != b"P", "a framer that panics as it is asked for properties");
+        message.properties()
+    }
+
     fn encode(&mut self, message: Message<'_>, into: &mut Output) -> Result<(), FrameError> {
         into.put_message(&message);
         Ok(())
@@ -48,7 +55,7 @@ impl Framer for Faulty {
             Fault::NeedsTooLittle => Some(1),
             Fault::NeedsInVain => Some(40_000),
             Fault::NeedsPanics => panic!("a framer that panics as it is asked for a length"),
-            Fault::EndPanics => None,
+            _ => None,
         }
     }
 
@@ -116,5 +123,17 @@ fn a_framer_that_panics_at_the_end_ends_its_carrier_alone() {
         peer.shutdown(Shutdown::Write).unwrap();
         assert!(is_ended(&mut peer));
         until("it is counted", || engine.metrics().total().panics == 1);
+    });
+}
+
+#[test]
+fn a_framer_that_panics_as_it_is_asked_for_properties_ends_its_carrier_and_says_so() {
+    on_both(30, |driver| {
+        let fault = Faulty(Fault::PropertiesPanic);
+        let (engine, carrier, _peer) = foreign_of(one(driver), fault);
+        let error = carrier.send(Message::from("P")).wait().unwrap_err();
+        assert!(matches!(error, Error::Closed(CloseReason::Panicked)), "{error}");
+        assert_eq!(engine.metrics().total().panics, 1);
+        end(engine);
     });
 }
