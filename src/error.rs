@@ -102,6 +102,10 @@ pub enum CloseReason {
     /// The peer broke the framer's rules.
     #[error("the peer broke the framing")]
     Framing,
+    /// The framer broke the contract of [`Framer`](crate::Framer): it said that it had taken no
+    /// bytes, or more than there were. The log has its type and the numbers.
+    #[error("its framer took no bytes, or more than there were")]
+    FramerBroken,
     /// The handler, framer or factory panicked; the log has the text.
     #[error("user code panicked")]
     Panicked,

@@ -293,9 +293,12 @@ impl<F: Framer> Endpoint<F> {
                     // A length that is there already is a lie: the limit of unknown lengths holds.
                     break self.await_rest(call.core, needs.filter(|needs| *needs > rest.len()));
                 }
-                Ok(Some(_)) => {
-                    tracing::error!(framer = std::any::type_name::<F>(), "a framer took no bytes");
-                    break Verdict::Fail(CloseReason::Framing);
+                Ok(Some((taken, _))) => {
+                    if call.core.may_log() {
+                        let (framer, given) = (std::any::type_name::<F>(), rest.len());
+                        tracing::error!(framer, taken, given, "a framer took what it could not");
+                    }
+                    break Verdict::Fail(CloseReason::FramerBroken);
                 }
                 Err(error) => {
                     if call.core.may_log() {

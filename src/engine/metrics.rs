@@ -153,7 +153,7 @@ core_metrics! {
     refused_limit: Counter,
     /// Connections refused because their address prefix had too many.
     refused_prefix: Counter,
-    /// Connections ended because the peer broke the framing.
+    /// Connections ended because the peer broke the framing, or the framer its contract.
     frame_errors: Counter,
     /// Panics of user code that were caught.
     panics: Counter,

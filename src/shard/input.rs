@@ -288,7 +288,7 @@ pub(super) fn after_input(
             core.end_output(id, CloseReason::Stopped);
         }
         Verdict::Fail(reason) => {
-            if reason == CloseReason::Framing {
+            if matches!(reason, CloseReason::Framing | CloseReason::FramerBroken) {
                 core.metrics.frame_errors.add(1);
             }
             let _ = core.change(id, |connection| connection.flags.discarding = true);

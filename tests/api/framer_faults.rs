@@ -17,6 +17,8 @@ enum Fault {
     NeedsInVain,
     NeedsPanics,
     EndPanics,
+    TakesNothing,
+    TakesTooMuch,
     /// Of what is sent as a `P`.
     PropertiesPanic,
 }
@@ -32,6 +34,11 @@ impl Framer for Faulty {
 
     fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Option<(usize, Message<'a>)>, FrameError> {
         let good = input.first().is_some_and(|first| *first != b'!');
+        match self.0 {
+            Fault::TakesNothing if !good => return Ok(Some((0, Message::lent(&[])))),
+            Fault::TakesTooMuch if !good => return Ok(Some((input.len() + 1, Message::lent(&[])))),
+            _ => {}
+        }
         Ok(good.then(|| (1, Message::lent(&input[..1]))))
     }
 
@@ -123,6 +130,20 @@ fn a_framer_that_panics_at_the_end_ends_its_carrier_alone() {
         peer.shutdown(Shutdown::Write).unwrap();
         assert!(is_ended(&mut peer));
         until("it is counted", || engine.metrics().total().panics == 1);
+    });
+}
+
+#[test]
+fn what_a_framer_does_wrong_is_not_blamed_on_the_peer() {
+    on_both(30, |driver| {
+        for fault in [Fault::TakesNothing, Fault::TakesTooMuch] {
+            let (engine, carrier, mut peer) = foreign_of(one(driver), Faulty(fault));
+            peer.write_all(b"!").unwrap();
+            let error = carrier.receive().wait().unwrap_err().to_string();
+            assert!(error.contains("framer") && !error.contains("peer"), "{fault:?}: {error}");
+            assert_eq!(engine.metrics().total().frame_errors, 1);
+            end(engine);
+        }
     });
 }
 
