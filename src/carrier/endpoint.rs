@@ -412,8 +412,9 @@ impl<F: Framer> Protocol for Endpoint<F> {
             let (address, words) = (connecting.as_deref(), words.as_deref());
             promise.answer(super::here::closed_in_order(reason, address, words));
         }
+        // Each is called, whatever the one before it did: a panic is caught, counted and logged.
         for handler in rare.on_closed.drain(..) {
-            handler(reason);
+            core.guard(|| handler(reason));
         }
     }
 

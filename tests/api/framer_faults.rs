@@ -158,3 +158,17 @@ fn a_framer_that_panics_as_it_is_asked_for_properties_ends_its_carrier_and_says_
         end(engine);
     });
 }
+
+#[test]
+fn a_closing_handler_that_panics_does_not_silence_the_next() {
+    on_both(30, |driver| {
+        let (engine, carrier, _peer) = foreign(driver);
+        carrier.on_closed(|_| panic!("a handler that panics at the end")).unwrap();
+        let (over, ended) = std::sync::mpsc::channel();
+        carrier.on_closed(move |reason| over.send(reason).unwrap()).unwrap();
+        carrier.abort();
+        assert_eq!(ended.recv_timeout(SOON), Ok(CloseReason::Aborted));
+        until("it is counted", || engine.metrics().total().panics == 1);
+        end(engine);
+    });
+}
