@@ -45,7 +45,7 @@ impl Selected {
     ) -> io::Result<(Driver, EventBell)> {
         let metrics = Arc::clone(metrics);
         if !self.is_uring {
-            let driver = EpollDriver::new(plan, metrics)?;
+            let driver = EpollDriver::new(plan, metrics).map_err(explained)?;
             let bell = driver.bell();
             return Ok((Driver::Epoll(Box::new(driver)), bell));
         }
@@ -171,6 +171,12 @@ fn remedy(error: &io::Error) -> String {
             "this kernel lacks what the driver needs (provided buffer rings, multishot receive; \
              the latter came with Linux 6.0); use Linux 6.1 or later"
         }
+        Some(libc::EMFILE) => {
+            "this process is out of file descriptors; raise the limit (ulimit -n)"
+        }
+        Some(libc::ENFILE) => {
+            "the host is out of file descriptors; raise the limit (sysctl fs.file-max)"
+        }
         _ => "an unexpected refusal",
     };
     format!("{error}: {cause}")
@@ -198,6 +204,13 @@ mod tests {
         let data = Data { buffer: 0, len: 1, leasable: true };
         assert!(judge(&Completion::Received { token: TOKEN, data }).unwrap().is_ok());
         assert!(judge(&Completion::Closed { token: TOKEN }).is_none(), "no answer yet");
+    }
+
+    #[test]
+    fn a_process_out_of_files_learns_which_limit_to_raise() {
+        let said = |errno| explained(io::Error::from_raw_os_error(errno)).to_string();
+        assert!(said(libc::EMFILE).contains("ulimit -n"), "{}", said(libc::EMFILE));
+        assert!(said(libc::ENFILE).contains("fs.file-max"), "{}", said(libc::ENFILE));
     }
 
     #[test]
