@@ -4,6 +4,7 @@
 //! a refusal is reported loudly with its reason and the remedy, never worked around silently.
 //! Absent: anything after the start.
 
+use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
@@ -58,18 +59,9 @@ impl Selected {
 
 /// Chooses by the environment, then by the program, then by what the kernel allows.
 pub(crate) fn select(choice: DriverChoice) -> Result<Selected> {
-    let choice = match std::env::var("POSTRING_DRIVER") {
-        Err(_) => choice,
-        Ok(name) if choice == DriverChoice::Auto => match name.to_ascii_lowercase().as_str() {
-            "uring" | "io_uring" => DriverChoice::Uring,
-            "epoll" => DriverChoice::Epoll,
-            "" | "auto" => DriverChoice::Auto,
-            other => {
-                let why = format!("POSTRING_DRIVER={other:?}; use uring, epoll or auto");
-                return Err(Error::Configuration(why));
-            }
-        },
-        Ok(_) => choice,
+    let choice = match std::env::var_os("POSTRING_DRIVER") {
+        Some(name) if choice == DriverChoice::Auto => named(&name)?,
+        _ => choice,
     };
     let selected = match choice {
         DriverChoice::Epoll => {
@@ -86,6 +78,19 @@ pub(crate) fn select(choice: DriverChoice) -> Result<Selected> {
     };
     report(&selected, choice);
     Ok(selected)
+}
+
+/// The choice that the environment names.
+fn named(name: &OsStr) -> Result<DriverChoice> {
+    match name.to_ascii_lowercase().to_str() {
+        Some("uring" | "io_uring") => Ok(DriverChoice::Uring),
+        Some("epoll") => Ok(DriverChoice::Epoll),
+        Some("" | "auto") => Ok(DriverChoice::Auto),
+        _ => {
+            let why = format!("POSTRING_DRIVER={name:?}; use uring, epoll or auto");
+            Err(Error::Configuration(why))
+        }
+    }
 }
 
 /// Says which driver it is, once per process and choice.
@@ -211,6 +216,22 @@ mod tests {
         let said = |errno| explained(io::Error::from_raw_os_error(errno)).to_string();
         assert!(said(libc::EMFILE).contains("ulimit -n"), "{}", said(libc::EMFILE));
         assert!(said(libc::ENFILE).contains("fs.file-max"), "{}", said(libc::ENFILE));
+    }
+
+    #[test]
+    fn the_environment_names_a_driver_or_is_refused() {
+        use std::os::unix::ffi::OsStrExt;
+        for (name, choice) in [
+            ("URING", DriverChoice::Uring),
+            ("epoll", DriverChoice::Epoll),
+            ("", DriverChoice::Auto),
+        ] {
+            assert_eq!(named(OsStr::new(name)).unwrap(), choice);
+        }
+        for (bad, shown) in [(&b"garbage"[..], "garbage"), (b"epoll\xff", r"epoll\xFF")] {
+            let error = named(OsStr::from_bytes(bad)).unwrap_err().to_string();
+            assert!(error.contains(shown) && error.contains("use uring, epoll"), "{error}");
+        }
     }
 
     #[test]
