@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -30,7 +30,8 @@ pub(crate) const SIMULATED_IS_MEMORY: &str = "a testing::World has no sockets: w
 /// A stack and a place on it: `tcp://HOST:PORT` or `unix:///PATH`.
 ///
 /// `HOST` is a name, an IPv4 address or an IPv6 address in brackets; `*` or nothing means any
-/// address of this host, IPv4 and IPv6. `PORT` is 0 to 65535; 0 takes a free port when listening.
+/// address of this host, IPv4 and IPv6. An IPv4 address in IPv6 form, `[::ffff:192.0.2.1]`, is taken
+/// as the IPv4 address it is. `PORT` is 0 to 65535; 0 takes a free port when listening.
 /// `unix://@NAME` is an abstract socket of Linux. `memory://NAME` is a place in a simulated world
 /// (`postring::testing`); its name has 1 to 253 letters, digits, `.`, `-` and `_`.
 ///
@@ -220,8 +221,12 @@ fn ipv6(inside: &str, port: u16) -> Result<Place, String> {
     };
     let inner = inside.strip_suffix(']').ok_or_else(wrong)?;
     // The standard library reads the interface number only together with a port.
-    let address = format!("[{inner}]:{port}").parse().map_err(|_| wrong())?;
-    Ok(Place::Ip(SocketAddr::V6(address)))
+    let address: SocketAddrV6 = format!("[{inner}]:{port}").parse().map_err(|_| wrong())?;
+    Ok(Place::Ip(match address.ip().to_ipv4_mapped() {
+        // An IPv4 address in IPv6 form: sockets of IPv6 alone refuse it without a reason.
+        Some(ip) => (ip, port).into(),
+        None => SocketAddr::V6(address),
+    }))
 }
 
 fn name(host: &str) -> Result<String, String> {
@@ -297,6 +302,7 @@ mod tests {
     fn good_addresses_have_one_written_form() {
         for (text, written) in [
             ("tcp://127.0.0.1:7000", "tcp://127.0.0.1:7000"),
+            ("tcp://[::ffff:127.0.0.1]:7000", "tcp://127.0.0.1:7000"),
             ("TCP://Example.ORG:0", "tcp://example.org:0"),
             ("tcp://[::1]:65535", "tcp://[::1]:65535"),
             ("tcp://[fe80::1%2]:80", "tcp://[fe80::1%2]:80"),
