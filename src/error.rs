@@ -163,6 +163,22 @@ impl std::fmt::Debug for Error {
     }
 }
 
+impl Error {
+    /// The same again, for one more who asks why no engine could begin.
+    pub(crate) fn retold(&self) -> Self {
+        match self {
+            Self::Unsupported(what) => Self::Unsupported(what.clone()),
+            Self::Configuration(what) => Self::Configuration(what.clone()),
+            Self::Engine { what, source } => {
+                let source = io::Error::new(source.kind(), source.to_string());
+                Self::Engine { what: what.clone(), source }
+            }
+            // No start of an engine ends so.
+            _ => Self::EngineEnded,
+        }
+    }
+}
+
 impl From<FrameError> for Error {
     fn from(error: FrameError) -> Self {
         Self::Frame(error)

@@ -118,7 +118,7 @@ impl<F: Framer> Association<F> {
         if let Some(core) = Core::current_is(self.unit) {
             return Ok(initiate_here(&core, &address, framer));
         }
-        let handle = mail::find(self.unit).ok_or(Error::EngineEnded)?;
+        let handle = mail::find(self.unit).ok_or_else(|| mail::absent(self.unit))?;
         Ok(initiate_there(&handle, &address, framer))
     }
 

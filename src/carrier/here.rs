@@ -310,9 +310,10 @@ pub(crate) fn initiate_there<F: Framer>(
     Carrier::own(CarrierRef::new(id))
 }
 
-/// A Carrier whose engine does not exist: every verb answers that it has ended.
-pub(crate) fn nowhere<F: Framer>() -> Carrier<F> {
-    Carrier::own(CarrierRef::new(Id { unit: 0, slot: TICKET_SLOT, generation: 0 }))
+/// A Carrier whose engine could not begin: every verb answers `why`.
+pub(crate) fn nowhere<F: Framer>(why: &'static Error) -> Carrier<F> {
+    mail::never_began(why);
+    Carrier::own(CarrierRef::new(Id { unit: mail::NO_UNIT, slot: TICKET_SLOT, generation: 0 }))
 }
 
 /// True if a Carrier that was initiated is connected again when its connection is lost.

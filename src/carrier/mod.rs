@@ -148,7 +148,7 @@ fn tell_core(unit: u32, act: impl FnOnce(&Rc<Core>) + Send + 'static) -> Result<
         act(&core);
         return Ok(());
     }
-    let handle = mail::find(unit).ok_or(Error::EngineEnded)?;
+    let handle = mail::find(unit).ok_or_else(|| mail::absent(unit))?;
     match handle.post(Mail::Errand(Box::new(act))) {
         Ok(()) => Ok(()),
         Err(_) if handle.has_ended() => Err(Error::EngineEnded),

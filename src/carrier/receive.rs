@@ -122,7 +122,7 @@ impl<F: Framer> Pull<F> {
         }
         let id = self.carrier.id;
         let Some(handle) = mail::find(id.unit) else {
-            return Poll::Ready(Err(Error::EngineEnded));
+            return Poll::Ready(Err(mail::absent(id.unit)));
         };
         let slot = Slot::new();
         let registered = slot.take(context.waker());

@@ -253,7 +253,7 @@ impl<F: Framer> CarrierRef<F> {
                 Err(Refused::Failed(error)) => Refused::Failed(error),
             },
             None => match mail::find(self.id.unit) {
-                None => Refused::Failed(Error::EngineEnded),
+                None => Refused::Failed(mail::absent(self.id.unit)),
                 Some(handle)
                     if handle
                         .full_for(self.id)
@@ -347,7 +347,7 @@ impl<F: Framer> Sending<'_, F> {
     fn post(&mut self, parcel: Parcel<F>, context: &mut Context<'_>) -> Poll<Result<Receipt>> {
         let id = self.carrier.id;
         let Some(handle) = mail::find(id.unit) else {
-            return Poll::Ready(Err(Error::EngineEnded));
+            return Poll::Ready(Err(mail::absent(id.unit)));
         };
         let (promise, answer) = promise();
         let accepting = Accepting::new(Some(promise));

@@ -6,7 +6,7 @@
 use super::{Engine, Listener, background};
 use crate::carrier::responder::{Answer, Reply};
 use crate::carrier::{self, Association, Carrier, CarrierRef, Sink, Source};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::framer::{Framer, Unframed};
 use crate::message::Message;
 use crate::shard::core::Core;
@@ -99,7 +99,7 @@ pub fn listen_with<F: Framer>(address: &str, framer: F) -> Result<Listener<F>> {
 /// wrong with the address is said then.
 ///
 /// On a core it lives on that core; elsewhere on a background core that begins with the first
-/// call.
+/// call. If that core cannot begin, every verb of the Carrier answers why.
 pub fn initiate(address: &str) -> Carrier<Unframed> {
     initiate_with(address, Unframed)
 }
@@ -113,7 +113,7 @@ pub fn initiate_with<F: Framer>(address: &str, framer: F) -> Carrier<F> {
         Ok(handle) => carrier::initiate_there(&handle, address, framer),
         Err(error) => {
             tracing::error!(%error, "no background core; every verb of the carrier will fail");
-            carrier::nowhere()
+            carrier::nowhere(error)
         }
     }
 }
@@ -123,7 +123,8 @@ pub fn initiate_with<F: Framer>(address: &str, framer: F) -> Carrier<F> {
 /// [`initiate`] do.
 ///
 /// # Errors
-/// [`Error::Address`]; [`Error::EngineEnded`] if no background core could begin, as the log says.
+/// [`Error::Address`](crate::Error::Address); those of [`EngineBuilder::start`](crate::EngineBuilder::start) if no
+/// background core could begin.
 #[doc(alias = "NewAssociation")]
 pub fn associate(address: &str) -> Result<Association<Unframed>> {
     associate_with(address, Unframed)
@@ -139,7 +140,7 @@ pub fn associate_with<F: Framer>(address: &str, framer: F) -> Result<Association
         None => {
             let core = background::core().map_err(|error| {
                 tracing::error!(%error, "no background core");
-                Error::EngineEnded
+                error.retold()
             })?;
             core.unit
         }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use super::core::{Core, Id};
 use super::inspection::Inspector;
@@ -16,6 +16,7 @@ use crate::address::SocketAddress;
 use crate::engine::mailbox::{Bell, Lane, Postbox};
 use crate::engine::metrics::CoreMetrics;
 use crate::engine::socket::Socket;
+use crate::error::Error;
 
 /// A letter to a core.
 pub(crate) enum Mail {
@@ -152,6 +153,27 @@ pub(crate) fn unregister(unit: u32) {
 pub(crate) fn find(unit: u32) -> Option<Arc<CoreHandle>> {
     let cores = CORES.read().unwrap_or_else(PoisonError::into_inner);
     cores.iter().find(|handle| handle.unit == unit).cloned()
+}
+
+/// The number of a core that could not begin.
+pub(crate) const NO_UNIT: u32 = 0;
+
+/// Why no core could begin for those who have none; said once.
+static UNBEGUN: OnceLock<&'static Error> = OnceLock::new();
+
+/// What the verbs of Carriers on `NO_UNIT` answer from now on.
+pub(crate) fn never_began(why: &'static Error) {
+    // The background core is tried once per process: whoever comes later says the same.
+    let _ = UNBEGUN.set(why);
+}
+
+/// What a verb answers whose core was not found.
+#[cold]
+pub(crate) fn absent(unit: u32) -> Error {
+    match UNBEGUN.get() {
+        Some(why) if unit == NO_UNIT => why.retold(),
+        _ => Error::EngineEnded,
+    }
 }
 
 /// Posts something that must arrive, waiting for room in the mailbox; a core empties it every

@@ -173,3 +173,36 @@ fn nobody_waits_for_messages_from_an_address_that_is_none() {
         end(engine);
     });
 }
+
+/// Without a core the true cause is what every verb answers, not that an engine has ended.
+#[test]
+fn a_background_core_that_cannot_begin_says_why() {
+    use std::os::unix::ffi::OsStrExt;
+    const NAME: &str = "refusals::a_background_core_that_cannot_begin_says_why";
+    if child_part(NAME).is_none() {
+        for bad in [&b"garbage"[..], b"epoll\xff"] {
+            let mut process = child(NAME, "verbs");
+            let output = process.env("POSTRING_DRIVER", std::ffi::OsStr::from_bytes(bad)).output();
+            let output = output.unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{bad:?}: {said}");
+        }
+        return;
+    }
+    let carrier = postring::initiate("tcp://127.0.0.1:9");
+    let refused = [
+        carrier.send("x").wait().map(drop),
+        carrier.receive().wait().map(drop),
+        carrier.activate().wait(),
+        carrier.on_closed(|_| ()),
+        carrier.try_send("x").map_err(|refused| match refused {
+            TrySendError::Failed(error) => error,
+            full => panic!("{full}"),
+        }),
+        postring::associate("tcp://127.0.0.1:9").map(drop),
+    ];
+    for (verb, refused) in refused.into_iter().enumerate() {
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains("POSTRING_DRIVER"), "verb {verb}: {error}");
+    }
+}
