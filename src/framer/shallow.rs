@@ -1,8 +1,8 @@
 //! Shallow: a bound on how deep a received value may be nested, for a format that has none.
 //!
 //! Above: `postcard`. Below: any serde deserializer, whose every step is handed on. A peer that
-//! nests a recursive type a hundred thousand levels deep would else use up the thread's stack, which
-//! ends the process. Absent: formats. Bound: `DEPTH_MAX`.
+//! nests a recursive type a hundred thousand levels deep would else use up the thread's stack,
+//! which ends the process. Absent: formats. Bound: `DEPTH_MAX`.
 
 use std::cell::Cell;
 use std::fmt;

@@ -131,7 +131,7 @@ struct Shapes {
     plain: (bool, char, i8, i16, i32, i64, i128),
     unsigned: (u8, u16, u32, u64, u128, f32, f64),
     nothing: Option<()>,
-    something: Option<Box<Shapes>>,
+    something: Option<Box<Self>>,
     unit: Unit,
     wrapped: Wrapped,
     pair: Pair,
@@ -182,7 +182,7 @@ fn values_of_every_shape_come_back() {
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Tree(Vec<Tree>);
+struct Tree(Vec<Self>);
 
 /// `depth` trees, each the only one in the one around it.
 fn nested(depth: usize) -> Vec<u8> {
