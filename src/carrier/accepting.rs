@@ -2,7 +2,7 @@
 //! answer.
 //!
 //! Above: `send` offers and withdraws. Below: one atomic and a promise; where nobody waits, word
-//! of a refusal goes to the log, the counters, the Carrier's streams and the Message's `on_expired`.
+//! of a refusal goes to the log, the counters, the Carrier's streams and its `on_expired`.
 //! Absent: the Message.
 
 use std::sync::atomic::{AtomicU8, Ordering};

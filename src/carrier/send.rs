@@ -200,8 +200,8 @@ impl<F: Framer> CarrierRef<F> {
     /// From another thread, or from inside a call into this Carrier, `Ok` says that the Message is
     /// on its way to the queue. Its core may refuse it there: the Carrier has ended, its address is
     /// none, the framer cannot express it. Such a Message is counted (`failed_messages`), logged,
-    /// and told to streams of events as [`Event::Refused`](crate::Event). [`CarrierRef::send`] gives
-    /// the reason to its caller.
+    /// and told to streams of events as [`Event::Refused`](crate::Event). [`CarrierRef::send`]
+    /// gives the reason to its caller.
     ///
     /// # Errors
     /// [`TrySendError::Full`] with the Message; [`TrySendError::Failed`] if it can never be sent.

@@ -16,6 +16,9 @@ mod newline;
 mod output;
 #[cfg(feature = "postcard")]
 mod postcard;
+#[cfg(feature = "postcard")]
+mod shallow;
+mod shown;
 mod unframed;
 #[cfg(any(feature = "codec", feature = "json", feature = "postcard"))]
 mod value;
@@ -207,6 +210,9 @@ pub enum FrameError {
         len: usize,
     },
     /// The bytes or the Message break the framer's own rules.
-    #[error("{0}")]
+    ///
+    /// As it may quote the peer, it shows itself on one line, with control characters escaped, and
+    /// at most 300 characters of it.
+    #[error("{}", shown::Shown(.0))]
     Malformed(String),
 }

@@ -4,14 +4,17 @@
 //! wire format is written down and stable). Absent: values that lend the receive buffer; any
 //! description of the types on the wire: both sides must agree. Bound: the length limit.
 
+use std::cell::Cell;
 use std::marker::PhantomData;
 
+use ::postcard::Deserializer;
 use ::postcard::ser_flavors::Flavor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::length_prefixed::LengthPrefixed;
 use super::limited::Limited;
+use super::shallow::{DEPTH_MAX, Shallow};
 use super::value::{Decoded, Value};
 use super::{FrameError, Framer, Output};
 
@@ -19,7 +22,8 @@ use super::{FrameError, Framer, Output};
 /// four bytes, big-endian, and at most 1 MiB long.
 ///
 /// A peer chooses the lengths inside a value, too. They cost it as many bytes, except where the
-/// elements have none: do not receive sequences of `()`.
+/// elements have none: do not receive sequences of `()`. It chooses how deep a recursive type is
+/// nested as well: 128 levels at most, where what is inside of something is a level.
 ///
 /// ```
 /// use postring::{Framer, Output, Postcard};
@@ -86,10 +90,16 @@ where
             let wanted = std::any::type_name::<R>();
             FrameError::Malformed(format!("a frame is no postcard of {wanted}: {what}"))
         };
-        match ::postcard::take_from_bytes(frame.bytes()) {
-            Ok((value, [])) => Ok(Some((taken, Decoded::new(value)))),
-            Ok((_, rest)) => Err(wrong(&format_args!("{} bytes too many", rest.len()))),
-            Err(error) => Err(wrong(&error)),
+        let was_too_deep = Cell::new(false);
+        let mut bytes = Deserializer::from_bytes(frame.bytes());
+        let value = R::deserialize(Shallow::new(&mut bytes, &was_too_deep));
+        match (value, bytes.finalize()) {
+            (Ok(value), Ok([])) => Ok(Some((taken, Decoded::new(value)))),
+            (Ok(_), Ok(rest)) => Err(wrong(&format_args!("{} bytes too many", rest.len()))),
+            (Err(_), _) if was_too_deep.get() => {
+                Err(wrong(&format_args!("it is nested deeper than {DEPTH_MAX} levels")))
+            }
+            (Err(error), _) | (Ok(_), Err(error)) => Err(wrong(&error)),
         }
     }
 

@@ -123,8 +123,8 @@ pub fn initiate_with<F: Framer>(address: &str, framer: F) -> Carrier<F> {
 /// [`initiate`] do.
 ///
 /// # Errors
-/// [`Error::Address`](crate::Error::Address); those of [`EngineBuilder::start`](crate::EngineBuilder::start) if no
-/// background core could begin.
+/// [`Error::Address`](crate::Error::Address); those of
+/// [`EngineBuilder::start`](crate::EngineBuilder::start) if no background core could begin.
 #[doc(alias = "NewAssociation")]
 pub fn associate(address: &str) -> Result<Association<Unframed>> {
     associate_with(address, Unframed)

@@ -73,6 +73,7 @@
 //! | the field of [`LengthPrefixed`] | 4 bytes: 4 GiB less one | the same |
 //! | [`Lines::len_max`](crate::Lines::len_max) | 64 KiB | refused as soon as clear, both ways |
 //! | `Json::len_max` | 1 MiB | refused as soon as clear, both ways |
+//! | levels of a value: `Json`, `Postcard` | 128 | refused; deeper ones could use up the stack |
 //! | `Postcard::framed_by` | 1 MiB, 4 bytes | as `LengthPrefixed` |
 //! | what a `Codec` leaves unfinished | `unmeasured_message_bytes` | the Carrier ends |
 //! | a lease instead of a copy | from 2 KiB | the way changes ([D3](super::decisions)) |

@@ -24,8 +24,8 @@ pub enum Event {
     /// The connection was lost when it had left in part or in whole.
     MayHaveArrived(MessageId),
     /// A Message that [`try_send`](crate::CarrierRef::try_send) or
-    /// [`send_msg`](crate::CarrierRef::send_msg) had taken on another thread, or from inside a call,
-    /// was refused by its core and never sent. It has no number; the log has the reason.
+    /// [`send_msg`](crate::CarrierRef::send_msg) had taken on another thread, or from inside a
+    /// call, was refused by its core and never sent. It has no number; the log has the reason.
     Refused,
     /// This many events found the queue of the stream full and are lost
     /// ([`Limits::events`](crate::Limits::events)). Those behind it are younger.

@@ -447,8 +447,8 @@ impl Drop for Outgoing {
 
 /// How long a byte that the kernel takes now is under way. While nothing is unsent that is half of
 /// the emptiest round trip. On a busy path it is what round trips take of late, less the empty way
-/// back, what they vary by (as RFC 6298 bounds a late acknowledgement), and what a queue can grow by
-/// since the path was measured: too high an estimate costs a few Messages, too low a one makes
+/// back, what they vary by (as RFC 6298 bounds a late acknowledgement), and what a queue can grow
+/// by since the path was measured: too high an estimate costs a few Messages, too low a one makes
 /// every Message late.
 fn delay_us(sample: &PathSample) -> u64 {
     let back = sample.rtt_min_us / 2;

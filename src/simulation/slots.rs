@@ -55,6 +55,8 @@ pub(super) struct Send {
     len_max: usize,
     /// It begins only when the socket is writable.
     waits: bool,
+    /// What has left is said as soon as the socket takes no more.
+    paced: bool,
 }
 
 impl Send {
@@ -64,7 +66,7 @@ impl Send {
             Manner::WhenWritable(len_max) => (len.min(len_max as usize), true),
             Manner::Plain | Manner::ZeroCopy => (len, false),
         };
-        Self { output, sent, gone: 0, len_max, waits }
+        Self { output, sent, gone: 0, len_max, waits, paced: waits }
     }
 }
 
@@ -221,7 +223,8 @@ impl ScriptDriver {
                 Err(errno) => return Some(gone_or(send.gone, errno)),
             }
         }
-        let done = send.gone >= send.len_max;
+        let full = send.paced && !self.world.is_writable(endpoint);
+        let done = send.gone >= send.len_max || full;
         let short =
             send.gone > 0 && (fault.is_some() || self.random.chance(self.faults.short_send));
         (done || short).then_some(Ok(send.gone))

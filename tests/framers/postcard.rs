@@ -124,3 +124,82 @@ fn an_end_within_a_value_is_an_error() {
     assert_eq!(Postcard::<u8>::lend(7).into_inner(), 7);
     const { assert!(Postcard::<u8>::RESTARTABLE && Postcard::<u8>::STANDS_ALONE) };
 }
+
+/// Every shape that serde knows, so that each step of the way through a value is taken.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Shapes {
+    plain: (bool, char, i8, i16, i32, i64, i128),
+    unsigned: (u8, u16, u32, u64, u128, f32, f64),
+    nothing: Option<()>,
+    something: Option<Box<Self>>,
+    unit: Unit,
+    wrapped: Wrapped,
+    pair: Pair,
+    map: std::collections::BTreeMap<String, Vec<u8>>,
+    variants: Vec<Variant>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Unit;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Wrapped(String);
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Pair(u8, [u16; 3]);
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum Variant {
+    Unit,
+    Newtype(u32),
+    Tuple(u8, u8),
+    Struct { name: String },
+}
+
+#[test]
+fn values_of_every_shape_come_back() {
+    let variants = vec![
+        Variant::Unit,
+        Variant::Newtype(1 << 30),
+        Variant::Tuple(1, 2),
+        Variant::Struct { name: "n".into() },
+    ];
+    let inner = Shapes {
+        plain: (true, 'é', -1, -2, -3, -4, -5),
+        unsigned: (1, 2, 3, 4, 5, 1.5, -2.5),
+        nothing: None,
+        something: None,
+        unit: Unit,
+        wrapped: Wrapped("w".into()),
+        pair: Pair(9, [1, 2, 3]),
+        map: [("key".to_owned(), vec![1, 2])].into(),
+        variants,
+    };
+    let outer = Shapes { something: Some(Box::new(inner.clone())), nothing: Some(()), ..inner };
+    let mut framer = Postcard::<Shapes>::default();
+    let wire = encoded(&mut framer, outer.clone().into()).expect("postcard");
+    comes_back_from_every_cut(&framer, &wire, &[outer]);
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Tree(Vec<Self>);
+
+/// `depth` trees, each the only one in the one around it.
+fn nested(depth: usize) -> Vec<u8> {
+    let mut wire = u32::try_from(depth).expect("short").to_be_bytes().to_vec();
+    wire.resize(4 + depth - 1, 1);
+    wire.push(0);
+    wire
+}
+
+#[test]
+fn a_value_is_not_nested_deeper_than_the_stack_bears() {
+    let mut framer = Postcard::<Tree>::default();
+    // A tree is a newtype around a sequence: two levels each.
+    let (taken, _) = framer.decode(&nested(64)).expect("not too deep").expect("a whole one");
+    assert_eq!(taken, 68);
+    for depth in [66, 1000, 400_000] {
+        let error = framer.decode(&nested(depth)).expect_err("too deep").to_string();
+        assert!(error.contains("deeper than 128 levels"), "{error}");
+    }
+}

@@ -125,6 +125,13 @@ impl<S: Subject> Bench<S> {
         self.submit(Operation::Send { token, output, sent: 0, manner: Manner::Plain });
     }
 
+    /// Sends as much as the socket takes once it is writable, and no more.
+    pub(super) fn send_paced(&mut self, token: Token, output: Box<Output>) {
+        self.sending.insert((token.slot, token.generation), 0);
+        let manner = Manner::WhenWritable(u32::MAX);
+        self.submit(Operation::Send { token, output, sent: 0, manner });
+    }
+
     pub(super) fn send_bytes(&mut self, token: Token, bytes: &[u8]) {
         let mut output = Box::new(Output::default());
         output.put(bytes);

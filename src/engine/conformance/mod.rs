@@ -197,6 +197,7 @@ macro_rules! suite {
                     segments_arrive_whole_and_in_order,
                     both_directions_move_at_once,
                     a_peer_that_does_not_read_makes_a_send_wait,
+                    a_paced_send_says_at_once_what_has_left,
                     an_end_follows_what_was_sent,
                     sending_to_a_peer_that_is_gone_fails,
                 } with ROOMY;

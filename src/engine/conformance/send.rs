@@ -53,6 +53,18 @@ pub(super) fn a_peer_that_does_not_read_makes_a_send_wait<S: Subject>(bench: &mu
     bench.until("the answer", |bench| bench.seen(token).whole_sends == 1);
 }
 
+pub(super) fn a_paced_send_says_at_once_what_has_left<S: Subject>(bench: &mut Bench<S>) {
+    bench.continue_sends = false;
+    let (token, mut peer) = bench.pair();
+    let bytes = pattern(5, S::BULK);
+    let output = in_segments(&mut bench.random, &bytes);
+    bench.send_paced(token, output);
+    bench.until("an answer while the peer does not read", |bench| !bench.sends(token));
+    let sent = bench.seen(token).sent;
+    assert!((1..S::BULK).contains(&sent), "{sent} of {}", S::BULK);
+    assert!(bench.read_at(&mut peer, sent) == bytes[..sent], "that much and no more");
+}
+
 pub(super) fn an_end_follows_what_was_sent<S: Subject>(bench: &mut Bench<S>) {
     bench.continue_sends = false;
     for len in [0, 1, 3000, S::BULK] {

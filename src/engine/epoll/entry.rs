@@ -51,6 +51,8 @@ pub(super) struct Entry {
     end_after_send: bool,
     reading: Reading,
     sending: Option<Sending>,
+    /// The send under way is kept short: what has left of it is said at once.
+    paced: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +167,7 @@ impl Entry {
             Manner::WhenWritable(len_max) => rest.min(len_max),
             _ => rest,
         };
+        self.paced = matches!(manner, Manner::WhenWritable(_));
         self.sending = Some(Sending { output, before: sent, sent: 0, sent_max });
         // epoll reports a socket as writable by the same limit that this manner waits for.
         if !self.connecting && !matches!(manner, Manner::WhenWritable(_)) {
@@ -210,6 +213,9 @@ impl Entry {
             Err(SystemErrno::AGAIN)
                 if sending.sent as usize >= SEND_BYTES_MAX && !self.end_after_send =>
             {
+                Ok(())
+            }
+            Err(SystemErrno::AGAIN) if sending.sent > 0 && self.paced && !self.end_after_send => {
                 Ok(())
             }
             Err(SystemErrno::AGAIN) => return,

@@ -159,15 +159,17 @@ impl UringDriver {
             return self.made.push_back(Completion::Sent { token, output, result });
         };
         self.assert_free(token, Kind::Send);
-        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
         let slot = &mut self.slots[token.slot as usize];
         if manner == Manner::ZeroCopy && !slot.copies_anyway {
             return self.send_zero_copy(token, output, sent);
         }
-        let (len_max, waits) = match manner {
+        let (len_max, paced) = match manner {
             Manner::WhenWritable(len_max) => (SEND_BYTES_MAX.min(len_max as usize), true),
             _ => (SEND_BYTES_MAX, false),
         };
+        // What has left of a paced send is said at once: the Messages in it may have waited for it.
+        let whole = if paced { 0 } else { libc::MSG_WAITALL };
+        let flags = libc::MSG_NOSIGNAL | whole;
         let output = slot.sending.insert(output);
         let entry = if let Some(bytes) = output.contiguous(sent) {
             let len = bytes.len().min(len_max) as u32;
@@ -178,7 +180,7 @@ impl UringDriver {
             header.point_at(output, sent, len_max);
             opcode::SendMsg::new(fd, header.pointer()).flags(flags as u32).build()
         };
-        let entry = if waits { ring::poll_first(entry) } else { entry };
+        let entry = if paced { ring::poll_first(entry) } else { entry };
         self.push_for(token, Kind::Send, entry);
     }
 
