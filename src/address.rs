@@ -30,8 +30,8 @@ pub(crate) const SIMULATED_IS_MEMORY: &str = "a testing::World has no sockets: w
 /// A stack and a place on it: `tcp://HOST:PORT` or `unix:///PATH`.
 ///
 /// `HOST` is a name, an IPv4 address or an IPv6 address in brackets; `*` or nothing means any
-/// address of this host, IPv4 and IPv6. An IPv4 address in IPv6 form, `[::ffff:192.0.2.1]`, is taken
-/// as the IPv4 address it is. `PORT` is 0 to 65535; 0 takes a free port when listening.
+/// address of this host, IPv4 and IPv6. An IPv4 address in IPv6 form, `[::ffff:192.0.2.1]`, is
+/// taken as the IPv4 address it is. `PORT` is 0 to 65535; 0 takes a free port when listening.
 /// `unix://@NAME` is an abstract socket of Linux. `memory://NAME` is a place in a simulated world
 /// (`postring::testing`); its name has 1 to 253 letters, digits, `.`, `-` and `_`.
 ///
