@@ -116,17 +116,20 @@ impl Address {
 impl From<SocketAddress> for Address {
     fn from(address: SocketAddress) -> Self {
         match address {
-            SocketAddress::Ip(ip) => Self(Place::Ip(ip)),
+            SocketAddress::Ip(ip) => ip.into(),
             SocketAddress::Unix(path) => Self(Place::Path(path)),
             SocketAddress::Memory(name) => Self(Place::Memory(name)),
         }
     }
 }
 
-/// A TCP address.
+/// A TCP address; an IPv4 address in IPv6 form is taken as the IPv4 address it is.
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
-        Self(Place::Ip(address))
+        Self(match address {
+            SocketAddr::V6(v6) => of_ipv6(v6),
+            v4 => Place::Ip(v4),
+        })
     }
 }
 
@@ -221,12 +224,15 @@ fn ipv6(inside: &str, port: u16) -> Result<Place, String> {
     };
     let inner = inside.strip_suffix(']').ok_or_else(wrong)?;
     // The standard library reads the interface number only together with a port.
-    let address: SocketAddrV6 = format!("[{inner}]:{port}").parse().map_err(|_| wrong())?;
-    Ok(Place::Ip(match address.ip().to_ipv4_mapped() {
+    format!("[{inner}]:{port}").parse().map(of_ipv6).map_err(|_| wrong())
+}
+
+fn of_ipv6(address: SocketAddrV6) -> Place {
+    Place::Ip(match address.ip().to_ipv4_mapped() {
         // An IPv4 address in IPv6 form: sockets of IPv6 alone refuse it without a reason.
-        Some(ip) => (ip, port).into(),
+        Some(ip) => (ip, address.port()).into(),
         None => SocketAddr::V6(address),
-    }))
+    })
 }
 
 fn name(host: &str) -> Result<String, String> {
@@ -316,6 +322,15 @@ mod tests {
             let address: Address = text.parse().unwrap();
             assert_eq!(address.to_string(), written);
             assert_eq!(written.parse::<Address>().unwrap(), address);
+        }
+    }
+
+    #[test]
+    fn an_ipv4_address_in_ipv6_form_is_the_ipv4_address() {
+        let form: SocketAddr = "[::ffff:192.0.2.1%3]:7".parse().unwrap();
+        for address in [Address::from(form), Address::from(SocketAddress::Ip(form))] {
+            assert_eq!(address.to_string(), "tcp://192.0.2.1:7");
+            assert_eq!(address.to_string().parse::<Address>().unwrap(), address);
         }
     }
 
