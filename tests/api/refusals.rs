@@ -63,6 +63,7 @@ fn messages_that_wait_for_room_when_their_carrier_ends_are_refused() {
         let (engine, carrier, _peer) = foreign_of(one(driver).limits(small), frames());
         // Under way, then in the queue, then in front of it.
         carrier.send(pattern(30 << 20)).wait().unwrap();
+        until("it is under way", || engine.metrics().total().sent_bytes > 0);
         carrier.send(pattern(8192)).wait().unwrap();
         let mut events = carrier.events().unwrap();
         is_refused(&engine, |[sent, acked, expired]| {
