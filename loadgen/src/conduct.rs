@@ -21,7 +21,6 @@ use crate::measurement::{CpuSpan, Measurement, Observed};
 use crate::pace::Share;
 use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::recorder::Bounds;
 use crate::report;
 use crate::scenario::{self, Scenario};
 use crate::search;
@@ -54,6 +53,8 @@ pub(crate) fn command(command: Command) -> Result<ExitCode> {
         Command::FrontPage(arguments) => series(&scenario::FRONT_PAGE, &arguments),
         Command::BulkVsClass0(arguments) => series(&scenario::BULK_VS_CLASS0, &arguments),
         Command::Deadline(arguments) => series(&scenario::DEADLINE, &arguments),
+        Command::Homa(arguments) => stoppable(|stop| scenario::homa::run(&arguments, stop)),
+        Command::Rrul(arguments) => series(&scenario::RRUL, &arguments),
         Command::Compare(arguments) => stoppable(|stop| compare::run(&arguments, stop)),
         Command::Sweep(arguments) => stoppable(|stop| search::sweep(&arguments, stop)),
         Command::Knee(arguments) => stoppable(|stop| search::knee(&arguments, stop)),
@@ -228,14 +229,7 @@ fn orders(
         let connections = plan.connections_of(worker);
         Orders {
             address: address.to_owned(),
-            bounds: Bounds {
-                connections,
-                depth: plan.depth,
-                workload: plan.workload.clone(),
-                warmup_ns: plan.warmup_ns(),
-                end_ns: plan.end_ns(),
-                closed_loop: !plan.open_loop(),
-            },
+            bounds: plan.bounds(connections),
             share: Share {
                 worker,
                 workers,

@@ -28,6 +28,7 @@ mod report;
 mod scenario;
 mod search;
 mod server;
+mod slowdown;
 mod statistics;
 mod verdict;
 mod worker;

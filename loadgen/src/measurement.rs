@@ -7,7 +7,7 @@ use crate::class_books::ClassBooks;
 use crate::environment::{CpuSnapshot, Environment};
 use crate::histogram::Latencies;
 use crate::plan::Plan;
-use crate::recorder::{Bounds, Recorder};
+use crate::recorder::Recorder;
 use crate::statistics::{self, Percentile};
 use crate::verdict::{self, EarlyEnd, Facts, Verdict};
 use crate::worker::Outcome;
@@ -91,14 +91,7 @@ impl Measurement {
             steal_share: after.steal_share(&before, &plan.generator_cores),
             ..Facts::default()
         };
-        let mut books = Recorder::new(Bounds {
-            connections: 0,
-            depth: 1,
-            workload: plan.workload.clone(),
-            warmup_ns: plan.warmup_ns(),
-            end_ns: plan.end_ns(),
-            closed_loop: !plan.open_loop(),
-        });
+        let mut books = Recorder::new(plan.bounds(0));
         for outcome in &outcomes {
             books.merge(&outcome.books);
             note_generator(&mut facts, outcome);

@@ -12,6 +12,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::arguments::{self, Driver};
 use crate::pace::Gaps;
 use crate::quantity::{self, cores_shown, count_shown};
+use crate::recorder::Bounds;
+use crate::slowdown::Scale;
 use crate::workload::trace::{self, Line};
 use crate::workload::{Arrival, Read, Sizes, Workload};
 
@@ -54,6 +56,8 @@ pub(crate) struct Plan {
     pub(crate) trace: Arc<[Line]>,
     /// Bytes of a class that a connection's send queue holds; `None`: the default.
     pub(crate) queue_bytes: Option<usize>,
+    /// What each size takes alone, if slowdowns are counted.
+    pub(crate) scale: Option<Arc<Scale>>,
     /// Start of the random numbers.
     pub(crate) seed: u64,
     /// CPUs of the generators, one each; at least one.
@@ -96,6 +100,7 @@ impl Plan {
             arrival,
             trace,
             queue_bytes: arguments.queue,
+            scale: None,
             seed: arguments.seed,
             driver: arguments.driver,
         })
@@ -112,6 +117,19 @@ impl Plan {
             }
             Arrival::Trace(_) => Some(Gaps::Trace(self.trace.clone(), self.warmup_ns())),
             Arrival::Closed => None,
+        }
+    }
+
+    /// What the books of a generator with so many connections have to know.
+    pub(crate) fn bounds(&self, connections: u32) -> Bounds {
+        Bounds {
+            connections,
+            depth: self.depth,
+            workload: self.workload.clone(),
+            warmup_ns: self.warmup_ns(),
+            end_ns: self.end_ns(),
+            closed_loop: !self.open_loop(),
+            scale: self.scale.clone(),
         }
     }
 

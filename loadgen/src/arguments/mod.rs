@@ -5,6 +5,7 @@
 //! ends here, with exit code 2.
 
 mod compare;
+mod homa;
 mod scenario;
 mod search;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::compare::CompareArguments;
+pub(crate) use self::homa::HomaArguments;
 pub(crate) use self::scenario::{Ground, ScenarioArguments};
 pub(crate) use self::search::{KneeArguments, SweepArguments};
 use crate::quantity;
@@ -41,6 +43,8 @@ Examples:
   loadgen run --json - --no-html --quiet           for scripts: JSON on standard output
   loadgen front-page                               what niceness and lifetimes do, as a table
   loadgen deadline --loads 100%,140% --link 50M    deadlines on an overloaded link
+  loadgen homa --sizes homa-w3 --link 1G -d 30s    slowdown of each size of message
+  loadgen rrul                                     a ping beside bulk in both directions
   loadgen compare tcp://10.0.0.7:7000 tcp://10.0.0.8:7000 --pairs 10
   loadgen sweep tcp://10.0.0.7:7000 --rates 10k,20k,40k -d 5s
   loadgen knee tcp://10.0.0.7:7000 --until 1ms -d 5s
@@ -80,6 +84,10 @@ pub(crate) enum Command {
     BulkVsClass0(ScenarioArguments),
     /// Messages with deadlines on a narrow link: in time, discarded, late
     Deadline(ScenarioArguments),
+    /// Slowdown against message size, first come first served or the shorter the more urgent
+    Homa(HomaArguments),
+    /// A small urgent message beside bulk in both directions of a narrow link
+    Rrul(ScenarioArguments),
     /// Measure A and B in turn, several times: what differs by more than chance
     Compare(Box<CompareArguments>),
     /// Measure at several rates, one after the other

@@ -179,6 +179,27 @@ pub(crate) fn figure(percentile: &Percentile) -> String {
     percentile.value_ns.map_or_else(|| "n/a".to_owned(), time_shown)
 }
 
+/// A text in lines of at most 96 columns.
+pub(super) fn wrapped(text: &str) -> String {
+    const WIDTH: usize = 96;
+    let mut out = String::new();
+    let mut column = 0;
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if column > 0 && column + 1 + length > WIDTH {
+            out.push('\n');
+            column = 0;
+        }
+        if column > 0 {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += length;
+    }
+    if column > 0 { out + "\n" } else { out }
+}
+
 fn head(out: &mut String, measurement: &Measurement) {
     let environment = &measurement.environment;
     let commit = environment.commit.map(|commit| format!(" ({commit})")).unwrap_or_default();

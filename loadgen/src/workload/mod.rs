@@ -1,12 +1,14 @@
 //! The workload: which Messages there are, how many of each kind, and when.
 //!
-//! Above: `arguments` and `plan`. Below: `class`, `size`, `table` (what they are), `file` (a TOML
-//! form of the same), `arrival`, `trace` (when), `sampler` (one after the other).
+//! Above: `arguments` and `plan`. Below: `class`, `size`, `table` (what they are), `levels`
+//! (classes by size), `file` (a TOML form of the same), `arrival`, `trace` (when), `sampler` (one
+//! after the other).
 //! Absent: I/O, but for `read` at the door. Bound: `CLASSES_MAX` classes, `FILE_MAX` bytes.
 
 mod arrival;
 mod class;
 mod file;
+mod levels;
 mod sampler;
 mod size;
 mod table;
@@ -22,6 +24,8 @@ pub(crate) use self::size::Sizes;
 const CLASSES_MAX: usize = 16;
 /// Largest file that is read, in bytes.
 const FILE_MAX: u64 = 256 << 20;
+/// Longest Message, in bytes: what length-prefixed frames carry.
+const SIZE_MAX: u32 = 16 << 20;
 /// What a Message carries if its class is told apart: its number, its time, its niceness, a mark.
 pub(crate) const MARKED_BYTES: u32 = 24;
 

@@ -4,6 +4,7 @@
 //! here for lack of CPU; these tests check what must hold on any machine.
 
 mod process;
+mod scenarios;
 mod schema;
 
 use std::io::{Read, Write};
