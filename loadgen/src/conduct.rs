@@ -54,6 +54,7 @@ pub(crate) fn command(command: Command) -> Result<ExitCode> {
         Command::BulkVsClass0(arguments) => series(&scenario::BULK_VS_CLASS0, &arguments),
         Command::Deadline(arguments) => series(&scenario::DEADLINE, &arguments),
         Command::Homa(arguments) => stoppable(|stop| scenario::homa::run(&arguments, stop)),
+        Command::Blocks(arguments) => stoppable(|stop| scenario::blocks::run(&arguments, stop)),
         Command::Rrul(arguments) => series(&scenario::RRUL, &arguments),
         Command::Compare(arguments) => stoppable(|stop| compare::run(&arguments, stop)),
         Command::Sweep(arguments) => stoppable(|stop| search::sweep(&arguments, stop)),

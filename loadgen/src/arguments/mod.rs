@@ -44,6 +44,7 @@ Examples:
   loadgen front-page                               what niceness and lifetimes do, as a table
   loadgen deadline --loads 100%,140% --link 50M    deadlines on an overloaded link
   loadgen homa --sizes homa-w3 --link 1G -d 30s    slowdown of each size of message
+  loadgen blocks --loads 120%                      audio, video and files: what is in time
   loadgen rrul                                     a ping beside bulk in both directions
   loadgen compare tcp://10.0.0.7:7000 tcp://10.0.0.8:7000 --pairs 10
   loadgen sweep tcp://10.0.0.7:7000 --rates 10k,20k,40k -d 5s
@@ -86,6 +87,8 @@ pub(crate) enum Command {
     Deadline(ScenarioArguments),
     /// Slowdown against message size, first come first served or the shorter the more urgent
     Homa(HomaArguments),
+    /// Audio, video and file blocks with deadlines and priorities on a narrow link
+    Blocks(ScenarioArguments),
     /// A small urgent message beside bulk in both directions of a narrow link
     Rrul(ScenarioArguments),
     /// Measure A and B in turn, several times: what differs by more than chance

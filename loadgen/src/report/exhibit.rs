@@ -21,7 +21,7 @@ fn heading(exhibit: &Exhibit<'_>) -> String {
     let link = format!("link {}/s ({})", bytes_shown(exhibit.link_bytes_per_s), exhibit.link);
     let Some((_, last)) = exhibit.runs.last() else { return link };
     let (plan, length) = (&last.plan, time_shown(last.plan.duration.as_nanos() as u64));
-    format!("{link} · {} arrivals, {length} each, seed {}", plan.arrival.kind(), plan.seed)
+    format!("{link} · runs of {length}, seed {}", plan.seed)
 }
 
 /// All tables.

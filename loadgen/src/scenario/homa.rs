@@ -257,9 +257,9 @@ fn curves(pair: &Pair, all: &[Vec<Figures>]) -> Curves {
         for ((told, _), found) in pair.runs.iter().zip(all) {
             let point = |(edge, found): (&Edge, &Figures)| {
                 let value = if name == "p99" { found.p99 } else { found.p50 };
-                (x(edge.middle), value.unwrap_or(f64::NAN))
+                Some((x(edge.middle), value?))
             };
-            let points = pair.edges.iter().zip(found).map(point).collect();
+            let points = pair.edges.iter().zip(found).filter_map(point).collect();
             lines.push((format!("{} {name}", told.name()), points));
         }
     }

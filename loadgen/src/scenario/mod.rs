@@ -5,6 +5,7 @@
 //! runs; `report` shows what came. Absent: measuring.
 //! Bound: loads times variants runs, each as long as `--duration` and its warm-up.
 
+pub(crate) mod blocks;
 mod definition;
 mod exhibit;
 mod ground;

@@ -50,6 +50,29 @@ fn homa_shows_the_slowdown_of_each_size() {
 }
 
 #[test]
+fn blocks_are_judged_by_kind_and_scored() {
+    let html = scratch("blocks.html");
+    let line = "blocks --loads 80% --link 20M -d 400ms";
+    let (value, said) = exhibit(&format!("{line} --html {}", html.display()));
+    for word in ["Score, from 0 to 100", "Load 80 %", "audio", "video", "file", "in time"] {
+        assert!(said.contains(word), "{word} in {said}");
+    }
+    let figures = value["figures"].as_array().expect("figures");
+    assert_eq!(figures.len(), 12, "three kinds, four variants");
+    for figure in figures {
+        let score = figure["score"].as_f64().expect("a number");
+        assert!((0.0..=100.0).contains(&score), "{figure}");
+        let same = figures.iter().filter(|other| other["kind"] == figure["kind"]);
+        assert!(same.into_iter().all(|other| other["messages"] == figure["messages"]));
+    }
+    let audio = figures[0]["messages"].as_u64().expect("a count");
+    assert!((60..=120).contains(&audio), "four calls, 20 blocks each: {audio}");
+    let page = std::fs::read_to_string(&html).expect("the report was written");
+    assert!(page.contains("<svg") && page.contains("Score, from 0 to 100"));
+    let _ = std::fs::remove_file(html);
+}
+
+#[test]
 fn rrul_loads_both_directions_and_says_how_it_differs() {
     let (value, said) = document("rrul --loads 50% --link 20M -d 300ms --no-html");
     for word in ["ping alone on the idle link", "4 connections", "After Flent's RRUL test"] {
