@@ -9,6 +9,7 @@ mod arguments;
 mod class_books;
 mod compare;
 mod conduct;
+mod desk;
 mod difference;
 mod environment;
 mod histogram;

@@ -2,28 +2,26 @@
 //!
 //! Above: `conduct` spawns one per CPU and waits for its `Event`s. Below: postring's public API;
 //! `pace` says what is due, `recorder` keeps the books.
-//! Absent: output. The task and its handlers run on one thread, so the books are a thread-local;
-//! they are never borrowed across a call into postring.
+//! Its books lie on the `desk`. Absent: output.
 //! Bound: `BURST_MAX` messages between two turns of the core.
 
-use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use postring::{Carrier, CloseReason, LengthPrefixed, Message, TrySendError};
+use postring::{Carrier, LengthPrefixed, Message, MessageId, TrySendError};
 
+use crate::desk::{self, at_desk};
 use crate::environment;
-use crate::mark;
 use crate::pace::{Due, Gaps, Schedule, Share, seed_of};
 use crate::pulse::Pulse;
 use crate::recorder::{Bounds, Recorder, Refusal};
 use crate::verdict::EarlyEnd;
-use crate::workload::{Class, Kind, NEVER_NS, Sampler};
+use crate::workload::{Chains, Class, Kind, NEVER_NS, Sampler};
 
 /// Messages sent before the core gets a turn to hand them to the kernel.
 const BURST_MAX: usize = 64;
@@ -100,21 +98,9 @@ pub(crate) struct Outcome {
     pub(crate) early_end: Option<EarlyEnd>,
 }
 
-struct Desk {
-    books: Recorder,
-    start: Option<Instant>,
-    /// Something was sent or received since the last beat.
-    worked: bool,
-}
-
-thread_local! {
-    static DESK: RefCell<Option<Desk>> = const { RefCell::new(None) };
-}
-
 /// Connects, waits for the start, sends until the end, waits for the last replies.
 pub(crate) async fn run(orders: Orders) {
-    let books = Recorder::new(orders.bounds.clone());
-    DESK.set(Some(Desk { books, start: None, worked: false }));
+    desk::open(Recorder::new(orders.bounds.clone()));
     let carriers = match connect(&orders).await {
         Ok(carriers) => carriers,
         Err(error) => {
@@ -130,21 +116,10 @@ pub(crate) async fn run(orders: Orders) {
     let (ended_ns, early_end) = generator.send_all().await;
     let pulse = generator.pulse();
     generator.drain(ended_ns).await;
-    if let Some(mut desk) = DESK.take() {
-        desk.books.finish();
-        let outcome = Outcome { books: desk.books, pulse, ended_ns, early_end };
+    if let Some(mut books) = desk::close() {
+        books.finish();
+        let outcome = Outcome { books, pulse, ended_ns, early_end };
         let _ = orders.events.send(Event::Done(Box::new(outcome)));
-    }
-}
-
-/// Works on this thread's books; does nothing after the run.
-fn at_desk<T>(work: impl FnOnce(&mut Desk) -> T) -> Option<T> {
-    DESK.with_borrow_mut(|desk| desk.as_mut().map(work))
-}
-
-impl Desk {
-    fn now_ns(&self) -> u64 {
-        self.start.map_or(0, |start| start.elapsed().as_nanos() as u64)
     }
 }
 
@@ -153,33 +128,18 @@ async fn connect(orders: &Orders) -> postring::Result<Vec<Carrier<LengthPrefixed
     let mut carriers = Vec::with_capacity(count as usize);
     for connection in 0..count {
         let carrier = postring::initiate_with(&orders.address, LengthPrefixed::default());
-        carrier.ready(move |message: Message<'_>| replied(connection, &message))?;
-        carrier.on_closed(move |reason| closed(connection, reason))?;
+        carrier.ready(move |message: Message<'_>| desk::replied(connection, &message))?;
+        carrier.on_closed(move |reason| desk::closed(connection, reason))?;
+        if orders.bounds.workload.chain().is_some() {
+            carrier.on_sent(desk::chained_sent)?;
+            carrier.on_expired(desk::chained_expired)?;
+        }
         carriers.push(carrier);
     }
     for some in carriers.chunks(CONNECTING_MAX) {
         all(some.iter().map(|carrier| carrier.activate())).await?;
     }
     Ok(carriers)
-}
-
-fn replied(connection: u32, message: &Message<'_>) {
-    at_desk(|desk| {
-        let now_ns = desk.now_ns();
-        let since_epoch = desk.start.map(|start| start.saturating_duration_since(mark::epoch()));
-        let arrived_ns = mark::arrived_ns(message.bytes()).zip(since_epoch);
-        let arrived_ns =
-            arrived_ns.map(|(at_ns, start)| at_ns.saturating_sub(start.as_nanos() as u64));
-        desk.books.replied(connection, message.bytes(), now_ns, arrived_ns);
-        desk.worked = true;
-    });
-}
-
-fn closed(connection: u32, reason: CloseReason) {
-    at_desk(|desk| {
-        let now_ns = desk.now_ns();
-        desk.books.disconnected(connection, now_ns, reason.to_string());
-    });
 }
 
 /// The common start; `None` if the run was called off before.
@@ -219,23 +179,6 @@ async fn all<F: Future<Output = postring::Result<()>>>(
     .await
 }
 
-/// The engine handed a watched message to the kernel.
-fn sent(connection: u32, number: u64) {
-    at_desk(|desk| {
-        let now_ns = desk.now_ns();
-        desk.books.sent(connection, number, now_ns);
-        desk.worked = true;
-    });
-}
-
-/// The engine discarded a watched message.
-fn expired(connection: u32, number: u64) {
-    at_desk(|desk| {
-        desk.books.expired(connection, number);
-        desk.worked = true;
-    });
-}
-
 /// What makes the messages: a schedule, or, in a closed loop, nothing but their kinds.
 enum Work {
     Open(Schedule),
@@ -248,6 +191,8 @@ struct Generator<'o> {
     start: Instant,
     work: Work,
     watched: bool,
+    /// What each message of a chain follows; `None` without chains.
+    chains: Option<Chains<MessageId>>,
     /// Zeros and a stamp; grows to the longest message.
     payload: Vec<u8>,
     pulse: Pulse,
@@ -268,6 +213,7 @@ impl<'o> Generator<'o> {
                 None => Work::Closed(sampler),
             },
             watched: workload.is_watched(),
+            chains: workload.chain().map(|length| Chains::new(length, orders.bounds.connections)),
             payload: Vec::new(),
             pulse: Pulse::default(),
             waited_before_ns: None,
@@ -374,13 +320,15 @@ impl<'o> Generator<'o> {
         let carrier = &self.carriers[due.connection as usize];
         let class = &self.orders.bounds.workload.classes[usize::from(due.kind.class)];
         let message = message(payload, class, &due, now_ns);
-        let result = if self.watched {
-            let connection = due.connection;
+        let connection = due.connection;
+        let result = if let Some(chains) = self.chains.as_mut().filter(|_| class.chain.is_some()) {
+            follow(chains, carrier, connection, number, message)
+        } else if self.watched {
             carrier.send_msg(
                 message,
-                Some(Box::new(move || sent(connection, number))),
+                Some(Box::new(move || desk::sent(connection, number))),
                 None,
-                Some(Box::new(move || expired(connection, number))),
+                Some(Box::new(move || desk::expired(connection, number))),
             )
         } else {
             carrier.try_send(message)
@@ -390,7 +338,7 @@ impl<'o> Generator<'o> {
             Err(TrySendError::Full(_)) => Refusal::QueueFull,
             Err(TrySendError::Failed(_)) => Refusal::Disconnected,
         };
-        at_desk(|desk| desk.books.refused(due.connection, number, refusal));
+        at_desk(|desk| desk.books.refused(connection, number, refusal));
     }
 
     /// Why sending must end now.
@@ -460,6 +408,34 @@ impl<'o> Generator<'o> {
             live.received.store(counts.received, Ordering::Relaxed);
             live.skipped.store(counts.skipped, Ordering::Relaxed);
         });
+    }
+}
+
+/// Sends the next message of a connection's chain, if the queue has room now.
+fn follow(
+    chains: &mut Chains<MessageId>,
+    carrier: &Carrier<LengthPrefixed>,
+    connection: u32,
+    number: u64,
+    message: Message<'_>,
+) -> Result<(), TrySendError<Message<'static>>> {
+    let message = message.after(chains.antecedent(connection));
+    let mut sending = carrier.send(message);
+    // On the Carrier's own core the first poll decides; one dropped before that was never sent.
+    match Pin::new(&mut sending).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(receipt)) => {
+            chains.taken(connection, receipt.message());
+            desk::chained(receipt.message(), connection, number);
+            Ok(())
+        }
+        Poll::Ready(Err(error)) => {
+            chains.broken(connection);
+            Err(TrySendError::Failed(error))
+        }
+        Poll::Pending => {
+            chains.broken(connection);
+            Err(TrySendError::Full(Message::from("")))
+        }
     }
 }
 

@@ -165,8 +165,10 @@ pub(crate) struct Traffic {
 
     /// A kind of messages, one flag for each, e.g. name=control,share=5%,size=64,lifetime=2ms;
     /// keys: name, share, size, niceness, lifetime (the library is told and may discard what
-    /// would be late) or deadline (it is not told), immediate, idempotent. Messages of such
-    /// classes have at least 24 bytes
+    /// would be late) or deadline (it is not told), immediate, idempotent, chain=8 (each message
+    /// follows the one before it on its connection, in chains of 8 over all classes with this key:
+    /// it arrives after it whatever their niceness, and expires with it). Messages of such classes
+    /// have at least 24 bytes
     #[arg(long, value_name = "KEY=VALUE,…", conflicts_with = "size", value_parser = class)]
     pub(crate) class: Vec<String>,
 

@@ -83,6 +83,9 @@ pub(crate) fn asks(class: &Class) -> String {
         let name = if class.tells_lifetime { "lifetime" } else { "deadline" };
         let _ = write!(text, ", {name} {}", time_shown(deadline.as_nanos() as u64));
     }
+    if let Some(length) = class.chain {
+        let _ = write!(text, ", chains of {length}");
+    }
     text
 }
 
