@@ -19,6 +19,8 @@ pub(crate) struct Desk {
     pub(crate) books: Recorder,
     /// The moment all times count from; `None` before the run.
     pub(crate) start: Option<Instant>,
+    /// How often each connection was made anew.
+    generations: Vec<u32>,
     /// Something was sent or received since the last beat.
     pub(crate) worked: bool,
     /// Messages of chains that the engine has not spoken of: their connections and numbers.
@@ -39,9 +41,10 @@ thread_local! {
 }
 
 /// Opens the books of this thread.
-pub(crate) fn open(books: Recorder) {
+pub(crate) fn open(books: Recorder, connections: u32) {
+    let generations = vec![0; connections as usize];
     let (chained, early) = (HashMap::new(), HashMap::new());
-    DESK.set(Some(Desk { books, start: None, worked: false, chained, early }));
+    DESK.set(Some(Desk { books, start: None, generations, worked: false, chained, early }));
 }
 
 /// Closes them: the books, unless that was done before.
@@ -57,6 +60,16 @@ pub(crate) fn at_desk<T>(work: impl FnOnce(&mut Desk) -> T) -> Option<T> {
 impl Desk {
     fn now_ns(&self) -> u64 {
         self.start.map_or(0, |start| start.elapsed().as_nanos() as u64)
+    }
+
+    /// A connection was made anew: its end is that of this one from now on. False if it has ended
+    /// before.
+    pub(crate) fn renew(&mut self, connection: u32, generation: u32) -> bool {
+        let connected = self.books.is_connected(connection);
+        if let Some(known) = self.generations.get_mut(connection as usize) {
+            *known = generation;
+        }
+        connected
     }
 
     fn hear(&mut self, connection: u32, number: u64, word: Word) {
@@ -89,9 +102,12 @@ pub(crate) fn replied(connection: u32, message: &Message<'_>) {
     });
 }
 
-/// A connection ended.
-pub(crate) fn closed(connection: u32, reason: CloseReason) {
+/// A connection ended. One that was not made anew yet, or was replaced, is expected to.
+pub(crate) fn closed(connection: u32, generation: u32, reason: CloseReason) {
     at_desk(|desk| {
+        if desk.generations.get(connection as usize) != Some(&generation) {
+            return;
+        }
         let now_ns = desk.now_ns();
         desk.books.disconnected(connection, now_ns, reason.to_string());
     });

@@ -6,9 +6,11 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod churn;
 mod class_books;
 mod compare;
 mod conduct;
+mod connecting;
 mod desk;
 mod difference;
 mod environment;

@@ -391,6 +391,11 @@ impl Recorder {
         self.first_disconnection.get_or_insert(Disconnection { at_ns: now_ns, reason });
     }
 
+    /// True until a connection has ended.
+    pub(crate) fn is_connected(&self, connection: u32) -> bool {
+        self.connections.get(connection as usize).is_some_and(|book| book.connected)
+    }
+
     /// True if no connection is left.
     pub(crate) const fn all_disconnected(&self) -> bool {
         self.disconnections == self.bounds.connections

@@ -5,7 +5,7 @@
 //! Its books lie on the `desk`. Absent: output.
 //! Bound: `BURST_MAX` messages between two turns of the core.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
@@ -13,8 +13,10 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use postring::{Carrier, LengthPrefixed, Message, MessageId, TrySendError};
+use postring::{Message, MessageId, TrySendError};
 
+use crate::churn::{Churn, Pace, Renewals};
+use crate::connecting::{Connecting, Line};
 use crate::desk::{self, at_desk};
 use crate::environment;
 use crate::pace::{Due, Gaps, Schedule, Share, seed_of};
@@ -27,8 +29,6 @@ use crate::workload::{Chains, Class, Kind, NEVER_NS, Sampler};
 const BURST_MAX: usize = 64;
 /// Arrivals drawn ahead in a turn without anything due.
 const DRAWN_PER_TURN: usize = 4;
-/// Connections that are being made at the same time.
-const CONNECTING_MAX: usize = 64;
 /// How far a generator may be behind before the schedule counts as out of reach.
 const BEHIND_MAX_NS: u64 = 3_000_000_000;
 /// Skipped messages from which the schedule counts as out of reach, if they are the most.
@@ -42,6 +42,10 @@ const REST_DRAWN_MAX: usize = 1_000_000;
 pub(crate) struct Orders {
     /// The server.
     pub(crate) address: String,
+    /// Carriers of each connection.
+    pub(crate) carriers: u32,
+    /// Connections that are made anew per second by this generator, if any are.
+    pub(crate) churn_per_s: Option<f64>,
     /// Limits of its books.
     pub(crate) bounds: Bounds,
     /// Its part of the schedule; ignored in a closed loop.
@@ -96,12 +100,14 @@ pub(crate) struct Outcome {
     pub(crate) ended_ns: u64,
     /// Why that was before the end of the plan.
     pub(crate) early_end: Option<EarlyEnd>,
+    /// Connections that were made anew.
+    pub(crate) renewals: Renewals,
 }
 
 /// Connects, waits for the start, sends until the end, waits for the last replies.
 pub(crate) async fn run(orders: Orders) {
-    desk::open(Recorder::new(orders.bounds.clone()));
-    let carriers = match connect(&orders).await {
+    desk::open(Recorder::new(orders.bounds.clone()), orders.bounds.connections);
+    let carriers = match connecting(&orders).all(orders.bounds.connections, orders.carriers).await {
         Ok(carriers) => carriers,
         Err(error) => {
             // Nobody listens any more only if another generator failed first.
@@ -112,34 +118,21 @@ pub(crate) async fn run(orders: Orders) {
     let _ = orders.events.send(Event::Ready);
     let Some(start) = started(&orders.control).await else { return };
     at_desk(|desk| desk.start = Some(start));
-    let mut generator = Generator::new(&orders, &carriers, start);
+    let mut generator = Generator::new(&orders, carriers, start);
     let (ended_ns, early_end) = generator.send_all().await;
     let pulse = generator.pulse();
     generator.drain(ended_ns).await;
     if let Some(mut books) = desk::close() {
         books.finish();
-        let outcome = Outcome { books, pulse, ended_ns, early_end };
+        let renewals = generator.churn.take().map_or_else(Renewals::new, |churn| churn.renewals);
+        let outcome = Outcome { books, pulse, ended_ns, early_end, renewals };
         let _ = orders.events.send(Event::Done(Box::new(outcome)));
     }
 }
 
-async fn connect(orders: &Orders) -> postring::Result<Vec<Carrier<LengthPrefixed>>> {
-    let count = orders.bounds.connections;
-    let mut carriers = Vec::with_capacity(count as usize);
-    for connection in 0..count {
-        let carrier = postring::initiate_with(&orders.address, LengthPrefixed::default());
-        carrier.ready(move |message: Message<'_>| desk::replied(connection, &message))?;
-        carrier.on_closed(move |reason| desk::closed(connection, reason))?;
-        if orders.bounds.workload.chain().is_some() {
-            carrier.on_sent(desk::chained_sent)?;
-            carrier.on_expired(desk::chained_expired)?;
-        }
-        carriers.push(carrier);
-    }
-    for some in carriers.chunks(CONNECTING_MAX) {
-        all(some.iter().map(|carrier| carrier.activate())).await?;
-    }
-    Ok(carriers)
+fn connecting(orders: &Orders) -> Connecting {
+    let chains = orders.bounds.workload.chain().is_some();
+    Connecting { address: orders.address.clone(), chains }
 }
 
 /// The common start; `None` if the run was called off before.
@@ -155,30 +148,6 @@ async fn started(control: &Control) -> Option<Instant> {
     }
 }
 
-/// Waits for all of `futures` side by side, up to the first error.
-async fn all<F: Future<Output = postring::Result<()>>>(
-    futures: impl Iterator<Item = F>,
-) -> postring::Result<()> {
-    let mut open: Vec<Pin<Box<F>>> = futures.map(Box::pin).collect();
-    poll_fn(move |context| {
-        let mut failed = None;
-        open.retain_mut(|future| match future.as_mut().poll(context) {
-            Poll::Pending => true,
-            Poll::Ready(Ok(())) => false,
-            Poll::Ready(Err(error)) => {
-                failed.get_or_insert(error);
-                false
-            }
-        });
-        match failed {
-            Some(error) => Poll::Ready(Err(error)),
-            None if open.is_empty() => Poll::Ready(Ok(())),
-            None => Poll::Pending,
-        }
-    })
-    .await
-}
-
 /// What makes the messages: a schedule, or, in a closed loop, nothing but their kinds.
 enum Work {
     Open(Schedule),
@@ -187,7 +156,9 @@ enum Work {
 
 struct Generator<'o> {
     orders: &'o Orders,
-    carriers: &'o [Carrier<LengthPrefixed>],
+    carriers: Vec<Line>,
+    /// What makes them anew, if anything does.
+    churn: Option<Churn>,
     start: Instant,
     work: Work,
     watched: bool,
@@ -201,12 +172,17 @@ struct Generator<'o> {
 }
 
 impl<'o> Generator<'o> {
-    fn new(orders: &'o Orders, carriers: &'o [Carrier<LengthPrefixed>], start: Instant) -> Self {
+    fn new(orders: &'o Orders, carriers: Vec<Line>, start: Instant) -> Self {
         let workload = &orders.bounds.workload;
         let sampler = Sampler::new(workload.clone(), seed_of(&orders.share));
         Self {
             orders,
             carriers,
+            churn: orders.churn_per_s.map(|per_s| {
+                let bounds = &orders.bounds;
+                let (warmup_ns, end_ns) = (bounds.warmup_ns, bounds.end_ns);
+                Churn::new(Pace { per_s, warmup_ns, end_ns }, connecting(orders))
+            }),
             start,
             work: match orders.gaps.clone() {
                 Some(gaps) => Work::Open(Schedule::new(gaps, orders.share, sampler)),
@@ -248,9 +224,22 @@ impl<'o> Generator<'o> {
             if ended {
                 return (self.orders.bounds.end_ns, None);
             }
+            self.renew();
             self.publish();
             postring::yield_now().await;
         }
+    }
+
+    /// Lets connections be made anew.
+    fn renew(&mut self) {
+        let now_ns = self.now_ns();
+        let Some(churn) = &mut self.churn else { return };
+        let chains = &mut self.chains;
+        churn.turn(now_ns, &mut self.carriers, |connection| {
+            if let Some(chains) = chains {
+                chains.broken(connection);
+            }
+        });
     }
 
     fn beat(&mut self, now_ns: u64, worked: bool) {
@@ -387,12 +376,13 @@ impl<'o> Generator<'o> {
         }
     }
 
-    /// Waits for the replies that are still to come.
-    async fn drain(&self, ended_ns: u64) {
+    /// Waits for the replies that are still to come, and for connections that still close.
+    async fn drain(&mut self, ended_ns: u64) {
         let until_ns = ended_ns.saturating_add(DRAIN_NS);
         loop {
             let open = at_desk(|desk| desk.books.open).unwrap_or(0);
-            if open == 0 || self.now_ns() > until_ns {
+            let closes = self.churn.as_mut().is_some_and(Churn::closes);
+            if (open == 0 && !closes) || self.now_ns() > until_ns {
                 return;
             }
             self.publish();
@@ -414,7 +404,7 @@ impl<'o> Generator<'o> {
 /// Sends the next message of a connection's chain, if the queue has room now.
 fn follow(
     chains: &mut Chains<MessageId>,
-    carrier: &Carrier<LengthPrefixed>,
+    carrier: &Line,
     connection: u32,
     number: u64,
     message: Message<'_>,

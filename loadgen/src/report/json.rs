@@ -66,6 +66,8 @@ struct Manifest<'m> {
     open_loop: bool,
     rate_asked_per_s: Option<f64>,
     connections: u32,
+    carriers: u32,
+    churn_asked_per_s: Option<f64>,
     judged_by: &'static str,
     load_asked: Option<f64>,
     mean_bytes: f64,
@@ -154,6 +156,8 @@ struct Generator {
     waited_share: f64,
     steal_share: Option<f64>,
     connections_ended: u32,
+    connections_renewed: u64,
+    renewals_failed: u64,
     replies_unmatched: u64,
 }
 
@@ -190,6 +194,8 @@ pub(super) fn of(measurement: &Measurement) -> Document<'_> {
             waited_share: facts.waited_share,
             steal_share: facts.steal_share,
             connections_ended: facts.disconnections,
+            connections_renewed: facts.renewals[1],
+            renewals_failed: facts.renewals[2],
             replies_unmatched: facts.unmatched,
         },
         server: Server {
@@ -209,6 +215,8 @@ fn manifest(measurement: &Measurement) -> Manifest<'_> {
         open_loop: plan.open_loop(),
         rate_asked_per_s: plan.open_loop().then_some(plan.rate_per_s),
         connections: plan.connections,
+        carriers: plan.carriers,
+        churn_asked_per_s: plan.churn_per_s,
         judged_by: if plan.judged_by_arrival { "arrival" } else { "answer" },
         load_asked: plan.load,
         mean_bytes: plan.workload.mean_bytes(),

@@ -51,7 +51,14 @@ pub(crate) fn workload(measurement: &Measurement) -> String {
     } else {
         format!("closed loop, {} in flight per connection", plan.depth)
     };
-    let connections = if plan.connections == 1 { "connection" } else { "connections" };
+    let mut connections =
+        if plan.connections == 1 { "connection" } else { "connections" }.to_owned();
+    if plan.carriers > 1 {
+        let _ = write!(connections, " of {} Carriers", plan.carriers);
+    }
+    if let Some(per_s) = plan.churn_per_s {
+        let _ = write!(connections, ", {} made anew", rate_shown(per_s));
+    }
     format!(
         "{arrival} · {} {connections} · {} · {} measured after {} warm-up",
         count_shown(plan.connections.into()),

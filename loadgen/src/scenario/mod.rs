@@ -8,6 +8,7 @@
 pub(crate) mod blocks;
 mod definition;
 mod exhibit;
+pub(crate) mod fan_in;
 mod ground;
 pub(crate) mod homa;
 

@@ -7,6 +7,7 @@ mod chains;
 mod process;
 mod scenarios;
 mod schema;
+mod shapes;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

@@ -73,6 +73,25 @@ fn blocks_are_judged_by_kind_and_scored() {
 }
 
 #[test]
+fn the_missed_share_stands_against_the_fan_in() {
+    let line = "deadline --fan-in 1,16 --link 50M -d 400ms --no-html";
+    let (value, said) = exhibit(line);
+    for word in
+        ["missed share against fan-in", "at least", "run 4 of 4: 50 % load, 16 at once, lifetime"]
+    {
+        assert!(said.contains(word), "{word} in {said}");
+    }
+    let figures = value["figures"].as_array().expect("figures");
+    let fan_ins: Vec<_> = figures.iter().filter_map(|figure| figure["fan_in"].as_u64()).collect();
+    assert_eq!(fan_ins, [1, 1, 16, 16]);
+    // The link has no more room than it has; what passes at once while it is idle is one of 16.
+    let missed = figures[2]["missed_share"].as_f64().expect("a share");
+    assert!(missed > 0.35, "half of them do not fit: {missed}");
+    assert_eq!(figures[2]["missed_at_least"], 0.5);
+    assert_eq!(value["runs"][2]["result"]["manifest"]["connections"], 16);
+}
+
+#[test]
 fn rrul_loads_both_directions_and_says_how_it_differs() {
     let (value, said) = document("rrul --loads 50% --link 20M -d 300ms --no-html");
     for word in ["ping alone on the idle link", "4 connections", "After Flent's RRUL test"] {
