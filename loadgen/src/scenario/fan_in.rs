@@ -171,7 +171,7 @@ fn panel(cells: &[Cell]) -> Panel {
     let load = cells.first().map_or(0.0, |cell| cell.load);
     Panel {
         title: format!("Load {:.0} %: missed share against fan-in", load * 100.0),
-        note: "Missed: not in time, of what was scheduled, in hundredths of a per cent; none is 1.",
+        note: "Missed: not in time, of what was scheduled; none at all is drawn at 0.01 %.",
         columns: titles.map(ToOwned::to_owned).to_vec(),
         rows: cells.iter().map(row).collect(),
         curves: Some(curves(cells)),
