@@ -1,6 +1,6 @@
 //! `deadline --fan-in`: the missed share against the number of senders that are due at once.
 //!
-//! Above: `conduct`. Below: the runs and the link of `scenario`; shown as an `exhibit`.
+//! Above: `command`. Below: the runs and the link of `scenario`; shown as an `exhibit`.
 //! Absent: switches: what the senders meet in is the link.
 //! Bound: loads times fan-ins times two runs.
 

@@ -1,6 +1,6 @@
 //! `homa`: the slowdown of messages against their size, first come first served and by size.
 //!
-//! Above: `conduct`. Below: the runs and the link of `scenario`, `slowdown`; shown as an `exhibit`.
+//! Above: `command`. Below: the runs and the link of `scenario`, `slowdown`; shown as an `exhibit`.
 //! Absent: network priorities: what is ordered are the messages of one connection.
 //! Bound: one run for what each size takes alone, then loads times two for each distribution.
 
