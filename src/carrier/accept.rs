@@ -159,6 +159,10 @@ impl<F: Framer> Service for ListenerService<F> {
         Ok(Box::new(Endpoint::carrier(self.framer.clone(), core)))
     }
 
+    fn refuses_datagrams(&self) -> Option<&'static str> {
+        Some("a Listener of datagrams is not in this version; use respond_with")
+    }
+
     fn accepted(&self, _core: &Rc<Core>, id: Id) {
         self.queue.push(Carrier::own(CarrierRef::new(id)));
     }

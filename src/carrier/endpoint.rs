@@ -25,7 +25,7 @@ use crate::error::{CloseReason, Error, Result};
 use crate::framer::Framer;
 use crate::message::Outcome;
 use crate::shard::core::{Core, Id};
-use crate::shard::protocol::{Call, Lost, Progress, Protocol, Verdict};
+use crate::shard::protocol::{Call, Lost, Packing, Progress, Protocol, Verdict};
 
 /// Who gets the Messages.
 pub(super) enum Reader<F: Framer> {
@@ -177,6 +177,10 @@ impl<F: Framer> Endpoint<F> {
         mut wishes: Wishes,
     ) -> Result<Receipt> {
         if let Some(part) = wishes.part.take() {
+            if call.packing != Packing::Stream {
+                let what = "a message in parts over datagrams: each datagram is a whole one";
+                return Err(Error::Unsupported(what.into()));
+            }
             return self.push_part(call, message, part);
         }
         let scheduled = call.outgoing.borrow().is_some();
@@ -332,6 +336,33 @@ impl<F: Framer> Protocol for Endpoint<F> {
             let _ = call.core.change(call.id, |connection| connection.flags.greeted = true);
         }
         progress
+    }
+
+    fn takes_datagrams(&mut self) {
+        if let Reader::Carrier(inbox) = &mut self.reader {
+            inbox.takes_datagrams();
+        }
+        let fresh = self.way.framer.get_mut().clone();
+        self.rare().fresh.get_or_insert(fresh);
+    }
+
+    fn datagram(&mut self, call: &Call<'_>, bytes: &[u8]) {
+        match self.way.framer.get_mut().decode_datagram(bytes) {
+            // Nobody can be told to send no more: each datagram is for itself.
+            Ok(message) => {
+                self.hand_over(call, message);
+                call.core.metrics.received_messages.add(1);
+            }
+            Err(error) => {
+                call.core.metrics.frame_errors.add(1);
+                if call.core.may_log() {
+                    tracing::debug!(%error, "a datagram was no message; it was dropped");
+                }
+                if let Some(fresh) = self.rare.as_ref().and_then(|rare| rare.fresh.as_ref()) {
+                    self.way.framer = RefCell::new(fresh.clone());
+                }
+            }
+        }
     }
 
     fn needs(&mut self, bytes: &[u8]) -> Option<usize> {

@@ -228,6 +228,7 @@ impl Drop for Answering {
 pub(crate) struct ResponderService<F: Framer> {
     framer: F,
     respond: Rc<dyn Respond<F>>,
+    answers_later: bool,
 }
 
 impl<F: Framer> ResponderService<F> {
@@ -238,7 +239,7 @@ impl<F: Framer> ResponderService<F> {
     {
         let name = std::any::type_name::<H>().into();
         let respond = Rc::new(Inline { handler: RefCell::new(handler), name });
-        Self { framer, respond: respond as Rc<dyn Respond<F>> }
+        Self { framer, respond: respond as Rc<dyn Respond<F>>, answers_later: false }
     }
 
     pub(crate) fn asynchronous<H, R>(framer: F, handler: H) -> Self
@@ -248,7 +249,7 @@ impl<F: Framer> ResponderService<F> {
     {
         let name = std::any::type_name::<H>().into();
         let respond = Rc::new(Async { handler: Rc::new(handler), name });
-        Self { framer, respond: respond as Rc<dyn Respond<F>> }
+        Self { framer, respond: respond as Rc<dyn Respond<F>>, answers_later: true }
     }
 }
 
@@ -256,6 +257,13 @@ impl<F: Framer> Service for ResponderService<F> {
     fn open(&self, _core: &Rc<Core>, _id: Id) -> Result<Box<dyn Protocol>, CloseReason> {
         let reader = Reader::Respond(Rc::clone(&self.respond));
         Ok(Box::new(Endpoint::new(self.framer.clone(), reader)))
+    }
+
+    fn refuses_datagrams(&self) -> Option<&'static str> {
+        self.answers_later.then_some(
+            "an async handler answers after its datagram is forgotten; use respond_with, or a \
+             Carrier of your own to the peer",
+        )
     }
 
     fn accepted(&self, _core: &Rc<Core>, _id: Id) {}

@@ -248,6 +248,7 @@ mod linux {
             buffer_len: duties.limits.receive_buffer_bytes,
             posted: duties.limits.receive_buffers_posted,
             pool_bytes_max: duties.limits.receive_pool_bytes,
+            datagram_pool_bytes: duties.limits.datagram_pool_bytes,
             credit: duties.limits.receive_credit_bytes,
         };
         let spins = duties.wait != Wait::Sleep;
@@ -283,6 +284,11 @@ mod linux {
                 return Ok(());
             }
         };
+        if let Some(why) = refused_datagrams(&duties.listening, &services) {
+            // As above.
+            let _ = said.send(Err(Error::Unsupported(why)));
+            return Ok(());
+        }
         let lanes = (0..duties.cores).map(|_| mailbox.add_lane(LANE)).collect();
         let ring = driver.ring_descriptor();
         let ready = Ready { handle: Arc::clone(&handle), bell, lanes, ring };
@@ -320,6 +326,15 @@ mod linux {
             let panic = crate::shard::panic_text(&*panic);
             Error::Configuration(format!("a factory of handlers panicked: {panic}"))
         })
+    }
+
+    /// Why a socket of datagrams finds no service that can serve it, if one does.
+    fn refused_datagrams(listening: &[Listening], services: &[Rc<dyn Service>]) -> Option<String> {
+        let refused = |one: &Listening| {
+            let why = services.get(one.service)?.refuses_datagrams()?;
+            one.socket.is_datagram().then(|| format!("serving udp:// in this way: {why}"))
+        };
+        listening.iter().find_map(refused)
     }
 
     /// The listening sockets of all places, dealt to the cores.
@@ -379,7 +394,7 @@ mod linux {
         limits: &Limits,
     ) -> io::Result<Vec<Socket>> {
         let mut options = ListenOptions { backlog: limits.backlog, ..ListenOptions::default() };
-        let SocketAddress::Ip(asked) = address else {
+        let (SocketAddress::Tcp(asked) | SocketAddress::Udp(asked)) = address else {
             return Ok(vec![listen_when_free(address, &options)?]);
         };
         // Alone first: sharing a port with a stranger by accident must be an error.
@@ -388,12 +403,16 @@ mod linux {
             return Ok(vec![alone]);
         }
         let mut asked = *asked;
-        if let SocketAddress::Ip(local) = alone.local_address()? {
+        let local = alone.local_address()?;
+        if let SocketAddress::Tcp(local) | SocketAddress::Udp(local) = local {
             asked.set_port(local.port());
         }
         drop(alone);
         options.reuse_port = true;
-        let shared = SocketAddress::Ip(asked);
+        let shared = match address {
+            SocketAddress::Udp(_) => SocketAddress::Udp(asked),
+            _ => SocketAddress::Tcp(asked),
+        };
         (0..cores).map(|_| Socket::listen(&shared, &options)).collect()
     }
 

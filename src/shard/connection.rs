@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::outgoing::Outgoing;
-use super::protocol::{Protocol, Service};
+use super::protocol::{DATAGRAM_BYTES_MAX, Packing, Protocol, Service};
 use super::revival::Revival;
 use crate::address::SocketAddress;
 use crate::association::Key;
@@ -90,6 +90,12 @@ pub(crate) struct Rare {
     pub(crate) revival: Option<Box<Revival>>,
     /// The Association it belongs to; that of an accepted one is found out when somebody asks.
     pub(crate) association: Option<Arc<Key>>,
+    /// The longest datagram that its path carries, as far as that is known.
+    pub(crate) datagram_bytes_max: Option<u32>,
+    /// Datagrams come to any address of this host, and answers go from the one they came to.
+    pub(crate) at_any_address: bool,
+    /// Datagrams that the kernel has dropped on it.
+    pub(crate) dropped: u32,
     /// The most urgent class that its packets were marked for, where packets are marked.
     pub(crate) marked_niceness: Option<u32>,
 }
@@ -124,6 +130,8 @@ pub(crate) enum Peer {
     Unix,
     /// An IP peer.
     Ip(SocketAddr),
+    /// Whoever sends a datagram to this socket.
+    Anybody,
 }
 
 /// The yes-or-no state of a slot. Separate booleans of one byte: their names are the documentation.
@@ -171,6 +179,8 @@ pub(crate) struct Flags {
     pub(crate) wants_room: bool,
     /// A failed accept waits for the clock.
     pub(crate) backing_off: bool,
+    /// What it carries are datagrams, each a Message.
+    pub(crate) datagrams: bool,
 }
 
 impl Connection {
@@ -178,6 +188,25 @@ impl Connection {
     #[inline]
     pub(crate) fn queued(&self) -> usize {
         self.outbox.as_ref().map_or(0, |output| output.len())
+    }
+
+    /// True if something is to be sent next, be it a datagram without a byte.
+    #[inline]
+    pub(crate) fn has_queued(&self) -> bool {
+        self.outbox.as_ref().is_some_and(|output| !output.is_empty())
+    }
+
+    /// How Messages that are sent now become packets.
+    #[inline]
+    pub(crate) fn packing(&self) -> Packing {
+        match (self.flags.datagrams, self.peer) {
+            (false, _) => Packing::Stream,
+            (true, Peer::Anybody) => Packing::Nowhere,
+            (true, _) => {
+                let known = self.rare.as_ref().and_then(|rare| rare.datagram_bytes_max);
+                Packing::Connected { bytes_max: known.unwrap_or(DATAGRAM_BYTES_MAX) }
+            }
+        }
     }
 
     /// True if all it waits for is the kernel: bytes can come, nothing is to be sent, nothing has
@@ -192,7 +221,7 @@ impl Connection {
             && !(ends | pauses)
             && self.gather.is_none()
             && self.outgoing.is_none()
-            && self.queued() == 0
+            && !self.has_queued()
     }
 
     /// Bytes that wait in all, those that wait for their turn included.

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use super::connection::{Peer, Phase};
 use super::core::Id;
 use super::mail::{Mail, Sibling};
-use super::protocol::Service;
+use super::protocol::{Protocol, Service};
 use super::timeouts::ACCEPT_AGAIN;
 use super::{Shard, timeouts};
 use crate::address::SocketAddress;
@@ -36,6 +36,9 @@ impl Shard {
 
     /// Begins to listen.
     pub(crate) fn listen(&mut self, listening: Listening) {
+        if listening.socket.is_datagram() {
+            return self.serve_datagrams(listening);
+        }
         let id = self.core.allocate(Phase::Listening);
         let service = self.core.state.borrow().services.get(listening.service).cloned();
         let changed = self.core.change(id, |connection| {
@@ -109,7 +112,7 @@ impl Shard {
     pub(super) fn adopt(&mut self, socket: Socket, service: usize) {
         let core = self.core();
         let peer = match socket.peer_address() {
-            Ok(SocketAddress::Ip(address)) => Peer::Ip(address),
+            Ok(SocketAddress::Tcp(address) | SocketAddress::Udp(address)) => Peer::Ip(address),
             Ok(SocketAddress::Unix(_)) => Peer::Unix,
             // Gone again before it was accepted, or in a simulated world.
             Ok(SocketAddress::Memory(_)) | Err(_) => Peer::Unknown,
@@ -129,14 +132,7 @@ impl Shard {
         }
         let Some(service) = core.state.borrow().services.get(service).cloned() else { return };
         let id = core.allocate(Phase::Open);
-        let opened = std::panic::AssertUnwindSafe(|| service.open(&core, id));
-        let opened = std::panic::catch_unwind(opened).unwrap_or_else(|payload| {
-            core.metrics.panics.add(1);
-            let panic = super::panic_text(&*payload);
-            tracing::error!(panic, "a factory panicked; its carrier has ended");
-            super::call::discard(payload);
-            Err(CloseReason::Panicked)
-        });
+        let opened = core.open(&*service, id);
         let token = self.token(id);
         let accepted = core.change(id, |connection| {
             connection.flags.counted = true;
@@ -207,6 +203,7 @@ impl Shard {
                     connection.clocks.last_activity = now;
                 });
                 timeouts::check_after(&self.core, id, self.core.timeouts.idle);
+                self.begin_datagrams(id);
                 self.revived(id);
                 let _ = self.core.call(id, |protocol, call| protocol.opened(call));
             }
@@ -268,8 +265,9 @@ impl Shard {
 
     fn connect_to(&mut self, id: Id, socket: Socket, address: SocketAddress) {
         let token = self.token(id);
+        let datagrams = matches!(address, SocketAddress::Udp(_));
         let peer = match &address {
-            SocketAddress::Ip(address) => Peer::Ip(*address),
+            SocketAddress::Tcp(address) | SocketAddress::Udp(address) => Peer::Ip(*address),
             SocketAddress::Unix(_) => Peer::Unix,
             SocketAddress::Memory(_) => Peer::Unknown,
         };
@@ -278,6 +276,7 @@ impl Shard {
             connection.phase = Phase::Connecting;
             connection.attached = true;
             connection.peer = peer;
+            connection.flags.datagrams = datagrams;
         });
         self.driver.submit(Operation::Attach { token, socket });
         self.driver.submit(Operation::Connect { token, address });
@@ -417,6 +416,24 @@ impl Shard {
 }
 
 pub(super) const HOST_UNREACHABLE: i32 = Errno::HOST_UNREACHABLE.0;
+
+impl super::core::Core {
+    /// What `service` makes of a fresh slot; a panic of user code is its failure.
+    pub(super) fn open(
+        self: &Rc<Self>,
+        service: &dyn Service,
+        id: Id,
+    ) -> Result<Box<dyn Protocol>, CloseReason> {
+        let opened = std::panic::AssertUnwindSafe(|| service.open(self, id));
+        std::panic::catch_unwind(opened).unwrap_or_else(|payload| {
+            self.metrics.panics.add(1);
+            let panic = super::panic_text(&*payload);
+            tracing::error!(panic, "a factory panicked; its carrier has ended");
+            super::call::discard(payload);
+            Err(CloseReason::Panicked)
+        })
+    }
+}
 
 /// Initiated connections begin here, from the verbs.
 impl super::core::Core {

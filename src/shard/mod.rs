@@ -10,6 +10,7 @@
 mod call;
 pub(crate) mod connection;
 pub(crate) mod core;
+mod datagrams;
 pub(crate) mod event_queue;
 pub(crate) mod events;
 mod exact;
@@ -37,6 +38,7 @@ use std::any::Any;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use self::connection::Peer;
 use self::core::{Core, Id};
 use self::mail::{Mail, Sibling};
 use self::waiting::Waiting;
@@ -182,6 +184,9 @@ impl Shard {
         match completion {
             Completion::Received { token, data } => self.received(token, data),
             Completion::Sent { token, output, result } => self.sent(token, output, result),
+            Completion::Datagrams { token, data, arrival } => {
+                self.datagrams(token, data, arrival);
+            }
             Completion::ReceiveEnded { token, end } => self.receive_ended(token, end),
             Completion::ReceivedExact { token, buffer, result } => {
                 self.received_exact(token, buffer, result);
@@ -294,7 +299,9 @@ impl Shard {
                 let since = connection.clocks.last_activity;
                 // A core that was held up has not seen what came meanwhile: that is no quiet.
                 let quiet_ms = looked_at.wrapping_sub(since).cast_signed();
-                !connection.flags.end_wanted && quiet_ms >= still
+                // Whoever sends datagrams is not connected: nobody is waited for.
+                let open = connection.peer == Peer::Anybody || quiet_ms >= still;
+                !connection.flags.end_wanted && open
             });
             if at_once || quiet == Ok(true) {
                 self.drain_connection(id);

@@ -376,6 +376,14 @@ impl Outgoing {
         }
     }
 
+    /// Of what was handed over up to `position`, nobody knows what has left.
+    pub(crate) fn may_have_left(&mut self, position: u64) {
+        while self.handed.front().is_some_and(|handed| handed.position <= position) {
+            let Some(handed) = self.handed.pop_front() else { return };
+            self.reports.push(Report::of(&handed, Outcome::MayHaveArrived));
+        }
+    }
+
     pub(crate) fn awaits_acks(&self) -> bool {
         !self.unacknowledged.is_empty()
     }

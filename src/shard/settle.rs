@@ -154,6 +154,7 @@ impl Shard {
             (output, connection.paced_quantum(), connection.is_revivable())
         };
         let is_large = !kept && output.len() >= self.core.limits.zero_copy_bytes;
+        let is_large = is_large && output.trains().is_empty();
         let manner = if let Some(bytes) = paced {
             Manner::WhenWritable(bytes)
         } else if is_large && self.leaves_host(id) {
@@ -167,6 +168,7 @@ impl Shard {
     pub(super) fn sent(&mut self, token: Token, output: Box<Output>, result: Result<usize, Errno>) {
         let id = self.id(token);
         let now = self.core.now_ms();
+        let is_datagrams = !output.trains().is_empty();
         let (unsent, broken, wants_room, manner) = {
             let mut state = self.core.state.borrow_mut();
             let connection = &mut state.slots[token.slot as usize];
@@ -201,12 +203,15 @@ impl Shard {
             (connection.unsent, broken, low && connection.flags.wants_room, manner)
         };
         match result {
-            Err(errno) => {
+            Err(errno) if !is_datagrams => {
                 self.core.fail(id, super::input::reason_of(errno));
                 return self.keep_unsent(id, output);
             }
+            Err(errno) if self.could_not_leave(id, errno) => return self.core.recycle(output),
+            Err(_) => {}
             Ok(some) => self.core.metrics.sent_bytes.add(some as u64),
         }
+        let unsent = if is_datagrams { 0 } else { unsent };
         if unsent > 0 && !broken {
             let mut state = self.core.state.borrow_mut();
             let connection = &mut state.slots[token.slot as usize];
@@ -367,7 +372,10 @@ impl Shard {
             connection.flags.output_ended = true;
             connection.clocks.ended = now;
         }
-        self.driver.submit(Operation::ShutdownWrite { token: self.token(id) });
+        let is_stream = self.core.look(id, |connection| !connection.flags.datagrams);
+        if is_stream == Ok(true) {
+            self.driver.submit(Operation::ShutdownWrite { token: self.token(id) });
+        }
         super::timeouts::check_after(&self.core, id, self.core.timeouts.linger);
     }
 
@@ -455,7 +463,7 @@ fn open(connection: &Connection, core: &Core) -> Step {
     if has_reports(connection) {
         return Step::Report;
     }
-    if !flags.sending && connection.queued() > 0 && !flags.output_ended {
+    if !flags.sending && connection.has_queued() && !flags.output_ended {
         return Step::Send;
     }
     if !flags.sending && connection.has_scheduled() && !flags.output_ended {
@@ -465,6 +473,11 @@ fn open(connection: &Connection, core: &Core) -> Step {
     if flags.end_wanted && flushed && !flags.output_ended && !protocol.is_busy() {
         return Step::EndOutput;
     }
+    // Nothing tells that no datagram will follow: what is not waited for is over.
+    let awaits = protocol.awaits_input() || flags.sink;
+    if flags.datagrams && flags.output_ended && (!awaits || flags.input_ended) {
+        return Step::Close;
+    }
     // A Sink has still to take what came before the peer's end.
     let taken = !flags.sink || flags.input_end_told || flags.discarding;
     if flags.output_ended && flags.input_ended && taken {
@@ -472,7 +485,6 @@ fn open(connection: &Connection, core: &Core) -> Step {
     }
     // This side has ended and waits for no message: what still comes is read and thrown away, so
     // that the peer sees an end and no reset.
-    let awaits = protocol.awaits_input() || flags.sink;
     if flags.output_ended && !flags.discarding && !awaits {
         return Step::Discard;
     }
@@ -482,6 +494,10 @@ fn open(connection: &Connection, core: &Core) -> Step {
     let wants = wants && !flags.input_ended && !flags.paused && !flags.gathering;
     if wants && !flags.receiving {
         return Step::Receive;
+    }
+    // What nobody takes waits in the kernel's queue of the socket, which has a limit.
+    if flags.datagrams && flags.receiving && !flags.stopping && !wants {
+        return Step::StopReceive;
     }
     // A large message has a buffer of its own: the pool's receive makes way for it.
     if flags.receiving && !flags.stopping && connection.gather.is_some() && !flags.discarding {
