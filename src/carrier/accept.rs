@@ -159,8 +159,8 @@ impl<F: Framer> Service for ListenerService<F> {
         Ok(Box::new(Endpoint::carrier(self.framer.clone(), core)))
     }
 
-    fn refuses_datagrams(&self) -> Option<&'static str> {
-        Some("a Listener of datagrams is not in this version; use respond_with")
+    fn serves_remotes_apart(&self) -> bool {
+        true
     }
 
     fn accepted(&self, _core: &Rc<Core>, id: Id) {

@@ -259,11 +259,9 @@ impl<F: Framer> Service for ResponderService<F> {
         Ok(Box::new(Endpoint::new(self.framer.clone(), reader)))
     }
 
-    fn refuses_datagrams(&self) -> Option<&'static str> {
-        self.answers_later.then_some(
-            "an async handler answers after its datagram is forgotten; use respond_with, or a \
-             Carrier of your own to the peer",
-        )
+    /// What answers later needs to know to whom.
+    fn serves_remotes_apart(&self) -> bool {
+        self.answers_later
     }
 
     fn accepted(&self, _core: &Rc<Core>, _id: Id) {}

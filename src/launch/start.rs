@@ -284,11 +284,6 @@ mod linux {
                 return Ok(());
             }
         };
-        if let Some(why) = refused_datagrams(&duties.listening, &services) {
-            // As above.
-            let _ = said.send(Err(Error::Unsupported(why)));
-            return Ok(());
-        }
         let lanes = (0..duties.cores).map(|_| mailbox.add_lane(LANE)).collect();
         let ring = driver.ring_descriptor();
         let ready = Ready { handle: Arc::clone(&handle), bell, lanes, ring };
@@ -326,15 +321,6 @@ mod linux {
             let panic = crate::shard::panic_text(&*panic);
             Error::Configuration(format!("a factory of handlers panicked: {panic}"))
         })
-    }
-
-    /// Why a socket of datagrams finds no service that can serve it, if one does.
-    fn refused_datagrams(listening: &[Listening], services: &[Rc<dyn Service>]) -> Option<String> {
-        let refused = |one: &Listening| {
-            let why = services.get(one.service)?.refuses_datagrams()?;
-            one.socket.is_datagram().then(|| format!("serving udp:// in this way: {why}"))
-        };
-        listening.iter().find_map(refused)
     }
 
     /// The listening sockets of all places, dealt to the cores.

@@ -7,10 +7,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::core::Id;
 use super::outgoing::Outgoing;
 use super::protocol::{DATAGRAM_BYTES_MAX, Packing, Protocol, Service};
+use super::remotes::Remotes;
 use super::revival::Revival;
-use crate::address::SocketAddress;
+use crate::address::{Route, SocketAddress};
 use crate::association::Key;
 use crate::error::CloseReason;
 use crate::framer::Output;
@@ -96,6 +98,10 @@ pub(crate) struct Rare {
     pub(crate) at_any_address: bool,
     /// Datagrams that the kernel has dropped on it.
     pub(crate) dropped: u32,
+    /// The Carriers of those who send to this socket, if each has one.
+    pub(crate) remotes: Option<Remotes>,
+    /// The socket by which this Carrier sends and is sent to, and where its peer is.
+    pub(crate) hub: Option<(Id, Route)>,
     /// The most urgent class that its packets were marked for, where packets are marked.
     pub(crate) marked_niceness: Option<u32>,
 }
@@ -199,11 +205,15 @@ impl Connection {
     /// How Messages that are sent now become packets.
     #[inline]
     pub(crate) fn packing(&self) -> Packing {
-        match (self.flags.datagrams, self.peer) {
-            (false, _) => Packing::Stream,
-            (true, Peer::Anybody) => Packing::Nowhere,
-            (true, _) => {
-                let known = self.rare.as_ref().and_then(|rare| rare.datagram_bytes_max);
+        if !self.flags.datagrams {
+            return Packing::Stream;
+        }
+        let rare = self.rare.as_ref();
+        match (self.peer, rare.and_then(|rare| rare.hub)) {
+            (Peer::Anybody, _) => Packing::Nowhere,
+            (_, Some((_, route))) => Packing::To(route),
+            _ => {
+                let known = rare.and_then(|rare| rare.datagram_bytes_max);
                 Packing::Connected { bytes_max: known.unwrap_or(DATAGRAM_BYTES_MAX) }
             }
         }
@@ -251,6 +261,17 @@ impl Connection {
     /// Its Association, if that is known.
     pub(crate) fn association(&self) -> Option<&Arc<Key>> {
         self.rare.as_ref()?.association.as_ref()
+    }
+
+    /// The socket by which it sends, if that is not its own.
+    pub(crate) fn hub(&self) -> Option<Id> {
+        Some(self.rare.as_ref()?.hub?.0)
+    }
+
+    /// True if Carriers go on by its socket.
+    pub(crate) fn has_remotes(&self) -> bool {
+        let remotes = self.rare.as_ref().and_then(|rare| rare.remotes.as_ref());
+        remotes.is_some_and(|remotes| !remotes.is_empty())
     }
 
     /// Its service, if it listens.

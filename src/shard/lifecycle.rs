@@ -329,6 +329,7 @@ impl Shard {
         if !listened {
             core.metrics.closed.add(1);
         }
+        self.leave_hub(id, peer);
         self.tell_closed(id, reason);
         // Asked only now: its owner may have left it to the engine when it was told.
         if core.look(id, |connection| connection.flags.owned) == Ok(true) {

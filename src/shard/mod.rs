@@ -24,6 +24,7 @@ pub(crate) mod outgoing;
 mod prefixes;
 pub(crate) mod protocol;
 pub(crate) mod record;
+mod remotes;
 pub(crate) mod revival;
 mod settle;
 mod sleepers;
@@ -38,7 +39,6 @@ use std::any::Any;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use self::connection::Peer;
 use self::core::{Core, Id};
 use self::mail::{Mail, Sibling};
 use self::waiting::Waiting;
@@ -299,9 +299,7 @@ impl Shard {
                 let since = connection.clocks.last_activity;
                 // A core that was held up has not seen what came meanwhile: that is no quiet.
                 let quiet_ms = looked_at.wrapping_sub(since).cast_signed();
-                // Whoever sends datagrams is not connected: nobody is waited for.
-                let open = connection.peer == Peer::Anybody || quiet_ms >= still;
-                !connection.flags.end_wanted && open
+                !connection.flags.end_wanted && quiet_ms >= still
             });
             if at_once || quiet == Ok(true) {
                 self.drain_connection(id);

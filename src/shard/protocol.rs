@@ -170,8 +170,8 @@ pub(crate) trait Service {
     /// The typed half for one connection, or why there is none.
     fn open(&self, core: &Rc<Core>, id: Id) -> Result<Box<dyn Protocol>, CloseReason>;
 
-    /// Why it cannot serve a socket of datagrams, if it cannot.
-    fn refuses_datagrams(&self) -> Option<&'static str>;
+    /// True if each sender of datagrams gets a Carrier; else one protocol serves the socket.
+    fn serves_remotes_apart(&self) -> bool;
 
     /// The connection is in its slot and can be used.
     fn accepted(&self, core: &Rc<Core>, id: Id);

@@ -139,7 +139,7 @@ impl Shard {
         self.mark(id);
         let token = self.token(id);
         let now = self.core.now_ms();
-        let (output, paced, kept) = {
+        let (output, paced, kept, hub) = {
             let mut state = self.core.state.borrow_mut();
             if let Some(at) = super::timeouts::after(now, self.core.timeouts.unread_send) {
                 state.check_by(id.slot, at, self.core.now_tick());
@@ -151,8 +151,11 @@ impl Shard {
             connection.unsent = output.len();
             connection.handed += output.len() as u64;
             // What may have to go again must stay as it is.
-            (output, connection.paced_quantum(), connection.is_revivable())
+            (output, connection.paced_quantum(), connection.is_revivable(), connection.hub())
         };
+        if let Some(hub) = hub {
+            return self.send_by(hub, id, output);
+        }
         let is_large = !kept && output.len() >= self.core.limits.zero_copy_bytes;
         let is_large = is_large && output.trains().is_empty();
         let manner = if let Some(bytes) = paced {
@@ -228,6 +231,7 @@ impl Shard {
             return self.keep_unsent(id, output);
         }
         self.core.recycle(output);
+        self.let_remotes_send(id);
         if wants_room {
             // In use: the driver has just reported on it.
             let _ = self.core.change(id, |connection| connection.flags.wants_room = false);
@@ -408,6 +412,7 @@ fn next_step(connection: &Connection, core: &Core) -> Step {
         Phase::Inactive | Phase::Resolving | Phase::Connecting | Phase::Dormant => {
             unconnected(connection)
         }
+        Phase::Open if connection.peer == Peer::Anybody => shared(connection),
         Phase::Open => open(connection, core),
     }
 }
@@ -443,6 +448,19 @@ fn unconnected(connection: &Connection) -> Step {
     match connection.outgoing.as_ref().and_then(|outgoing| outgoing.next_timeout_us()) {
         Some(until_us) => Step::Wait { until_us },
         None => Step::Nothing,
+    }
+}
+
+/// A socket of datagrams that anybody may send to. It ends after the last Carrier that uses it.
+fn shared(connection: &Connection) -> Step {
+    let flags = &connection.flags;
+    let over = flags.end_wanted && !connection.has_remotes();
+    match (flags.sending, connection.has_queued()) {
+        _ if flags.reset || (flags.output_ended && flags.end_wanted) => Step::Close,
+        (false, true) => Step::Send,
+        (false, false) if over => Step::Close,
+        _ if flags.receiving || over => Step::Nothing,
+        _ => Step::Receive,
     }
 }
 
@@ -492,7 +510,7 @@ fn open(connection: &Connection, core: &Core) -> Step {
     let begins = !(flags.end_wanted && protocol.ends_with_input());
     let wants = flags.discarding || (begins && protocol.wants_input(core));
     let wants = wants && !flags.input_ended && !flags.paused && !flags.gathering;
-    if wants && !flags.receiving {
+    if wants && !flags.receiving && connection.attached {
         return Step::Receive;
     }
     // What nobody takes waits in the kernel's queue of the socket, which has a limit.

@@ -8,7 +8,7 @@ use postring::{
     Properties, Reporter, Unframed,
 };
 
-use crate::support::{SOON, end, frame, frames, on_both, one, pattern, threads, until};
+use crate::support::{SOON, end, frame, frames, limits, on_both, one, pattern, threads, until};
 
 fn socket() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -60,7 +60,7 @@ fn every_datagram_is_a_message_and_its_answer_goes_back() {
             wants_back(&second, &place, &pattern(len / 2));
         }
         assert_eq!(engine.metrics().total().received_messages, 12);
-        assert_eq!(engine.metrics().total().open_connections, 1, "nothing is kept of peers");
+        assert_eq!(engine.metrics().total().open_connections, 0, "nothing is kept of peers");
         end(engine);
     });
 }
@@ -170,7 +170,7 @@ fn a_message_beyond_the_limit_of_its_path_is_an_error_that_names_it() {
 }
 
 #[test]
-fn parts_and_async_handlers_and_listeners_say_that_they_cannot() {
+fn a_message_in_parts_says_that_it_cannot() {
     on_both(60, |driver| {
         let (engine, carrier, _socket) = pair(driver);
         let mut message = carrier.begin(Properties::default());
@@ -179,11 +179,6 @@ fn parts_and_async_handlers_and_listeners_say_that_they_cannot() {
         assert!(matches!(part, Err(Error::Unsupported(_))), "{part:?}");
         drop(carrier);
         end(engine);
-        let place = "udp://127.0.0.1:0";
-        let refused = one(driver)
-            .respond_async(place, Unframed, async |message, carrier| carrier.send(message).await)
-            .start();
-        assert!(matches!(&refused, Err(Error::Unsupported(_))), "{refused:?}");
     });
 }
 
@@ -266,6 +261,110 @@ fn drops_of_the_kernel_are_counted() {
             socket.send_to(b"one more", &place).unwrap();
             engine.metrics().total().kernel_drops > 0
         });
+        end(engine);
+    });
+}
+
+#[test]
+fn a_listener_gives_each_remote_a_carrier() {
+    on_both(60, |driver| {
+        let listener = one(driver).listen_with("udp://127.0.0.1:0", Unframed).unwrap();
+        let place = listener.local_addresses().remove(0).replace("udp://", "");
+        let peers: Vec<_> = (0..5).map(|_| socket()).collect();
+        let mut carriers = Vec::new();
+        for (at, peer) in peers.iter().enumerate() {
+            peer.send_to(format!("first of {at}").as_bytes(), &place).unwrap();
+            let carrier = listener.accept().wait().unwrap();
+            assert_eq!(carrier.receive().wait().unwrap().text().unwrap(), format!("first of {at}"));
+            let address = carrier.peer_address().wait().unwrap();
+            assert_eq!(address, Some(peer.local_addr().unwrap()));
+            carriers.push(carrier);
+        }
+        for (at, (peer, carrier)) in peers.iter().zip(&carriers).enumerate().rev() {
+            carrier.send(format!("to {at}")).wait().unwrap();
+            let receipt = carrier.send(Message::new("urgent").niceness(0)).wait().unwrap();
+            assert_eq!(receipt.sent().wait().unwrap(), Outcome::Sent);
+            let mut text = [0; 100];
+            let (len, from) = peer.recv_from(&mut text).unwrap();
+            assert_eq!(
+                (&text[..len], from.to_string()),
+                (format!("to {at}").as_bytes(), place.clone())
+            );
+            let len = peer.recv(&mut text).unwrap();
+            assert_eq!(&text[..len], b"urgent");
+        }
+        carriers.remove(0).close().wait().unwrap();
+        peers[0].send_to(b"again", &place).unwrap();
+        let again = listener.accept().wait().unwrap();
+        assert_eq!(again.receive().wait().unwrap().text().unwrap(), "again");
+        // The Listener's end leaves accepted Carriers alone.
+        listener.close();
+        peers[1].send_to(b"still there?", &place).unwrap();
+        assert_eq!(carriers[0].receive().wait().unwrap().text().unwrap(), "still there?");
+        carriers[0].send("yes").wait().unwrap();
+        let mut text = [0; 100];
+        let len = peers[1].recv(&mut text).unwrap();
+        assert_eq!(&text[..len], b"yes");
+    });
+}
+
+#[test]
+fn remotes_without_end_make_way_for_one_another() {
+    on_both(60, |driver| {
+        let limits = limits(|limits| limits.connections = 100);
+        let builder = one(driver).limits(limits);
+        let listener = builder.listen_with("udp://127.0.0.1:0", Unframed).unwrap();
+        let place = listener.local_addresses().remove(0).replace("udp://", "");
+        let engine = listener.engine().unwrap();
+        let total = || engine.metrics().total();
+        let sockets: Vec<_> = (0..200).map(|_| socket()).collect();
+        let accept = |socket: &UdpSocket| {
+            socket.send_to(b"spoofed", &place).unwrap();
+            listener.accept().wait().unwrap()
+        };
+        let mut carriers: Vec<_> = sockets[..100].iter().map(accept).collect();
+        // One makes way. As long as the application holds it, it loses no other.
+        for (at, socket) in sockets[100..].iter().enumerate() {
+            socket.send_to(b"spoofed", &place).unwrap();
+            until("it is refused", || total().refused_limit > at as u64);
+        }
+        assert_eq!((total().evicted_remotes, total().open_connections), (1, 100));
+        let oldest = carriers.remove(0);
+        assert_eq!(oldest.receive().wait().unwrap().text().unwrap(), "spoofed");
+        let ended = oldest.receive().wait().unwrap_err();
+        assert!(matches!(ended, Error::Closed(CloseReason::Limit)), "{ended:?}");
+        drop(oldest);
+        until("there is room", || total().open_connections < 100);
+        carriers.push(accept(&sockets[100]));
+        for carrier in &carriers {
+            assert_eq!(carrier.receive().wait().unwrap().text().unwrap(), "spoofed");
+        }
+    });
+}
+
+#[test]
+fn an_async_handler_answers_later_to_the_right_one() {
+    on_both(60, |driver| {
+        let place = "udp://127.0.0.1:0";
+        let builder = one(driver).respond_async(
+            place,
+            Unframed,
+            async |message: Message<'static>, carrier: postring::CarrierRef<Unframed>| {
+                postring::sleep(Duration::from_millis(20)).await;
+                carrier.send(message).await.map(drop)
+            },
+        );
+        let engine = builder.start().unwrap();
+        let place = engine.local_addresses().remove(0).replace("udp://", "");
+        let peers: Vec<_> = (0..8).map(|_| socket()).collect();
+        for (at, peer) in peers.iter().enumerate() {
+            peer.send_to(&[at as u8; 9], &place).unwrap();
+        }
+        for (at, peer) in peers.iter().enumerate() {
+            let mut answer = [0; 100];
+            let len = peer.recv(&mut answer).unwrap();
+            assert_eq!(&answer[..len], [at as u8; 9]);
+        }
         end(engine);
     });
 }
