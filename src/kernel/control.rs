@@ -218,7 +218,10 @@ mod tests {
         }
 
         #[test]
-        fn lengths_that_lie_are_not_followed(len: usize, rest in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn lengths_that_lie_are_not_followed(
+            len: usize,
+            rest in prop::collection::vec(any::<u8>(), 0..64),
+        ) {
             let control = [&len.to_ne_bytes()[..], &rest].concat();
             read(&[], &control, 0);
         }

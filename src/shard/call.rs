@@ -11,7 +11,7 @@ use std::rc::Rc;
 use super::connection::Connection;
 use super::core::{CallError, Core, Id, State, attend, find, keep};
 use super::outgoing::Outgoing;
-use super::protocol::{Call, Packing, Protocol};
+use super::protocol::{Call, Packing, Protocol, Service};
 use crate::error::CloseReason;
 use crate::framer::Output;
 
@@ -100,6 +100,22 @@ impl Core {
         discard(payload);
         self.fail(id, CloseReason::Panicked);
         CallError::Gone(CloseReason::Panicked)
+    }
+
+    /// What `service` makes of a fresh slot; a panic of user code is its failure.
+    pub(super) fn open(
+        self: &Rc<Self>,
+        service: &dyn Service,
+        id: Id,
+    ) -> Result<Box<dyn Protocol>, CloseReason> {
+        let opened = AssertUnwindSafe(|| service.open(self, id));
+        catch_unwind(opened).unwrap_or_else(|payload| {
+            self.metrics.panics.add(1);
+            let panic = super::panic_text(&*payload);
+            tracing::error!(panic, "a factory panicked; its carrier has ended");
+            discard(payload);
+            Err(CloseReason::Panicked)
+        })
     }
 
     /// Runs user code that belongs to no connection: a panic is counted and logged, the core lives

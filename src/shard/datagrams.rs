@@ -304,10 +304,10 @@ impl Shard {
     /// What nobody takes any more stays with the kernel.
     fn after_datagrams(&mut self, id: Id) {
         let stops = self.core.look(id, |connection| {
-            let wants =
-                |protocol: &Box<dyn super::protocol::Protocol>| protocol.wants_input(&self.core);
+            let protocol = connection.protocol.as_ref();
+            let wanted = protocol.is_some_and(|protocol| protocol.wants_input(&self.core));
             let flags = &connection.flags;
-            flags.receiving && !flags.stopping && !connection.protocol.as_ref().is_some_and(wants)
+            connection.attached && flags.receiving && !flags.stopping && !wanted
         });
         if stops == Ok(true) {
             // In use, as just seen.

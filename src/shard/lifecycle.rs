@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use super::connection::{Peer, Phase};
 use super::core::Id;
 use super::mail::{Mail, Sibling};
-use super::protocol::{Protocol, Service};
+use super::protocol::Service;
 use super::timeouts::ACCEPT_AGAIN;
 use super::{Shard, timeouts};
 use crate::address::SocketAddress;
@@ -417,24 +417,6 @@ impl Shard {
 }
 
 pub(super) const HOST_UNREACHABLE: i32 = Errno::HOST_UNREACHABLE.0;
-
-impl super::core::Core {
-    /// What `service` makes of a fresh slot; a panic of user code is its failure.
-    pub(super) fn open(
-        self: &Rc<Self>,
-        service: &dyn Service,
-        id: Id,
-    ) -> Result<Box<dyn Protocol>, CloseReason> {
-        let opened = std::panic::AssertUnwindSafe(|| service.open(self, id));
-        std::panic::catch_unwind(opened).unwrap_or_else(|payload| {
-            self.metrics.panics.add(1);
-            let panic = super::panic_text(&*payload);
-            tracing::error!(panic, "a factory panicked; its carrier has ended");
-            super::call::discard(payload);
-            Err(CloseReason::Panicked)
-        })
-    }
-}
 
 /// Initiated connections begin here, from the verbs.
 impl super::core::Core {

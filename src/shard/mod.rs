@@ -31,6 +31,7 @@ mod sleepers;
 mod stall;
 #[cfg(any(test, feature = "testing"))]
 mod stepping;
+mod steps;
 mod timeouts;
 pub(crate) mod traffic_class;
 mod waiting;

@@ -1,4 +1,5 @@
-//! Datagrams: `udp://` on both drivers, with plain sockets of the standard library at the other end.
+//! Datagrams: `udp://` on both drivers, with plain sockets of the standard library at the other
+//! end.
 
 use std::net::UdpSocket;
 use std::time::Duration;

@@ -88,8 +88,8 @@ pub(super) struct Exact {
     whole: bool,
 }
 
-/// A send under way. Of an output of datagrams `before` counts the datagrams that are done with, and
-/// `sent` is the number of the first error, 0 for none.
+/// A send under way. Of an output of datagrams `before` counts those that are done with, and `sent`
+/// is the number of the first error, 0 for none.
 #[derive(Debug)]
 pub(super) struct Sending {
     pub(super) output: Box<Output>,

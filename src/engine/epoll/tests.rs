@@ -16,13 +16,9 @@ const A: Token = Token { slot: 0, generation: 1 };
 const B: Token = Token { slot: 1, generation: 7 };
 
 fn driver() -> EpollDriver {
-    let plan = BufferPlan {
-        buffer_len: 4096,
-        posted: 64,
-        pool_bytes_max: 1 << 20,
-        datagram_pool_bytes: 4 << 20,
-        credit: 65_536,
-    };
+    let (buffer_len, posted, credit) = (4096, 64, 65_536);
+    let (pool_bytes_max, datagram_pool_bytes) = (1 << 20, 4 << 20);
+    let plan = BufferPlan { buffer_len, posted, pool_bytes_max, datagram_pool_bytes, credit };
     EpollDriver::new(&plan, Arc::default()).unwrap()
 }
 
