@@ -99,6 +99,8 @@ pub(crate) struct Outgoing {
     pub(crate) listeners: Listeners,
     path: Option<PathSample>,
     sampled_us: Option<u64>,
+    /// Where the stream stood when the path was found empty.
+    idle_at: Option<u64>,
     /// Niceness or lifetime was used: what is handed over is kept short.
     paced: bool,
     /// The socket knows.
@@ -131,6 +133,7 @@ impl Outgoing {
             listeners: Listeners::default(),
             path: None,
             sampled_us: None,
+            idle_at: None,
             paced: false,
             tuned: false,
             unsent_max: 0,
@@ -264,8 +267,10 @@ impl Outgoing {
         self.paced && self.sampled_us.is_none_or(|at| now_us.saturating_sub(at) >= SAMPLE_US)
     }
 
-    pub(crate) fn sample(&mut self, now_us: u64, path: Option<PathSample>) {
+    /// The path as it is now, `handed` bytes into the stream.
+    pub(crate) fn sample(&mut self, now_us: u64, handed: u64, path: Option<PathSample>) {
         self.sampled_us = Some(now_us);
+        self.idle_at = path.filter(|path| path.unacknowledged_bytes == 0).map(|_| handed);
         self.path = path;
     }
 
@@ -287,13 +292,17 @@ impl Outgoing {
     pub(crate) fn fill(&mut self, filling: Filling<'_>) {
         let Filling { now_us, handed, copies_max, outbox } = filling;
         let sample = self.path.unwrap_or_default();
-        let path = scheduler::Path {
+        let mut path = scheduler::Path {
             rate_bytes_per_s: sample.rate_bytes_per_s,
             delay_us: delay_us(&sample),
             unsent_bytes: u64::from(sample.unsent_bytes.max(self.unsent_max)),
         };
         let quantum = self.quantum();
         while outbox.len() < quantum {
+            // An empty path is not judged by what it carried once: a rate that was low for a moment
+            // would stay the last one known for ever. The first Message measures it anew.
+            let is_idle = outbox.is_empty() && self.idle_at == Some(handed);
+            path.rate_bytes_per_s = sample.rate_bytes_per_s.filter(|_| !is_idle);
             let Some(taken) = self.scheduler.take(now_us, &path, usize::MAX) else { break };
             let Some(mut parcel) = self.scheduler.finish(taken.number) else { break };
             self.leave_class(&parcel);
@@ -468,20 +477,4 @@ fn delay_us(sample: &PathSample) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::record::Awaited;
-    use super::*;
-
-    #[test]
-    fn a_core_that_breaks_down_settles_what_it_had() {
-        let mut outgoing = Outgoing::new(0, 16);
-        let [waits, left] = [Record::new(None), Record::new(None)];
-        let parcel = Parcel { record: Some(Arc::clone(&waits)), ..Parcel::place() };
-        assert!(outgoing.submit(0, None, &[], parcel).is_ok());
-        outgoing.announce(2, 10, Arc::clone(&left));
-        drop(outgoing);
-        let failed = Outcome::Failed(CloseReason::Shutdown);
-        assert_eq!(waits.known(Awaited::Sent), Some(failed));
-        assert_eq!(left.known(Awaited::Acked), Some(Outcome::MayHaveArrived));
-    }
-}
+mod tests;

@@ -239,7 +239,7 @@ impl Shard {
             let Some(outgoing) = &mut connection.outgoing else { return };
             let tune = outgoing.tune(self.core.limits.paced_unsent_bytes);
             if outgoing.wants_sample(now_us) {
-                outgoing.sample(now_us, self.driver.path(token));
+                outgoing.sample(now_us, handed, self.driver.path(token));
             }
             outgoing.fill(Filling { now_us, handed, copies_max, outbox: &mut spare });
             if spare.is_empty() {

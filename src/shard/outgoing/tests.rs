@@ -1,0 +1,49 @@
+//! The way out at its edges: a path that was slow once, a core that breaks down.
+
+use super::super::record::Awaited;
+use super::*;
+
+#[test]
+fn an_empty_path_is_not_judged_by_the_rate_it_had_once() {
+    let mut outgoing = Outgoing::new(0, 16);
+    let slow = PathSample { rate_bytes_per_s: Some(1000), ..PathSample::default() };
+    let submit = |outgoing: &mut Outgoing, now_us: u64| {
+        let mut output = Output::default();
+        output.put(&[7; 1000]);
+        let deadline_us = Some(now_us + 20_000);
+        let parcel = Parcel { output, deadline_us, ..Parcel::place() };
+        assert!(outgoing.submit(now_us, deadline_us, &[], parcel).is_ok());
+    };
+    let fill = |outgoing: &mut Outgoing, now_us: u64, handed: u64| {
+        let mut outbox = Box::default();
+        outgoing.fill(Filling { now_us, handed, copies_max: 0, outbox: &mut outbox });
+        outbox.len()
+    };
+    // At that rate the Message would take a second. Nothing is under way: it goes.
+    outgoing.sample(0, 0, Some(slow));
+    submit(&mut outgoing, 0);
+    submit(&mut outgoing, 0);
+    assert_eq!(fill(&mut outgoing, 0, 0), 1000, "one, which measures the path");
+    submit(&mut outgoing, 0);
+    assert_eq!(fill(&mut outgoing, 0, 1000), 0, "the next ones are judged by its rate");
+    let busy = PathSample { unacknowledged_bytes: 1000, ..slow };
+    outgoing.sample(5000, 1000, Some(busy));
+    submit(&mut outgoing, 5000);
+    assert_eq!(fill(&mut outgoing, 5000, 1000), 0);
+    outgoing.sample(10_000, 1000, Some(slow));
+    submit(&mut outgoing, 10_000);
+    assert_eq!(fill(&mut outgoing, 10_000, 1000), 1000, "it is empty again");
+}
+
+#[test]
+fn a_core_that_breaks_down_settles_what_it_had() {
+    let mut outgoing = Outgoing::new(0, 16);
+    let [waits, left] = [Record::new(None), Record::new(None)];
+    let parcel = Parcel { record: Some(Arc::clone(&waits)), ..Parcel::place() };
+    assert!(outgoing.submit(0, None, &[], parcel).is_ok());
+    outgoing.announce(2, 10, Arc::clone(&left));
+    drop(outgoing);
+    let failed = Outcome::Failed(CloseReason::Shutdown);
+    assert_eq!(waits.known(Awaited::Sent), Some(failed));
+    assert_eq!(left.known(Awaited::Acked), Some(Outcome::MayHaveArrived));
+}
