@@ -5,12 +5,15 @@
 //! system's resolver and may take seconds, so it never runs on a core thread.
 //! Bounds: host names up to 253 bytes, socket paths up to 107 bytes.
 
+mod group;
+
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+pub(crate) use self::group::Group;
 use crate::error::Error;
 
 /// Stacks that addresses may name in a later version.
@@ -32,7 +35,10 @@ pub(crate) const SIMULATED_IS_MEMORY: &str = "a testing::World has no sockets: w
 /// `HOST` is a name, an IPv4 address or an IPv6 address in brackets; `*` or nothing means any
 /// address of this host, IPv4 and IPv6. An IPv4 address in IPv6 form, `[::ffff:192.0.2.1]`, is
 /// taken as the IPv4 address it is. `PORT` is 0 to 65535; 0 takes a free port when listening.
-/// `unix://@NAME` is an abstract socket of Linux. `memory://NAME` is a place in a simulated world
+/// Over `udp://` each datagram is a Message. `unix://@NAME` is an abstract socket of Linux. Where `HOST` is a multicast group, options may
+/// follow: `udp://239.1.2.3:5000?interface=eth0&source=192.0.2.7&hops=4&loopback=off`. A Sink joins
+/// the group, on that interface, of any sender or of that source; a Source sends to it by that
+/// interface, over so many hops; `loopback` says whether this host hears it. `memory://NAME` is a place in a simulated world
 /// (`postring::testing`); its name has 1 to 253 letters, digits, `.`, `-` and `_`.
 ///
 /// ```
@@ -48,6 +54,8 @@ pub struct Address(Place);
 pub(crate) enum SocketAddress {
     Tcp(SocketAddr),
     Udp(SocketAddr),
+    /// Datagrams to or from a multicast group.
+    Group(Group),
     /// A path, or a zero byte and an abstract name.
     Unix(PathBuf),
     /// A place in a simulated world.
@@ -88,6 +96,7 @@ impl Transport {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Place {
     Ip(Transport, SocketAddr),
+    Group(Group),
     Name {
         transport: Transport,
         host: String,
@@ -107,7 +116,9 @@ impl Address {
     pub(crate) const fn is_datagram(&self) -> bool {
         matches!(
             self.0,
-            Place::Ip(Transport::Udp, _) | Place::Name { transport: Transport::Udp, .. }
+            Place::Ip(Transport::Udp, _)
+                | Place::Name { transport: Transport::Udp, .. }
+                | Place::Group(_)
         )
     }
 
@@ -115,6 +126,7 @@ impl Address {
     pub(crate) fn literal(&self) -> Option<SocketAddress> {
         match &self.0 {
             Place::Ip(transport, ip) => Some(transport.at(*ip)),
+            Place::Group(group) => Some(SocketAddress::Group(group.clone())),
             Place::Path(path) => Some(SocketAddress::Unix(path.clone())),
             Place::Memory(name) => Some(SocketAddress::Memory(name.clone())),
             Place::Name { .. } => None,
@@ -159,6 +171,7 @@ impl From<SocketAddress> for Address {
         match address {
             SocketAddress::Tcp(ip) => ip.into(),
             SocketAddress::Udp(ip) => Self(place_of(Transport::Udp, ip)),
+            SocketAddress::Group(group) => Self(Place::Group(group)),
             SocketAddress::Unix(path) => Self(Place::Path(path)),
             SocketAddress::Memory(name) => Self(Place::Memory(name)),
         }
@@ -176,6 +189,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Place::Ip(transport, ip) => write!(f, "{}://{ip}", transport.scheme()),
+            Place::Group(group) => write!(f, "{group}"),
             Place::Name { transport, host, port } => {
                 write!(f, "{}://{host}:{port}", transport.scheme())
             }
@@ -207,11 +221,25 @@ fn parse(address: &str) -> Result<Place, String> {
     };
     match scheme.to_ascii_lowercase().as_str() {
         "tcp" => host_and_port(Transport::Tcp, rest),
-        "udp" => host_and_port(Transport::Udp, rest),
+        "udp" => datagrams(rest),
         "unix" => path(rest).map(Place::Path),
         "memory" => memory(rest).map(Place::Memory),
         known if NOT_YET.contains(&known) => Err(not_yet(&format!("{known}://"), rest)),
         _ => Err(format!("unknown scheme {scheme:?}; {WHAT_EXISTS}")),
+    }
+}
+
+/// A multicast group may have options behind a question mark.
+fn datagrams(rest: &str) -> Result<Place, String> {
+    let (place, options) = match rest.split_once('?') {
+        Some((place, options)) => (place, Some(options)),
+        None => (rest, None),
+    };
+    match host_and_port(Transport::Udp, place)? {
+        Place::Ip(_, ip) if ip.ip().is_multicast() => Group::parse(ip, options).map(Place::Group),
+        Place::Group(group) => Group::parse(group.address, options).map(Place::Group),
+        _ if options.is_some() => Err("only a multicast group has options behind a '?'".into()),
+        place => Ok(place),
     }
 }
 
@@ -271,7 +299,13 @@ fn ipv6(transport: Transport, inside: &str, port: u16) -> Result<Place, String> 
 }
 
 fn place_of(transport: Transport, address: SocketAddr) -> Place {
-    Place::Ip(transport, plain(address))
+    let address = plain(address);
+    match transport {
+        Transport::Udp if address.ip().is_multicast() => {
+            Place::Group(Group::parse(address, None).expect("without options"))
+        }
+        _ => Place::Ip(transport, address),
+    }
 }
 
 /// An IPv4 address in IPv6 form as the IPv4 address it is: sockets of IPv6 alone refuse the form
