@@ -16,6 +16,7 @@ struct Arguments {
     count: Option<u64>,
 }
 
+#[allow(clippy::print_stdout, reason = "printing is this example's purpose")]
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let (over, ended) = std::sync::mpsc::channel();

@@ -25,6 +25,7 @@ struct Arguments {
 /// How often one question is asked.
 const TRIES: usize = 5;
 
+#[allow(clippy::print_stdout, reason = "printing is this example's purpose")]
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let carrier = postring::initiate(&arguments.address);

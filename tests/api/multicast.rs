@@ -129,7 +129,8 @@ const IPV6: &str = "multicast::groups_of_ipv6_and_carriers_that_do_both";
 
 /// A network namespace of its own with two network cards on one wire: the loopback carries no IPv6
 /// multicast. The rest of the words is run in it.
-const IN_NAMESPACE: &str = "sysctl -qw net.ipv6.conf.default.accept_dad=0; ip link set lo up && ip link add near type veth peer name far \
+const IN_NAMESPACE: &str = "sysctl -qw net.ipv6.conf.default.accept_dad=0; \
+    ip link set lo up && ip link add near type veth peer name far \
     && ip link set near up && ip link set far up && exec \"$0\" \"$@\"";
 
 #[test]
