@@ -334,13 +334,15 @@ fn family(address: SocketAddr) -> AddressFamily {
     if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET }
 }
 
-/// A datagram socket says where each datagram came from and to, how a train is cut, how it was
-/// marked, and how many were dropped; it never sends fragments.
+/// A datagram socket says where each datagram came from, how a train is cut, how it was marked, and
+/// how many were dropped; where it has every address of this host, also to which of them it came.
+/// It never sends fragments.
 fn set_up_datagrams(descriptor: OwnedFd) -> io::Result<Socket> {
     quinn_udp::UdpSocketState::new((&descriptor).into())?;
-    if !crate::kernel::count_drops(descriptor.as_fd()) {
-        tracing::debug!("this kernel does not count dropped datagrams");
-    }
+    let local = SocketAddr::try_from(net::getsockname(&descriptor)?)?;
+    // One that is not bound yet will be connected, so that only one address is left.
+    let at_any = local.ip().is_unspecified() && local.port() != 0;
+    crate::kernel::say_what_matters(descriptor.as_fd(), at_any);
     Ok(Socket::Kernel(descriptor))
 }
 
