@@ -40,7 +40,7 @@ pub struct Limits {
     /// Most bytes of receive buffers, per core; beyond it messages are copied. Default 64 MiB.
     pub receive_pool_bytes: usize,
     /// Most bytes of receive buffers for datagrams, per core that has a socket of them; a buffer
-    /// has 68 KiB: a train as the kernel gathers them. 32 are always allowed. Default 16 MiB.
+    /// has 68 KiB: a train as the kernel gathers them. 128 are always allowed. Default 16 MiB.
     pub datagram_pool_bytes: usize,
     /// Bytes one connection may deliver before it lets the others go first. Default 16 KiB.
     pub receive_credit_bytes: usize,

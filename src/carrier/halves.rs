@@ -151,6 +151,10 @@ common_verbs!(Sink);
 
 impl<F: Framer> Source<F> {
     fn of(whole: Arc<Carrier<F>>) -> Self {
+        whole.insist(|core, id| {
+            // Gone: then nothing is sent either.
+            let _ = core.change(id, |connection| connection.rare().only_sends = true);
+        });
         Self {
             whole,
             #[cfg(feature = "futures")]

@@ -19,7 +19,7 @@ use rustix::net::{
 };
 
 use super::operation::{Errno, SocketOption};
-use crate::address::SocketAddress;
+use crate::address::{Group, SocketAddress};
 
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
@@ -68,6 +68,7 @@ impl Socket {
             SocketAddress::Udp(ip) => {
                 return bind_ip_or_ipv4(*ip, SocketType::DGRAM, options).and_then(set_up_datagrams);
             }
+            SocketAddress::Group(group) => return joined(group),
             SocketAddress::Unix(path) => bind_unix(path)?,
             SocketAddress::Memory(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
@@ -83,6 +84,7 @@ impl Socket {
         let (family, kind) = match address {
             SocketAddress::Tcp(ip) => (family(*ip), SocketType::STREAM),
             SocketAddress::Udp(ip) => (family(*ip), SocketType::DGRAM),
+            SocketAddress::Group(group) => (family(group.address), SocketType::DGRAM),
             SocketAddress::Unix(_) => (AddressFamily::UNIX, SocketType::STREAM),
             SocketAddress::Memory(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
@@ -90,6 +92,10 @@ impl Socket {
         match address {
             SocketAddress::Tcp(_) => sockopt::set_tcp_nodelay(&descriptor, true)?,
             SocketAddress::Udp(_) => return set_up_datagrams(descriptor),
+            SocketAddress::Group(group) => {
+                send_as_said(&descriptor, group)?;
+                return set_up_datagrams(descriptor);
+            }
             _ => {}
         }
         Ok(Self::Kernel(descriptor))
@@ -224,6 +230,10 @@ pub(crate) fn listen_hint(error: &io::Error) -> &'static str {
         Some(rustix::io::Errno::ADDRNOTAVAIL) => {
             "; no interface of this host has this address: use one of its own, or * for all"
         }
+        Some(rustix::io::Errno::NODEV) => {
+            "; no interface has this name, or no route leads to the group: name one, as in \
+             ?interface=eth0"
+        }
         Some(rustix::io::Errno::NOENT) => "; create the directory of the socket file first",
         _ => "",
     }
@@ -239,6 +249,7 @@ pub(crate) fn with_system_address<T>(
 ) -> rustix::io::Result<T> {
     match address {
         SocketAddress::Tcp(ip) | SocketAddress::Udp(ip) => act(&SocketAddrAny::from(*ip)),
+        SocketAddress::Group(group) => act(&SocketAddrAny::from(group.address)),
         SocketAddress::Unix(path) => act(&SocketAddrAny::from(unix_address(path)?)),
         SocketAddress::Memory(_) => Err(rustix::io::Errno::AFNOSUPPORT),
     }
@@ -265,17 +276,73 @@ fn is_datagram(socket: BorrowedFd<'_>) -> bool {
     sockopt::socket_type(socket).is_ok_and(|kind| kind == SocketType::DGRAM)
 }
 
+/// A socket that receives what is sent to a group, and nothing else: several of a host may.
+fn joined(group: &Group) -> io::Result<Socket> {
+    let descriptor = net::socket_with(family(group.address), SocketType::DGRAM, FLAGS, None)?;
+    sockopt::set_socket_reuseaddr(&descriptor, true)?;
+    let interface = interface_number(&descriptor, group)?;
+    let mut bound = group.address;
+    if let SocketAddr::V6(v6) = &mut bound {
+        // Groups of one link are bound to with the number of their link only.
+        v6.set_scope_id(interface);
+    }
+    net::bind(&descriptor, &bound)?;
+    crate::kernel::join_group(descriptor.as_fd(), group.address, group.source, interface)?;
+    send_as_said(&descriptor, group)?;
+    set_up_datagrams(descriptor)
+}
+
+/// How datagrams to a group leave.
+fn send_as_said(descriptor: &OwnedFd, group: &Group) -> io::Result<()> {
+    let interface = interface_number(descriptor, group)?;
+    let is_v6 = group.address.is_ipv6();
+    if interface != 0 && is_v6 {
+        sockopt::set_ipv6_multicast_if(descriptor, interface)?;
+    } else if interface != 0 {
+        let any = Ipv4Addr::UNSPECIFIED;
+        sockopt::set_ip_multicast_if_with_ifindex(descriptor, &any, &any, interface)?;
+    }
+    if let Some(hops) = group.hops {
+        let hops = u32::from(hops);
+        if is_v6 {
+            sockopt::set_ipv6_multicast_hops(descriptor, hops)?;
+        } else {
+            sockopt::set_ip_multicast_ttl(descriptor, hops)?;
+        }
+    }
+    match group.loopback {
+        Some(on) if is_v6 => sockopt::set_ipv6_multicast_loop(descriptor, on)?,
+        Some(on) => sockopt::set_ip_multicast_loop(descriptor, on)?,
+        None => {}
+    }
+    Ok(())
+}
+
+/// The number of a group's interface, 0 if it names none.
+fn interface_number(descriptor: &OwnedFd, group: &Group) -> io::Result<u32> {
+    match (&group.interface, group.address) {
+        (Some(name), _) => match name.parse() {
+            Ok(number) => Ok(number),
+            Err(_) => Ok(net::netdevice::name_to_index(descriptor, name)?),
+        },
+        (None, SocketAddr::V6(v6)) => Ok(v6.scope_id()),
+        (None, SocketAddr::V4(_)) => Ok(0),
+    }
+}
+
 fn family(address: SocketAddr) -> AddressFamily {
     if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET }
 }
 
-/// A datagram socket says where each datagram came from and to, how a train is cut, how it was
-/// marked, and how many were dropped; it never sends fragments.
+/// A datagram socket says where each datagram came from, how a train is cut, how it was marked, and
+/// how many were dropped; where it has every address of this host, also to which of them it came.
+/// It never sends fragments.
 fn set_up_datagrams(descriptor: OwnedFd) -> io::Result<Socket> {
     quinn_udp::UdpSocketState::new((&descriptor).into())?;
-    if !crate::kernel::count_drops(descriptor.as_fd()) {
-        tracing::debug!("this kernel does not count dropped datagrams");
-    }
+    let local = SocketAddr::try_from(net::getsockname(&descriptor)?)?;
+    // One that is not bound yet will be connected, so that only one address is left.
+    let at_any = local.ip().is_unspecified() && local.port() != 0;
+    crate::kernel::say_what_matters(descriptor.as_fd(), at_any);
     Ok(Socket::Kernel(descriptor))
 }
 

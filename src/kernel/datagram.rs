@@ -109,18 +109,32 @@ pub(crate) fn datagram_bytes_max(socket: BorrowedFd<'_>) -> Option<u32> {
     v4.or_else(v6).map(|bytes| bytes.min(IPV4_PAYLOAD_MAX))
 }
 
-/// Has each datagram say how many were dropped before it for want of room.
-pub(crate) fn count_drops(socket: BorrowedFd<'_>) -> bool {
-    let on: libc::c_int = 1;
+/// Has each datagram say how many were dropped before it for want of room, and leaves out what
+/// costs time and nobody reads: when it came and, unless `from_any`, to which address of this host.
+pub(crate) fn say_what_matters(socket: BorrowedFd<'_>, from_any: bool) {
+    let mut options =
+        vec![(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1), (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 0)];
+    if !from_any {
+        options.push((libc::IPPROTO_IP, libc::IP_PKTINFO, 0));
+        options.push((libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 0));
+    }
+    for (level, option, value) in options {
+        // Refused by sockets of the other family only.
+        let set = set(socket, level, option, value);
+        tracing::trace!(level, option, value, set, "an option of a datagram socket");
+    }
+}
+
+fn set(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> bool {
+    let len = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: [K8] the kernel reads one int.
     let set = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RXQ_OVFL,
-            (&raw const on).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
+        libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), len)
     };
     set == 0
 }
@@ -143,7 +157,7 @@ mod tests {
     #[test]
     fn a_train_leaves_in_one_call_and_comes_in_one() {
         let ((near, from), (far, to)) = (socket(), socket());
-        assert!(count_drops(far.as_fd()));
+        say_what_matters(far.as_fd(), true);
         let mut output = Output::default();
         for round in 0..16_u8 {
             output.put(&[round; 1200]);

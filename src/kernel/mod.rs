@@ -32,11 +32,13 @@ pub(crate) mod bench;
 mod control;
 mod datagram;
 mod memory;
+mod multicast;
 mod ring;
 mod tcp;
 mod uring;
 
-pub(crate) use datagram::{count_drops, datagram_bytes_max, receive_datagrams, send_train};
+pub(crate) use datagram::{datagram_bytes_max, receive_datagrams, say_what_matters, send_train};
+pub(crate) use multicast::join_group;
 pub(crate) use ring::RingOptions;
 pub(crate) use tcp::{limit_unsent, path_sample};
 pub(crate) use uring::UringDriver;

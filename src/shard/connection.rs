@@ -100,8 +100,12 @@ pub(crate) struct Rare {
     pub(crate) dropped: u32,
     /// The Carriers of those who send to this socket, if each has one.
     pub(crate) remotes: Option<Remotes>,
-    /// The socket by which this Carrier sends and is sent to, and where its peer is.
-    pub(crate) hub: Option<(Id, Route)>,
+    /// The socket by which this Carrier sends and is sent to, if it is another's.
+    pub(crate) hub: Option<Id>,
+    /// Where its datagrams go, if its socket is not connected.
+    pub(crate) to: Option<Route>,
+    /// Nobody will receive by it.
+    pub(crate) only_sends: bool,
     /// The most urgent class that its packets were marked for, where packets are marked.
     pub(crate) marked_niceness: Option<u32>,
 }
@@ -209,9 +213,9 @@ impl Connection {
             return Packing::Stream;
         }
         let rare = self.rare.as_ref();
-        match (self.peer, rare.and_then(|rare| rare.hub)) {
+        match (self.peer, rare.and_then(|rare| rare.to)) {
             (Peer::Anybody, _) => Packing::Nowhere,
-            (_, Some((_, route))) => Packing::To(route),
+            (_, Some(route)) => Packing::To(route),
             _ => {
                 let known = rare.and_then(|rare| rare.datagram_bytes_max);
                 Packing::Connected { bytes_max: known.unwrap_or(DATAGRAM_BYTES_MAX) }
@@ -265,7 +269,7 @@ impl Connection {
 
     /// The socket by which it sends, if that is not its own.
     pub(crate) fn hub(&self) -> Option<Id> {
-        Some(self.rare.as_ref()?.hub?.0)
+        self.rare.as_ref()?.hub
     }
 
     /// True if Carriers go on by its socket.

@@ -15,8 +15,9 @@ use super::lifecycle::Listening;
 use super::protocol::Packing;
 use super::remotes::Remotes;
 use super::{Shard, timeouts};
-use crate::address::{Route, SocketAddress};
+use crate::address::{Group, Route, SocketAddress};
 use crate::engine::operation::{Arrival, Data, Errno, Operation, Token};
+use crate::engine::socket::{ListenOptions, Socket};
 use crate::error::CloseReason;
 use crate::framer::Output;
 use crate::lending;
@@ -69,6 +70,32 @@ impl Shard {
         }
         self.measure_datagrams(id);
         let _ = self.core.call(id, |protocol, _| protocol.takes_datagrams());
+    }
+
+    /// True if nothing will be received by it.
+    pub(super) fn only_sends(&self, id: Id) -> bool {
+        let only_sends = |connection: &Connection| {
+            let rare = connection.rare.as_ref();
+            rare.is_some_and(|rare| rare.only_sends) && !connection.flags.sink
+        };
+        self.core.look(id, only_sends) == Ok(true)
+    }
+
+    /// Receives what is sent to a group, whoever sends it, and sends to all of it.
+    pub(super) fn join(&mut self, id: Id, group: &Group) -> std::io::Result<()> {
+        let socket =
+            Socket::listen(&SocketAddress::Group(group.clone()), &ListenOptions::default())?;
+        let token = self.token(id);
+        // The caller has just looked at it.
+        let _ = self.core.change(id, |connection| {
+            connection.phase = Phase::Connecting;
+            connection.attached = true;
+            connection.flags.datagrams = true;
+            connection.rare().to = Some(Route { remote: group.address, local: None });
+        });
+        self.driver.submit(Operation::Attach { token, socket });
+        self.connected(token, Ok(()));
+        Ok(())
     }
 
     fn measure_datagrams(&mut self, id: Id) {
@@ -211,7 +238,8 @@ impl Shard {
         // Just allocated. What it receives, its socket receives for it.
         let _ = core.change(id, |connection| {
             connection.peer = peer;
-            connection.rare().hub = Some((hub, from));
+            let rare = connection.rare();
+            (rare.hub, rare.to) = (Some(hub), Some(from));
             let flags = &mut connection.flags;
             (flags.accepted, flags.counted, flags.greeted) = (true, true, true);
             (flags.datagrams, flags.receiving) = (true, true);

@@ -115,7 +115,7 @@ impl Shard {
             Ok(SocketAddress::Tcp(address) | SocketAddress::Udp(address)) => Peer::Ip(address),
             Ok(SocketAddress::Unix(_)) => Peer::Unix,
             // Gone again before it was accepted, or in a simulated world.
-            Ok(SocketAddress::Memory(_)) | Err(_) => Peer::Unknown,
+            Ok(SocketAddress::Memory(_) | SocketAddress::Group(_)) | Err(_) => Peer::Unknown,
         };
         if core.draining.get() && core.timeouts.drain.is_zero() {
             return self.driver.discard(socket);
@@ -256,6 +256,17 @@ impl Shard {
             let Ok(Some(address)) = next else {
                 return self.core.fail(id, CloseReason::NotConnected(last_error));
             };
+            if let SocketAddress::Group(group) = &address
+                && !self.only_sends(id)
+            {
+                match self.join(id, group) {
+                    Ok(()) => return,
+                    Err(error) => {
+                        last_error = error.raw_os_error().unwrap_or(HOST_UNREACHABLE);
+                        continue;
+                    }
+                }
+            }
             match self.driver.connecting(&address) {
                 Ok(socket) => return self.connect_to(id, socket, address),
                 Err(error) => last_error = error.raw_os_error().unwrap_or(HOST_UNREACHABLE),
@@ -265,11 +276,12 @@ impl Shard {
 
     fn connect_to(&mut self, id: Id, socket: Socket, address: SocketAddress) {
         let token = self.token(id);
-        let datagrams = matches!(address, SocketAddress::Udp(_));
+        let datagrams = matches!(address, SocketAddress::Udp(_) | SocketAddress::Group(_));
         let peer = match &address {
             SocketAddress::Tcp(address) | SocketAddress::Udp(address) => Peer::Ip(*address),
             SocketAddress::Unix(_) => Peer::Unix,
             SocketAddress::Memory(_) => Peer::Unknown,
+            SocketAddress::Group(group) => Peer::Ip(group.address),
         };
         // The caller has just looked at it.
         let _ = self.core.change(id, |connection| {

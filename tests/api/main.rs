@@ -29,6 +29,7 @@ mod interop;
 mod limits;
 mod listeners;
 mod messages;
+mod multicast;
 mod partial;
 mod reentrancy;
 mod refusals;

@@ -27,8 +27,8 @@ const BUFFER_BYTES: usize = (64 << 10) + 4096;
 /// What the kernel writes before everything: lengths of name, control and payload, and flags.
 const LENGTHS_BYTES: usize = 16;
 const PAYLOAD_START: usize = LENGTHS_BYTES + NAME_BYTES + CONTROL_IN_BYTES;
-/// Buffers with the kernel at once.
-const POSTED: u16 = 16;
+/// Buffers with the kernel at once: what comes in one turn. Only what was written to is memory.
+const POSTED: u16 = 64;
 /// Marks the index of a buffer of this pool.
 const OURS: u32 = 1 << 16;
 

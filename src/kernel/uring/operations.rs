@@ -316,6 +316,7 @@ impl SendHeader {
 fn encode(address: &SocketAddress) -> Result<SocketAddrAny, Errno> {
     match address {
         SocketAddress::Tcp(ip) | SocketAddress::Udp(ip) => Ok(SocketAddrAny::from(*ip)),
+        SocketAddress::Group(group) => Ok(SocketAddrAny::from(group.address)),
         SocketAddress::Unix(path) => crate::engine::socket::unix_address(path)
             .map(SocketAddrAny::from)
             .map_err(|error| Errno(error.raw_os_error())),
