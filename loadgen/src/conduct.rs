@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::agents;
 use crate::arguments::{Command, RunArguments, ScenarioArguments};
 use crate::compare;
 use crate::environment::{self, CpuSnapshot, Environment};
@@ -31,7 +32,7 @@ use crate::worker::{Control, Event, Live, OVERTIME, Orders, Outcome};
 use crate::workload::{self, Arrival};
 
 /// How long making all connections may take.
-const CONNECT_MAX: Duration = Duration::from_secs(15);
+pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(15);
 /// Time between two drawings of the progress line.
 const TICK: Duration = Duration::from_millis(200);
 /// From the last connection to the start, so that all generators see it coming.
@@ -57,6 +58,11 @@ pub(crate) fn command(command: Command) -> Result<ExitCode> {
         Command::Compare(arguments) => stoppable(|stop| compare::run(&arguments, stop)),
         Command::Sweep(arguments) => stoppable(|stop| search::sweep(&arguments, stop)),
         Command::Knee(arguments) => stoppable(|stop| search::knee(&arguments, stop)),
+        Command::Coordinate(arguments) => stoppable(|stop| agents::coordinate(&arguments, stop)),
+        Command::Agent(arguments) => {
+            agents::serve(&arguments)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Serve(arguments) => {
             server::serve(&arguments, announce)?;
             Ok(ExitCode::SUCCESS)
@@ -68,7 +74,8 @@ pub(crate) fn command(command: Command) -> Result<ExitCode> {
 /// errors: what a warning would tell of it is in its verdict.
 pub(crate) fn logging(command: &Command) {
     use tracing_subscriber::EnvFilter;
-    let level = if matches!(command, Command::Serve(_)) { "warn" } else { "error" };
+    let level =
+        if matches!(command, Command::Serve(_) | Command::Agent(_)) { "warn" } else { "error" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
@@ -191,6 +198,20 @@ pub(crate) fn at_load(
 
 /// Starts the generators, runs them to the end and ends them.
 fn measure(plan: &Plan, address: &str, stop: Arc<AtomicBool>, quiet: bool) -> Result<Observed> {
+    measure_from(plan, address, stop, quiet, || Ok(Instant::now() + START_DELAY))
+}
+
+/// As `measure`; once all connections are made, `begin` says when the run starts.
+///
+/// # Errors
+/// If it cannot be carried out, or those of `begin`.
+pub(crate) fn measure_from(
+    plan: &Plan,
+    address: &str,
+    stop: Arc<AtomicBool>,
+    quiet: bool,
+    begin: impl FnOnce() -> Result<Instant>,
+) -> Result<Observed> {
     let (events, inbox) = channel();
     let live = plan.generator_cores.iter().map(|_| Live::default()).collect();
     let control = Arc::new(Control { stop, live, ..Control::default() });
@@ -205,7 +226,7 @@ fn measure(plan: &Plan, address: &str, stop: Arc<AtomicBool>, quiet: bool) -> Re
         inbox,
         progress: Progress::new(plan.warmup, plan.duration, quiet),
     };
-    let result = watch.connected().and_then(|()| watch.finished());
+    let result = watch.connected(begin).and_then(|()| watch.finished());
     watch.progress.clear();
     // Generators that still wait for the start must not wait for ever.
     control.stop.fetch_or(result.is_err(), Ordering::Relaxed);
@@ -226,10 +247,12 @@ fn orders(
     let workers = plan.generator_cores.len() as u32;
     (0..workers).map(move |worker| {
         let connections = plan.connections_of(worker);
+        // Without a schedule the parts have nothing in common, least of all their sizes.
+        let of_part = if plan.open_loop() { 0 } else { u64::from(plan.part.number) << 32 };
         Orders {
             address: address.to_owned(),
             bounds: Bounds {
-                connections,
+                connections: plan.part.connections(connections),
                 depth: plan.depth,
                 workload: plan.workload.clone(),
                 warmup_ns: plan.warmup_ns(),
@@ -241,8 +264,9 @@ fn orders(
                 workers,
                 rate_per_s: plan.rate_per_s,
                 connections,
+                part: plan.part,
                 end_ns: plan.end_ns(),
-                seed: plan.seed,
+                seed: plan.seed.wrapping_add(of_part),
             },
             gaps: plan.gaps(),
             control: control.clone(),
@@ -262,7 +286,7 @@ struct Watch<'r> {
 
 impl Watch<'_> {
     /// Waits until all generators have their connections, then gives the common start.
-    fn connected(&mut self) -> Result<()> {
+    fn connected(&mut self, begin: impl FnOnce() -> Result<Instant>) -> Result<()> {
         let until = Instant::now() + CONNECT_MAX;
         let mut ready = 0;
         while ready < self.plan.generator_cores.len() {
@@ -277,12 +301,13 @@ impl Watch<'_> {
                 None => bail!(
                     "{} did not accept {} connections within {} s; is a server listening there?",
                     self.address,
-                    self.plan.connections,
+                    self.plan.own_connections(),
                     CONNECT_MAX.as_secs()
                 ),
             }
         }
-        self.control.start.get_or_init(|| Instant::now() + START_DELAY);
+        let start = begin()?;
+        self.control.start.get_or_init(|| start);
         Ok(())
     }
 

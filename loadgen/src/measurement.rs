@@ -3,6 +3,7 @@
 //! Above: the reports read it. Below: the generators' outcomes, merged here; `statistics` and
 //! `verdict` draw the conclusions. Absent: I/O, formatting.
 
+use crate::agents::Agent;
 use crate::class_books::ClassBooks;
 use crate::environment::{CpuSnapshot, Environment};
 use crate::histogram::Latencies;
@@ -23,7 +24,9 @@ pub(crate) struct Measurement {
     /// The address of the server.
     pub(crate) address: String,
     /// The generators' driver.
-    pub(crate) driver: &'static str,
+    pub(crate) driver: String,
+    /// Who measured, if that was not this process.
+    pub(crate) agents: Vec<Agent>,
     /// The merged books of all generators.
     pub(crate) books: Recorder,
     /// The measured part over all classes.
@@ -82,23 +85,17 @@ impl Measurement {
         let ended_ns = outcomes.iter().map(|outcome| outcome.ended_ns).max().unwrap_or(0);
         let mut facts = Facts {
             open_loop: plan.open_loop(),
-            rate_per_s: plan.rate_per_s,
+            rate_per_s: plan.rate_per_s * f64::from(plan.own_connections())
+                / f64::from(plan.connections),
             overload: plan.overload,
-            connections: plan.connections,
+            connections: plan.own_connections(),
             shares_cpu: plan.shares_cpu(),
             clock: environment.clock.clone(),
             driver_reason,
             steal_share: after.steal_share(&before, &plan.generator_cores),
             ..Facts::default()
         };
-        let mut books = Recorder::new(Bounds {
-            connections: 0,
-            depth: 1,
-            workload: plan.workload.clone(),
-            warmup_ns: plan.warmup_ns(),
-            end_ns: plan.end_ns(),
-            closed_loop: !plan.open_loop(),
-        });
+        let mut books = empty_books(&plan);
         for outcome in &outcomes {
             books.merge(&outcome.books);
             note_generator(&mut facts, outcome);
@@ -112,7 +109,8 @@ impl Measurement {
             plan,
             environment,
             address,
-            driver,
+            driver: driver.to_owned(),
+            agents: Vec::new(),
             books,
             overall,
             measured_ns,
@@ -171,6 +169,18 @@ impl Measurement {
     }
 }
 
+/// Books of no connections, to merge others into.
+pub(crate) fn empty_books(plan: &Plan) -> Recorder {
+    Recorder::new(Bounds {
+        connections: 0,
+        depth: 1,
+        workload: plan.workload.clone(),
+        warmup_ns: plan.warmup_ns(),
+        end_ns: plan.end_ns(),
+        closed_loop: !plan.open_loop(),
+    })
+}
+
 fn row<'m>(
     (name, key, meaning): (&'static str, &'static str, &'static str),
     latencies: &'m Latencies,
@@ -215,7 +225,8 @@ fn note_generator(facts: &mut Facts, outcome: &Outcome) {
     }
 }
 
-fn note_books(facts: &mut Facts, books: &Recorder, overall: &ClassBooks) {
+/// Puts what was counted into the facts.
+pub(crate) fn note_books(facts: &mut Facts, books: &Recorder, overall: &ClassBooks) {
     let ledger = &overall.account.messages;
     let skipped = &ledger.skipped;
     facts.scheduled = ledger.scheduled;

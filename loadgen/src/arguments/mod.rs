@@ -4,6 +4,7 @@
 //! values; `plan` turns the whole into what is meant. Absent: decisions. A mistyped flag or value
 //! ends here, with exit code 2.
 
+mod agents;
 mod compare;
 mod scenario;
 mod search;
@@ -12,7 +13,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
 
+pub(crate) use self::agents::{AgentArguments, CoordinateArguments};
 pub(crate) use self::compare::CompareArguments;
 pub(crate) use self::scenario::{Ground, ScenarioArguments};
 pub(crate) use self::search::{KneeArguments, SweepArguments};
@@ -45,6 +48,9 @@ Examples:
   loadgen sweep tcp://10.0.0.7:7000 --rates 10k,20k,40k -d 5s
   loadgen knee tcp://10.0.0.7:7000 --until 1ms -d 5s
   loadgen serve tcp://[::]:7000 --cores 0-3        just the echo server
+  loadgen agent tcp://10.0.0.8:7100                on each host that is to generate load, then:
+  loadgen coordinate tcp://10.0.0.7:7000 -r 1M -c 400 --agent tcp://10.0.0.8:7100 \
+      --agent tcp://10.0.0.9:7100                  what several agents measure together
 
 Exit codes:
   0  the run is VALID or SUSPECT (the reasons are printed)
@@ -86,6 +92,10 @@ pub(crate) enum Command {
     Sweep(Box<SweepArguments>),
     /// Search the highest rate that a server bears
     Knee(Box<KneeArguments>),
+    /// Have several agents measure together, as one: the same schedule, one result
+    Coordinate(Box<CoordinateArguments>),
+    /// Generate load for a coordinator, until SIGINT or SIGTERM; whoever reaches it may use it
+    Agent(AgentArguments),
     /// Start the echo server alone, until SIGINT or SIGTERM
     Serve(ServeArguments),
 }
@@ -269,7 +279,7 @@ impl Tell {
 }
 
 /// Which driver the engine uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub(crate) enum Driver {
     /// io_uring if the kernel allows it, else epoll
     Auto,

@@ -65,7 +65,7 @@ pub(super) const RULES: [fn(&Facts) -> Option<Reason>; 19] = [
 ];
 
 fn reason(level: Level, code: &'static str, text: String) -> Option<Reason> {
-    Some(Reason { level, code, text })
+    Some(Reason { level, code: code.into(), text })
 }
 
 /// What an overload brings about is only worth a note if it was meant.

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Read;
 use super::size::Sizes;
 use crate::quantity;
@@ -17,7 +19,7 @@ const NAME_MAX: usize = 15;
 const KEYS: &str = "name, share, size, niceness, lifetime, deadline, immediate, idempotent";
 
 /// One kind of Messages.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Class {
     /// What it is called in reports.
     pub(crate) name: String,
@@ -51,6 +53,20 @@ pub(crate) struct Draft {
     deadline: Option<Duration>,
     immediate: bool,
     idempotent: bool,
+}
+
+impl Class {
+    /// Whether a class that came from elsewhere is one that could have been typed.
+    ///
+    /// # Errors
+    /// One line.
+    pub(super) fn check(&self) -> Result<(), String> {
+        name(&self.name)?;
+        if !(0.0..=1.0).contains(&self.share) || self.niceness > NICENESS_MAX {
+            return Err(format!("class {}: its share or its niceness is out of range", self.name));
+        }
+        self.sizes.check()
+    }
 }
 
 impl Draft {

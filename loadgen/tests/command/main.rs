@@ -3,6 +3,8 @@
 //! Machines that run tests are busy, so a run that should be good may end SUSPECT or INVALID
 //! here for lack of CPU; these tests check what must hold on any machine.
 
+#[cfg(unix)]
+mod agents;
 mod process;
 mod schema;
 
