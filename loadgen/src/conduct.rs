@@ -58,6 +58,7 @@ pub(crate) fn command(command: Command) -> Result<ExitCode> {
         Command::Compare(arguments) => stoppable(|stop| compare::run(&arguments, stop)),
         Command::Sweep(arguments) => stoppable(|stop| search::sweep(&arguments, stop)),
         Command::Knee(arguments) => stoppable(|stop| search::knee(&arguments, stop)),
+        Command::Report(arguments) => report::again(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Coordinate(arguments) => stoppable(|stop| agents::coordinate(&arguments, stop)),
         Command::Agent(arguments) => {
             agents::serve(&arguments)?;

@@ -20,7 +20,7 @@ use crate::conduct;
 use crate::environment::Environment;
 use crate::measurement::Measurement;
 use crate::plan::{self, Plan};
-use crate::quantity::cores_shown;
+use crate::quantity::{cores_shown, line_shown};
 
 /// From one word of a coordinator to the next, before the order.
 const ORDER_MAX: Duration = Duration::from_secs(15);
@@ -179,7 +179,7 @@ fn carry_out(
 /// An agent's user did not type the address.
 fn reworded(plan: &Plan, error: anyhow::Error) -> anyhow::Error {
     let address = plan.address.clone().unwrap_or_default();
-    error.context(format!("cannot measure {}", wire::shown(&address)))
+    error.context(format!("cannot measure {}", line_shown(&address)))
 }
 
 /// Waits for the moment of the start.

@@ -19,6 +19,7 @@ use crate::arguments::CoordinateArguments;
 use crate::conduct::{self, CONNECT_MAX};
 use crate::environment::Environment;
 use crate::plan::Plan;
+use crate::quantity::line_shown;
 use crate::report;
 use crate::verdict::Level;
 use crate::worker::OVERTIME;
@@ -104,7 +105,7 @@ impl Company<'_> {
             Said::Welcome { protocol, version, .. } => Err(format!(
                 "it speaks protocol {protocol} (loadgen {}) and not {PROTOCOL} (loadgen {}); use \
                  the same loadgen on all hosts",
-                wire::shown(&version),
+                line_shown(&version),
                 wire::version()
             )),
             other => Err(unexpected(other)),
@@ -204,7 +205,7 @@ impl Company<'_> {
     ) -> Option<(usize, Result<T, String>)> {
         match self.heard.recv_timeout(TICK) {
             Ok((number, Event::Said(said))) => Some((number, take(said))),
-            Ok((number, Event::Lost(why))) => Some((number, Err(wire::shown(&why)))),
+            Ok((number, Event::Lost(why))) => Some((number, Err(line_shown(&why)))),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
         }
     }
@@ -213,7 +214,7 @@ impl Company<'_> {
 /// Why an agent's word is not what was waited for.
 fn unexpected(said: Said) -> String {
     match said {
-        Said::Refusal(why) => wire::shown(&why),
+        Said::Refusal(why) => line_shown(&why),
         _ => "it said what nobody asked for; use the same loadgen on all hosts".to_owned(),
     }
 }

@@ -8,13 +8,13 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::wire::shown;
 use crate::class_books::ClassBooks;
 use crate::environment::Environment;
 use crate::histogram::{Latencies, Timeline};
 use crate::ledger::Account;
 use crate::measurement::{Measurement, empty_books, note_books};
 use crate::plan::Plan;
+use crate::quantity::line_shown;
 use crate::recorder::{Disconnection, Recorder};
 use crate::verdict::{Facts, Level, Reason, Verdict};
 
@@ -127,7 +127,7 @@ impl Findings {
         books.first_disconnection = own
             .first_disconnection
             .take()
-            .map(|first| Disconnection { reason: shown(&first.reason), ..first });
+            .map(|first| Disconnection { reason: line_shown(&first.reason), ..first });
         into.merge(&books);
         Ok(())
     }
@@ -219,14 +219,14 @@ struct Merging {
 
 impl Merging {
     fn whole(&mut self, address: String, findings: Findings, (scheduled, received): (u64, u64)) {
-        let driver = shown(&findings.driver);
+        let driver = line_shown(&findings.driver);
         if !self.drivers.contains(&driver) {
             self.drivers.push(driver);
         }
         let reasons = findings.verdict.reasons.into_iter().take(REASONS_MAX);
         self.reasons.extend(reasons.map(|reason| Reason {
-            text: format!("agent {address}: {}", shown(&reason.text)),
-            code: shown(&reason.code).into(),
+            text: format!("agent {address}: {}", line_shown(&reason.text)),
+            code: line_shown(&reason.code).into(),
             level: reason.level,
         }));
         self.agents.push(Agent {

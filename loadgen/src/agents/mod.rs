@@ -7,7 +7,7 @@
 //! clock, and only the start is common, as exact as half of a round trip is half of it. Absent
 //! too: any proof of who asks. An agent generates load for whoever reaches it, so it listens on
 //! loopback unless told otherwise; on a network it belongs behind a firewall.
-//! Bound: `AGENTS_MAX` agents, `wire::MESSAGE_MAX` bytes in a message, a time limit for each answer.
+//! Bound: `AGENTS_MAX` agents, `wire::MESSAGE_MAX` bytes a message, a time limit for each answer.
 
 mod agent;
 mod coordinator;

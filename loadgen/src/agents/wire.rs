@@ -25,8 +25,6 @@ const HEARD_MAX: usize = 8;
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// From a connection to its first message.
 const FIRST_MAX: Duration = Duration::from_secs(10);
-/// Characters of a foreign text that are shown.
-const SHOWN_MAX: usize = 400;
 
 /// All there is to say.
 #[derive(Debug, Serialize, Deserialize)]
@@ -183,24 +181,7 @@ pub(super) fn engine() -> EngineBuilder {
     Engine::builder().unpinned(1).limits(limits).timeouts(timeouts)
 }
 
-/// A text from elsewhere, fit for a terminal: one line, of bounded length.
-pub(super) fn shown(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
-    text.chars().map(plain).take(SHOWN_MAX).collect()
-}
-
 /// This program's version.
 pub(super) fn version() -> String {
     env!("CARGO_PKG_VERSION").to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn foreign_texts_cannot_steer_a_terminal() {
-        assert_eq!(shown("a\n\x1b[31mb"), "a  [31mb");
-        assert_eq!(shown(&"x".repeat(9_000)).len(), SHOWN_MAX);
-    }
 }

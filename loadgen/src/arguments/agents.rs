@@ -1,6 +1,6 @@
 //! The flags of agents and of who coordinates them.
 //!
-//! Above: `agents`. Below: `RunArguments`, which a coordinator shares with a run. Absent: decisions.
+//! Above: `agents`. Below: `RunArguments`, which a coordinator has too. Absent: decisions.
 
 use clap::Args;
 

@@ -6,6 +6,7 @@
 
 mod agents;
 mod compare;
+mod report;
 mod scenario;
 mod search;
 
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::agents::{AgentArguments, CoordinateArguments};
 pub(crate) use self::compare::CompareArguments;
+pub(crate) use self::report::ReportArguments;
 pub(crate) use self::scenario::{Ground, ScenarioArguments};
 pub(crate) use self::search::{KneeArguments, SweepArguments};
 use crate::quantity;
@@ -47,6 +49,7 @@ Examples:
   loadgen compare tcp://10.0.0.7:7000 tcp://10.0.0.8:7000 --pairs 10
   loadgen sweep tcp://10.0.0.7:7000 --rates 10k,20k,40k -d 5s
   loadgen knee tcp://10.0.0.7:7000 --until 1ms -d 5s
+  loadgen report before.json after.json            saved results side by side, as text and HTML
   loadgen serve tcp://[::]:7000 --cores 0-3        just the echo server
   loadgen agent tcp://10.0.0.8:7100                on each host that is to generate load, then:
   loadgen coordinate tcp://10.0.0.7:7000 -r 1M -c 400 --agent tcp://10.0.0.8:7100 \
@@ -92,6 +95,8 @@ pub(crate) enum Command {
     Sweep(Box<SweepArguments>),
     /// Search the highest rate that a server bears
     Knee(Box<KneeArguments>),
+    /// Show results that were written as JSON again, several side by side
+    Report(ReportArguments),
     /// Have several agents measure together, as one: the same schedule, one result
     Coordinate(Box<CoordinateArguments>),
     /// Generate load for a coordinator, until SIGINT or SIGTERM; whoever reaches it may use it

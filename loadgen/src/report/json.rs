@@ -36,7 +36,7 @@ pub(crate) fn summary(measurement: &Measurement) -> Result<String> {
 }
 
 /// The document's values without the buckets.
-pub(crate) fn brief(measurement: &Measurement) -> Document<'_> {
+pub(super) fn brief(measurement: &Measurement) -> Document<'_> {
     let mut document = of(measurement);
     let of_classes = document.classes.iter_mut().flat_map(|class| &mut class.latency);
     let latencies = document.latency.iter_mut().chain(of_classes);
@@ -169,7 +169,7 @@ struct Server<'m> {
 }
 
 /// The document's values.
-pub(super) fn of(measurement: &Measurement) -> Document<'_> {
+pub(crate) fn of(measurement: &Measurement) -> Document<'_> {
     let facts = &measurement.facts;
     let plan = &measurement.plan;
     Document {

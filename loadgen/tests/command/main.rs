@@ -6,6 +6,7 @@
 #[cfg(unix)]
 mod agents;
 mod process;
+mod report;
 mod schema;
 
 use std::io::{Read, Write};
