@@ -75,8 +75,7 @@ pub(crate) fn command(command: Command) -> Result<ExitCode> {
 /// errors: what a warning would tell of it is in its verdict.
 pub(crate) fn logging(command: &Command) {
     use tracing_subscriber::EnvFilter;
-    let level =
-        if matches!(command, Command::Serve(_) | Command::Agent(_)) { "warn" } else { "error" };
+    let level = if matches!(command, Command::Serve(_)) { "warn" } else { "error" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

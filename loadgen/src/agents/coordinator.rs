@@ -175,7 +175,8 @@ impl Company<'_> {
         let mut stopped = false;
         let mut answers: Answers<Box<Findings>> = self.agents.iter().map(|_| None).collect();
         if !quiet {
-            conduct::announce(&format!("{} agents have begun", self.agents.len()));
+            let names: Vec<_> = self.agents.iter().map(|(address, _)| address.as_str()).collect();
+            conduct::announce(&format!("begun on {}", names.join(", ")));
         }
         while answers.iter().any(Option::is_none) && Instant::now() < until {
             if self.stop.load(Ordering::Relaxed) && !stopped {

@@ -29,6 +29,9 @@ pub(super) fn page(runs: &[Saved]) -> String {
 }
 
 fn reasons(out: &mut String, runs: &[Saved], level: Level) {
+    if level == Level::Valid {
+        return;
+    }
     let _ = write!(out, "<ul class=\"reasons {}\">", html::class(level));
     for run in runs {
         for reason in run.verdict.reasons.iter().filter(|reason| reason.level > Level::Valid) {

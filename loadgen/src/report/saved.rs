@@ -178,8 +178,9 @@ pub(super) fn read(paths: &[String]) -> Result<Vec<Saved>> {
     for path in paths {
         let text = workload::read(path).map_err(|why| anyhow!(why))?;
         let found = parse(&text, &stem(path)).with_context(|| path.clone())?;
-        for run in found {
+        for mut run in found {
             run.check().with_context(|| path.clone())?;
+            run.name = distinct(run.name, &runs);
             runs.push(run);
         }
     }
@@ -187,6 +188,16 @@ pub(super) fn read(paths: &[String]) -> Result<Vec<Saved>> {
         bail!("{} runs are too many for one report; at most {RUNS_MAX}", runs.len());
     }
     Ok(runs)
+}
+
+/// A name that no run before has: files in two folders may be called alike.
+fn distinct(name: String, before: &[Saved]) -> String {
+    let mut candidates = (1..).map(|number| match number {
+        1 => name.clone(),
+        _ => format!("{name} ({number})"),
+    });
+    let free = |candidate: &String| before.iter().all(|run| run.name != *candidate);
+    candidates.find(free).unwrap_or_default()
 }
 
 /// What is left of a path without folders and ending.
