@@ -4,11 +4,12 @@
 //! `verdict` draw the conclusions. Absent: I/O, formatting.
 
 use crate::agents::Agent;
+use crate::churn::Renewals;
 use crate::class_books::ClassBooks;
 use crate::environment::{CpuSnapshot, Environment};
 use crate::histogram::Latencies;
 use crate::plan::Plan;
-use crate::recorder::{Bounds, Recorder};
+use crate::recorder::Recorder;
 use crate::statistics::{self, Percentile};
 use crate::verdict::{self, EarlyEnd, Facts, Verdict};
 use crate::worker::Outcome;
@@ -29,6 +30,8 @@ pub(crate) struct Measurement {
     pub(crate) agents: Vec<Agent>,
     /// The merged books of all generators.
     pub(crate) books: Recorder,
+    /// Connections that were made anew.
+    pub(crate) renewals: Renewals,
     /// The measured part over all classes.
     pub(crate) overall: ClassBooks,
     /// Length of the measured part, in nanoseconds.
@@ -86,7 +89,7 @@ impl Measurement {
         let mut facts = Facts {
             open_loop: plan.open_loop(),
             rate_per_s: plan.rate_per_s * f64::from(plan.own_connections())
-                / f64::from(plan.connections),
+                / f64::from(plan.connections * plan.carriers),
             overload: plan.overload,
             connections: plan.own_connections(),
             shares_cpu: plan.shares_cpu(),
@@ -95,13 +98,17 @@ impl Measurement {
             steal_share: after.steal_share(&before, &plan.generator_cores),
             ..Facts::default()
         };
-        let mut books = empty_books(&plan);
+        let mut books = Recorder::new(plan.bounds(0));
+        let mut renewals = Renewals::new();
         for outcome in &outcomes {
+            renewals.merge(&outcome.renewals);
             books.merge(&outcome.books);
             note_generator(&mut facts, outcome);
         }
         let overall = books.all_classes();
         note_books(&mut facts, &books, &overall);
+        facts.renewals = [renewals.asked, renewals.made, renewals.failed];
+        facts.first_failed_renewal.clone_from(&renewals.first_failure);
         let server_busy_share = after.busy_share(&before, &plan.server_cores);
         let measured_ns = ended_ns.saturating_sub(plan.warmup_ns());
         let verdict = verdict::judge(&facts);
@@ -112,6 +119,7 @@ impl Measurement {
             driver: driver.to_owned(),
             agents: Vec::new(),
             books,
+            renewals,
             overall,
             measured_ns,
             server_busy_share,
@@ -126,6 +134,9 @@ impl Measurement {
         let mut rows = self.rows_of(&self.overall);
         if self.plan.open_loop() {
             rows.push(row(LAG, &self.books.lag, 0));
+        }
+        if self.plan.churn_per_s.is_some() {
+            rows.push(row(CONNECT, &self.renewals.connect, 0));
         }
         rows
     }
@@ -169,18 +180,6 @@ impl Measurement {
     }
 }
 
-/// Books of no connections, to merge others into.
-pub(crate) fn empty_books(plan: &Plan) -> Recorder {
-    Recorder::new(Bounds {
-        connections: 0,
-        depth: 1,
-        workload: plan.workload.clone(),
-        warmup_ns: plan.warmup_ns(),
-        end_ns: plan.end_ns(),
-        closed_loop: !plan.open_loop(),
-    })
-}
-
 fn row<'m>(
     (name, key, meaning): (&'static str, &'static str, &'static str),
     latencies: &'m Latencies,
@@ -206,6 +205,9 @@ const WAIT: (&str, &str, &str) =
     ("wait", "wait", "from the actual send until the kernel had it: behind others in the queue");
 const LAG: (&str, &str, &str) =
     ("send lag", "lag", "from the intended to the actual send: the generator's own fault");
+
+const CONNECT: (&str, &str, &str) =
+    ("connect time", "connect", "from the wish to be connected until it was, for each made anew");
 
 fn note_generator(facts: &mut Facts, outcome: &Outcome) {
     let pulse = &outcome.pulse;

@@ -16,11 +16,11 @@ use super::findings::Findings;
 use super::order::Order;
 use super::wire::{self, Event, Heard, PROTOCOL, Said, Wire};
 use crate::arguments::AgentArguments;
-use crate::conduct;
 use crate::environment::Environment;
 use crate::measurement::Measurement;
 use crate::plan::{self, Plan};
 use crate::quantity::{cores_shown, line_shown};
+use crate::{command, conduct};
 
 /// From one word of a coordinator to the next, before the order.
 const ORDER_MAX: Duration = Duration::from_secs(15);
@@ -58,7 +58,7 @@ pub(crate) fn serve(arguments: &AgentArguments) -> Result<()> {
                 return;
             }
             if let Err(error) = session(carrier, &cores) {
-                conduct::complain(&error);
+                command::complain(&error);
             }
             busy.store(false, Ordering::SeqCst);
         });

@@ -79,6 +79,9 @@ fn checked(arguments: &CoordinateArguments, environment: &Environment) -> Result
     if traffic.load.is_some() {
         bail!("--load: agents do not measure the capacity; give a --rate");
     }
+    if traffic.churn.is_some() || traffic.carriers > 1 {
+        bail!("--churn and --carriers are not for agents; use `loadgen run`");
+    }
     if traffic.cores.is_some() {
         bail!("--cores: each agent has its own; give it to `loadgen agent`");
     }

@@ -8,11 +8,12 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::churn::Renewals;
 use crate::class_books::ClassBooks;
 use crate::environment::Environment;
 use crate::histogram::{Latencies, Timeline};
 use crate::ledger::Account;
-use crate::measurement::{Measurement, empty_books, note_books};
+use crate::measurement::{Measurement, note_books};
 use crate::plan::Plan;
 use crate::quantity::line_shown;
 use crate::recorder::{Disconnection, Recorder};
@@ -115,7 +116,7 @@ impl Findings {
         if !whole {
             bail!("its findings do not fit to its order, or do not add up");
         }
-        let mut books = empty_books(plan);
+        let mut books = Recorder::new(plan.bounds(0));
         let own = &mut self.books;
         books.warmup = own.warmup;
         books.classes = std::mem::take(&mut own.classes);
@@ -144,7 +145,7 @@ pub(super) fn merged(
     address: String,
     told: Vec<(String, Result<Box<Findings>, String>)>,
 ) -> Result<Measurement> {
-    let mut books = empty_books(&plan);
+    let mut books = Recorder::new(plan.bounds(0));
     let mut merging = Merging { agents: Vec::new(), reasons: Vec::new(), drivers: Vec::new() };
     let mut facts = Facts {
         open_loop: plan.open_loop(),
@@ -177,6 +178,7 @@ pub(super) fn merged(
     note_books(&mut facts, &books, &overall);
     Ok(Measurement {
         verdict: Verdict::of(merging.reasons),
+        renewals: Renewals::new(),
         driver: merging.drivers.join(", "),
         agents: merging.agents,
         server_busy_share: None,

@@ -27,6 +27,9 @@ pub(super) fn page(series: &Series) -> String {
         escape(&series::heading(series)),
         escape(&series::alone(series))
     );
+    if !series.scenario.note.is_empty() {
+        let _ = writeln!(out, "<p class=\"soft\">{}</p>", escape(series.scenario.note));
+    }
     reasons(&mut out, series, level);
     for cells in series::by_load(series) {
         block(&mut out, series, cells);
@@ -119,6 +122,7 @@ fn curves(out: &mut String, urgent: &str, cells: &[Cell]) {
             x: (0.0, end),
             x_ticks: html::percentile_ticks(end),
             x_title: "percentile",
+            y_shown: time_shown,
             series: lines,
             marks: Vec::new(),
         },

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::size::SIZE_MAX;
+use super::SIZE_MAX;
 
 /// Most points of one table.
 const POINTS_MAX: usize = 100_000;

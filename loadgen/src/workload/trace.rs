@@ -5,8 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Workload;
-use super::size::SIZE_MAX;
+use super::{SIZE_MAX, Workload};
 use crate::quantity;
 
 /// Most Messages of one trace.

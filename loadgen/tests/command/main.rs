@@ -5,9 +5,12 @@
 
 #[cfg(unix)]
 mod agents;
+mod chains;
 mod process;
 mod report;
+mod scenarios;
 mod schema;
+mod shapes;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
