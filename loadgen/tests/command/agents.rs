@@ -138,6 +138,7 @@ fn what_agents_cannot_do_ends_with_code_1_and_one_line() {
         (format!("--agent {first} --agent {second} -c 1 tcp://{closed}"), "one connection each"),
         (format!("--agent {first} --load 80% tcp://{closed}"), "give a --rate"),
         (format!("--agent {first} --cores 0 tcp://{closed}"), "`loadgen agent`"),
+        (format!("--agent {first} --churn 5 tcp://{closed}"), "not for agents"),
         (format!("--agent {} tcp://{closed}", odd_agent(other)), "protocol 999 (loadgen 9.9)"),
         (format!("--agent {} tcp://{closed}", odd_agent(b"HTTP/1.1 400")), "does not speak"),
         (format!("--agent {} tcp://{closed}", odd_agent(refusal)), "it is busy"),
