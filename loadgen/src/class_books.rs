@@ -3,11 +3,13 @@
 //! Above: `recorder` writes them, `measurement` reads them. Below: `ledger`, `histogram`.
 //! Absent: single messages; the warm-up.
 
+use serde::{Deserialize, Serialize};
+
 use crate::histogram::Latencies;
 use crate::ledger::Account;
 
 /// What was counted of the measured messages of one class.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ClassBooks {
     /// Where each went.
     pub(crate) account: Account,

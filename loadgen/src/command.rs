@@ -1,7 +1,7 @@
 //! Commands: what was asked for, done, with its exit code.
 //!
 //! Above: `main`. Below: `conduct` for a single run; `scenario`, `compare`, `search` for series of
-//! them; `server`; `report`. Absent: measuring.
+//! them; `agents`; `server`; `report`. Absent: measuring.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::plan::Plan;
 use crate::scenario::{self, Scenario};
 use crate::server::{self, EchoServer};
 use crate::verdict::Level;
-use crate::{compare, mark, report, search, workload};
+use crate::{agents, compare, mark, report, search, workload};
 
 /// Exit code of a run whose figures must not be quoted.
 const EXIT_INVALID: u8 = 3;
@@ -37,6 +37,12 @@ pub(crate) fn carry_out(command: Command) -> Result<ExitCode> {
         Command::Compare(arguments) => stoppable(|stop| compare::run(&arguments, stop)),
         Command::Sweep(arguments) => stoppable(|stop| search::sweep(&arguments, stop)),
         Command::Knee(arguments) => stoppable(|stop| search::knee(&arguments, stop)),
+        Command::Report(arguments) => report::again(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Coordinate(arguments) => stoppable(|stop| agents::coordinate(&arguments, stop)),
+        Command::Agent(arguments) => {
+            agents::serve(&arguments)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Serve(arguments) => {
             server::serve(&arguments, announce)?;
             Ok(ExitCode::SUCCESS)

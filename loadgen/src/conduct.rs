@@ -23,7 +23,7 @@ use crate::worker::{Control, Event, Live, OVERTIME, Orders, Outcome};
 use crate::workload::Arrival;
 
 /// How long making all connections may take.
-const CONNECT_MAX: Duration = Duration::from_secs(15);
+pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(15);
 /// Time between two drawings of the progress line.
 const TICK: Duration = Duration::from_millis(200);
 /// From the last connection to the start, so that all generators see it coming.
@@ -97,6 +97,20 @@ pub(crate) fn measure(
     stop: Arc<AtomicBool>,
     quiet: bool,
 ) -> Result<Observed> {
+    measure_from(plan, address, stop, quiet, || Ok(Instant::now() + START_DELAY))
+}
+
+/// As `measure`; once all connections are made, `begin` says when the run starts.
+///
+/// # Errors
+/// If it cannot be carried out, or those of `begin`.
+pub(crate) fn measure_from(
+    plan: &Plan,
+    address: &str,
+    stop: Arc<AtomicBool>,
+    quiet: bool,
+    begin: impl FnOnce() -> Result<Instant>,
+) -> Result<Observed> {
     let (events, inbox) = channel();
     let live = plan.generator_cores.iter().map(|_| Live::default()).collect();
     let control = Arc::new(Control { stop, live, ..Control::default() });
@@ -111,7 +125,7 @@ pub(crate) fn measure(
         inbox,
         progress: Progress::new(plan.warmup, plan.duration, quiet),
     };
-    let result = watch.connected().and_then(|()| watch.finished());
+    let result = watch.connected(begin).and_then(|()| watch.finished());
     watch.progress.clear();
     // Generators that still wait for the start must not wait for ever.
     control.stop.fetch_or(result.is_err(), Ordering::Relaxed);
@@ -133,18 +147,21 @@ fn orders(
     (0..workers).map(move |worker| {
         let connections = plan.carriers_of(worker);
         let share = f64::from(connections) / f64::from(plan.connections * plan.carriers);
+        // Without a schedule the parts have nothing in common, least of all their sizes.
+        let of_part = if plan.open_loop() { 0 } else { u64::from(plan.part.number) << 32 };
         Orders {
             address: address.to_owned(),
             carriers: plan.carriers,
             churn_per_s: plan.churn_per_s.map(|per_s| per_s * share),
-            bounds: plan.bounds(connections),
+            bounds: plan.bounds(plan.part.connections(connections)),
             share: Share {
                 worker,
                 workers,
                 rate_per_s: plan.rate_per_s,
                 connections,
+                part: plan.part,
                 end_ns: plan.end_ns(),
-                seed: plan.seed,
+                seed: plan.seed.wrapping_add(of_part),
             },
             gaps: plan.gaps(),
             control: control.clone(),
@@ -164,7 +181,7 @@ struct Watch<'r> {
 
 impl Watch<'_> {
     /// Waits until all generators have their connections, then gives the common start.
-    fn connected(&mut self) -> Result<()> {
+    fn connected(&mut self, begin: impl FnOnce() -> Result<Instant>) -> Result<()> {
         let until = Instant::now() + CONNECT_MAX;
         let mut ready = 0;
         while ready < self.plan.generator_cores.len() {
@@ -179,12 +196,13 @@ impl Watch<'_> {
                 None => bail!(
                     "{} did not accept {} connections within {} s; is a server listening there?",
                     self.address,
-                    self.plan.connections,
+                    self.plan.own_connections(),
                     CONNECT_MAX.as_secs()
                 ),
             }
         }
-        self.control.start.get_or_init(|| Instant::now() + START_DELAY);
+        let start = begin()?;
+        self.control.start.get_or_init(|| start);
         Ok(())
     }
 

@@ -5,7 +5,8 @@
 //! correction after the fact: times count from the intended send already.
 //! Bound: values end at `TIME_MAX_NS`, memory is fixed at `new`; `record` never allocates.
 
-use hdrhistogram::Histogram;
+use hdrhistogram::{Counter, Histogram};
+use serde::{Deserialize, Serialize};
 
 /// Longest time told apart, in nanoseconds: two minutes.
 const TIME_MAX_NS: u64 = 120_000_000_000;
@@ -13,7 +14,8 @@ const TIME_MAX_NS: u64 = 120_000_000_000;
 const TIMELINE_UNIT_NS: u64 = 100;
 
 /// Counts of times in nanoseconds, to three significant digits.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(into = "Vec<(u64, u64)>", from = "Vec<(u64, u64)>")]
 pub(crate) struct Latencies(Histogram<u64>);
 
 impl Latencies {
@@ -77,9 +79,55 @@ impl Latencies {
     }
 }
 
+/// Upper edge and count of every bucket in use: put in again they are the same counts.
+impl From<Latencies> for Vec<(u64, u64)> {
+    fn from(latencies: Latencies) -> Self {
+        latencies.buckets().collect()
+    }
+}
+
+impl From<Vec<(u64, u64)>> for Latencies {
+    fn from(buckets: Vec<(u64, u64)>) -> Self {
+        let mut latencies = Self::new();
+        refill(&mut latencies.0, buckets);
+        latencies
+    }
+}
+
+fn refill<T: Counter>(histogram: &mut Histogram<T>, buckets: Vec<(u64, T)>) {
+    for (value, count) in buckets {
+        histogram.saturating_record_n(value, count);
+    }
+}
+
+/// The form of a stretch's histogram outside: as `Latencies`, in units of the timeline.
+mod stretch {
+    use serde::{Deserializer, Serializer};
+
+    use super::{Deserialize, Histogram, Interval, Serialize, refill};
+
+    pub(super) fn serialize<S: Serializer>(
+        histogram: &Histogram<u32>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        let step = histogram.iter_recorded();
+        let buckets = step.map(|step| (step.value_iterated_to(), step.count_at_value()));
+        buckets.collect::<Vec<(u64, u32)>>().serialize(to)
+    }
+
+    pub(super) fn deserialize<'d, D: Deserializer<'d>>(
+        from: D,
+    ) -> Result<Histogram<u32>, D::Error> {
+        let mut histogram = Interval::new().response;
+        refill(&mut histogram, Vec::deserialize(from)?);
+        Ok(histogram)
+    }
+}
+
 /// What happened to the messages meant for one stretch of the run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Interval {
+    #[serde(with = "stretch")]
     response: Histogram<u32>,
     /// Messages handed to the engine.
     pub(crate) submitted: u64,
@@ -122,7 +170,7 @@ impl Interval {
 
 /// The measured part of a run in equal stretches, by *intended* send time: a stall shows where
 /// it began to hurt, not where its replies came in a heap.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Timeline {
     interval_ns: u64,
     intervals: Vec<Interval>,
@@ -164,6 +212,13 @@ impl Timeline {
     #[inline]
     pub(crate) fn received(&mut self, at_ns: u64, response_ns: u64) {
         self.interval(at_ns).response.saturating_record(response_ns / TIMELINE_UNIT_NS);
+    }
+
+    /// True if `other` has the same stretches, and no sum that could overflow.
+    pub(crate) fn fits(&self, other: &Self) -> bool {
+        let small = |interval: &Interval| interval.submitted.max(interval.lag_sum_ns) < 1 << 53;
+        (self.interval_ns, self.intervals.len()) == (other.interval_ns, other.intervals.len())
+            && other.intervals.iter().all(small)
     }
 
     /// Adds another worker's timeline of the same run.
@@ -237,6 +292,29 @@ mod tests {
         let together = latencies([5, 70_000, 3, 900_000_000, 70_000]);
         assert!(merged.buckets().eq(together.buckets()));
         assert_eq!(merged.count(), 5);
+    }
+
+    #[test]
+    fn what_was_written_and_read_again_is_the_same_count_for_count() {
+        let counted = latencies((0..5_000).map(|n| n * n * n).chain([0, u64::MAX]));
+        let text = serde_json::to_string(&counted).expect("numbers");
+        let again: Latencies = serde_json::from_str(&text).expect("the same form");
+        assert!(again.buckets().eq(counted.buckets()));
+        assert_eq!((again.count(), again.max_ns()), (counted.count(), counted.max_ns()));
+        assert_eq!(again.mean_ns(), counted.mean_ns());
+        let mut timeline = Timeline::new(1_000_000_000);
+        (0..900).for_each(|n| timeline.received(n * 1_000_000, n * n * 1_000));
+        timeline.submitted(5, 7);
+        let text = serde_json::to_string(&timeline).expect("numbers");
+        let again: Timeline = serde_json::from_str(&text).expect("the same form");
+        assert!(timeline.fits(&again) && !timeline.fits(&Timeline::new(100_000_000)));
+        for (one, two) in timeline.intervals().iter().zip(again.intervals()) {
+            assert_eq!(
+                (one.response_ns(0.99), one.received()),
+                (two.response_ns(0.99), two.received())
+            );
+            assert_eq!(one.lag_mean_ns(), two.lag_mean_ns());
+        }
     }
 
     #[test]

@@ -6,10 +6,10 @@
 //! refused + unsent; sent = on time + late + lost + in flight. `unsent` and `in_flight` are
 //! counted from the table of open messages, never derived, so the check can fail.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Messages the generator should have sent and did not, by reason.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Skipped {
     /// The connection had `depth` unanswered messages.
     pub(crate) at_depth: u64,
@@ -27,7 +27,7 @@ impl Skipped {
 }
 
 /// Counts of messages, or of their bytes; every one is in exactly one place.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ledger {
     /// The schedule said so.
     pub(crate) scheduled: u64,
@@ -91,6 +91,18 @@ impl Ledger {
         self.in_flight += other.in_flight;
     }
 
+    /// True if no count is so large that sums of some could overflow.
+    pub(crate) fn is_plausible(&self) -> bool {
+        let Skipped { at_depth, disconnected, never_reached } = self.skipped;
+        let all = [
+            [self.scheduled, self.submitted, self.sent, at_depth],
+            [self.refused, self.expired, self.unsent, disconnected],
+            [self.on_time, self.late, self.lost, never_reached],
+            [self.in_flight, 0, 0, 0],
+        ];
+        all.as_flattened().iter().all(|count| *count < 1 << 53)
+    }
+
     /// True if all three sums close exactly.
     pub(crate) const fn closes(&self) -> bool {
         self.scheduled == self.submitted + self.skipped.total()
@@ -100,7 +112,7 @@ impl Ledger {
 }
 
 /// A ledger of messages beside one of their payload bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Account {
     /// Counts of messages.
     pub(crate) messages: Ledger,

@@ -3,6 +3,7 @@
 //! Above: the reports read it. Below: the generators' outcomes, merged here; `statistics` and
 //! `verdict` draw the conclusions. Absent: I/O, formatting.
 
+use crate::agents::Agent;
 use crate::churn::Renewals;
 use crate::class_books::ClassBooks;
 use crate::environment::{CpuSnapshot, Environment};
@@ -24,7 +25,9 @@ pub(crate) struct Measurement {
     /// The address of the server.
     pub(crate) address: String,
     /// The generators' driver.
-    pub(crate) driver: &'static str,
+    pub(crate) driver: String,
+    /// Who measured, if that was not this process.
+    pub(crate) agents: Vec<Agent>,
     /// The merged books of all generators.
     pub(crate) books: Recorder,
     /// Connections that were made anew.
@@ -85,9 +88,10 @@ impl Measurement {
         let ended_ns = outcomes.iter().map(|outcome| outcome.ended_ns).max().unwrap_or(0);
         let mut facts = Facts {
             open_loop: plan.open_loop(),
-            rate_per_s: plan.rate_per_s,
+            rate_per_s: plan.rate_per_s * f64::from(plan.own_connections())
+                / f64::from(plan.connections * plan.carriers),
             overload: plan.overload,
-            connections: plan.connections * plan.carriers,
+            connections: plan.own_connections(),
             shares_cpu: plan.shares_cpu(),
             clock: environment.clock.clone(),
             driver_reason,
@@ -112,7 +116,8 @@ impl Measurement {
             plan,
             environment,
             address,
-            driver,
+            driver: driver.to_owned(),
+            agents: Vec::new(),
             books,
             renewals,
             overall,
@@ -222,7 +227,8 @@ fn note_generator(facts: &mut Facts, outcome: &Outcome) {
     }
 }
 
-fn note_books(facts: &mut Facts, books: &Recorder, overall: &ClassBooks) {
+/// Puts what was counted into the facts.
+pub(crate) fn note_books(facts: &mut Facts, books: &Recorder, overall: &ClassBooks) {
     let ledger = &overall.account.messages;
     let skipped = &ledger.skipped;
     facts.scheduled = ledger.scheduled;

@@ -50,6 +50,31 @@ pub(crate) enum Gaps {
     Trace(Arc<[Line]>, u64),
 }
 
+/// The part of every worker's schedule that this process sends: the messages of every so-many-th
+/// connection. All parts together are the whole schedule, message for message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Number of this part, from 0 to below `of`.
+    pub(crate) number: u32,
+    /// How many parts there are, at least 1.
+    pub(crate) of: u32,
+}
+
+impl Part {
+    /// The only one.
+    pub(crate) const WHOLE: Self = Self { number: 0, of: 1 };
+
+    /// How many of `connections` are in this part.
+    pub(crate) const fn connections(self, connections: u32) -> u32 {
+        connections / self.of + (self.number < connections % self.of) as u32
+    }
+
+    /// True if this connection of the whole schedule is in this part.
+    const fn has(self, connection: u32) -> bool {
+        connection % self.of == self.number
+    }
+}
+
 /// The part of the whole schedule that one of several workers sends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Share {
@@ -59,8 +84,10 @@ pub(crate) struct Share {
     pub(crate) workers: u32,
     /// Messages per second of all workers together.
     pub(crate) rate_per_s: f64,
-    /// Connections of this worker.
+    /// Connections of this worker, over all parts.
     pub(crate) connections: u32,
+    /// Which of its messages are sent here; the others are drawn and passed over.
+    pub(crate) part: Part,
     /// End of the schedule, in nanoseconds.
     pub(crate) end_ns: u64,
     /// Seed of the whole run; each worker draws its own stream from it.
@@ -141,14 +168,27 @@ impl Schedule {
             Gaps::Ramp { .. } => self.mass(until_ns) - self.mass(next.intended_ns),
             _ => (until_ns - next.intended_ns) as f64 * self.own_rate_per_ns(),
         };
-        1 + expected as u64
+        let share = self.share.part.connections(self.share.connections);
+        1 + (expected * f64::from(share) / f64::from(self.share.connections)) as u64
     }
 
     fn own_rate_per_ns(&self) -> f64 {
         self.share.rate_per_s / f64::from(self.share.workers) / 1e9
     }
 
+    /// The next arrival of this part.
     fn draw(&mut self) -> Due {
+        let Share { part, end_ns, .. } = self.share;
+        loop {
+            let due = self.draw_any();
+            if part.has(due.connection) || due.intended_ns >= end_ns {
+                return Due { connection: due.connection / part.of, ..due };
+            }
+        }
+    }
+
+    /// The next arrival of the whole.
+    fn draw_any(&mut self) -> Due {
         let number = self.number;
         self.number += 1;
         let intended_ns = match self.gaps {
@@ -250,7 +290,8 @@ mod tests {
 
     fn share(worker: u32, workers: u32, seed: u64) -> Share {
         let end_ns = 10 * SECOND_NS;
-        Share { worker, workers, rate_per_s: 20_000.0, connections: 50, end_ns, seed }
+        let part = Part::WHOLE;
+        Share { worker, workers, rate_per_s: 20_000.0, connections: 50, part, end_ns, seed }
     }
 
     fn schedule(gaps: Gaps, share: Share) -> Schedule {
@@ -389,3 +430,7 @@ mod tests {
 #[cfg(test)]
 #[path = "tests/theory.rs"]
 mod theory;
+
+#[cfg(test)]
+#[path = "tests/partition.rs"]
+mod partition;

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::arguments::{self, Driver};
 use crate::mark;
-use crate::pace::Gaps;
+use crate::pace::{Gaps, Part};
 use crate::quantity::{self, cores_shown, count_shown};
 use crate::recorder::Bounds;
 use crate::slowdown::Scale;
@@ -20,7 +20,7 @@ use crate::workload::{self, Arrival, Read, Sizes, Workload};
 
 /// Messages that may be open at once over all connections: bounds the generator's memory
 /// (64 bytes each).
-const OPEN_MAX: u64 = 4 << 20;
+pub(crate) const OPEN_MAX: u64 = 4 << 20;
 /// Open messages per connection in an open loop, if the connections are not too many.
 const DEPTH_DEFAULT_MAX: u64 = 1024;
 /// Messages per second, if nobody says how many.
@@ -71,6 +71,8 @@ pub(crate) struct Plan {
     pub(crate) server_cores: Vec<usize>,
     /// How the kernel is asked for I/O.
     pub(crate) driver: Driver,
+    /// Which part of the schedule this process sends.
+    pub(crate) part: Part,
 }
 
 impl Plan {
@@ -111,6 +113,7 @@ impl Plan {
             scale: None,
             seed: arguments.seed,
             driver: arguments.driver,
+            part: Part::WHOLE,
         })
     }
 
@@ -161,12 +164,19 @@ impl Plan {
         (self.warmup.as_nanos() + self.duration.as_nanos()) as u64
     }
 
-    /// How many Carriers generator number `worker` has.
+    /// How many Carriers all generators of this process have.
+    pub(crate) fn own_connections(&self) -> u32 {
+        let workers = 0..self.generator_cores.len() as u32;
+        workers.map(|worker| self.part.connections(self.carriers_of(worker))).sum()
+    }
+
+    /// How many Carriers generator number `worker` has, over all parts.
     pub(crate) fn carriers_of(&self, worker: u32) -> u32 {
         self.connections_of(worker) * self.carriers
     }
 
-    /// How many connections generator number `worker` has; they differ by at most one.
+    /// How many connections generator number `worker` has, over all parts; they differ by at most
+    /// one.
     pub(crate) fn connections_of(&self, worker: u32) -> u32 {
         let workers = self.generator_cores.len() as u32;
         self.connections / workers + u32::from(worker < self.connections % workers)
@@ -226,7 +236,11 @@ fn traffic(arguments: &arguments::Traffic, read: Read<'_>) -> Result<Traffic> {
     Ok(Traffic { workload, arrival, trace: lines.into(), rate_per_s })
 }
 
-fn generator_cores(
+/// The CPUs of the generators: `asked`, or a part of those `allowed`; not more than connections.
+///
+/// # Errors
+/// If the process may not use one of them.
+pub(crate) fn generator_cores(
     asked: Option<Vec<usize>>,
     allowed: &[usize],
     connections: u32,

@@ -220,9 +220,21 @@ fn three_digits(value: f64) -> String {
     }
 }
 
+/// A text from elsewhere, fit for a terminal: one line of at most 400 characters.
+pub(crate) fn line_shown(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().map(plain).take(400).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_from_elsewhere_cannot_steer_a_terminal() {
+        assert_eq!(line_shown("a\n\x1b[31mb"), "a  [31mb");
+        assert_eq!(line_shown(&"x".repeat(9_000)).len(), 400);
+    }
 
     #[test]
     fn rates_have_suffixes_and_a_range() {

@@ -9,6 +9,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::class_books::ClassBooks;
 use crate::histogram::{Latencies, Timeline};
 use crate::ledger::{Account, Ledger};
@@ -51,7 +53,7 @@ pub(crate) enum Refusal {
 }
 
 /// An ended connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Disconnection {
     /// When, in nanoseconds since the start of the run.
     pub(crate) at_ns: u64,

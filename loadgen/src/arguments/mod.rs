@@ -4,9 +4,11 @@
 //! values; `plan` turns the whole into what is meant. Absent: decisions. A mistyped flag or value
 //! ends here, with exit code 2.
 
+mod agents;
 mod compare;
 mod deadline;
 mod homa;
+mod report;
 mod scenario;
 mod search;
 
@@ -14,10 +16,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
 
+pub(crate) use self::agents::{AgentArguments, CoordinateArguments};
 pub(crate) use self::compare::CompareArguments;
 pub(crate) use self::deadline::DeadlineArguments;
 pub(crate) use self::homa::HomaArguments;
+pub(crate) use self::report::ReportArguments;
 pub(crate) use self::scenario::{Ground, ScenarioArguments};
 pub(crate) use self::search::{KneeArguments, SweepArguments};
 use crate::quantity;
@@ -52,7 +57,11 @@ Examples:
   loadgen compare tcp://10.0.0.7:7000 tcp://10.0.0.8:7000 --pairs 10
   loadgen sweep tcp://10.0.0.7:7000 --rates 10k,20k,40k -d 5s
   loadgen knee tcp://10.0.0.7:7000 --until 1ms -d 5s
+  loadgen report before.json after.json            saved results side by side, as text and HTML
   loadgen serve tcp://[::]:7000 --cores 0-3        just the echo server
+  loadgen agent tcp://10.0.0.8:7100                on each host that is to generate load, then:
+  loadgen coordinate tcp://10.0.0.7:7000 -r 1M -c 400 --agent tcp://10.0.0.8:7100 \
+      --agent tcp://10.0.0.9:7100                  what several agents measure together
 
 Exit codes:
   0  the run is VALID or SUSPECT (the reasons are printed)
@@ -100,6 +109,12 @@ pub(crate) enum Command {
     Sweep(Box<SweepArguments>),
     /// Search the highest rate that a server bears
     Knee(Box<KneeArguments>),
+    /// Show results that were written as JSON again, several side by side
+    Report(ReportArguments),
+    /// Have several agents measure together, as one: the same schedule, one result
+    Coordinate(Box<CoordinateArguments>),
+    /// Generate load for a coordinator, until SIGINT or SIGTERM; whoever reaches it may use it
+    Agent(AgentArguments),
     /// Start the echo server alone, until SIGINT or SIGTERM
     Serve(ServeArguments),
 }
@@ -302,7 +317,7 @@ impl Tell {
 }
 
 /// Which driver the engine uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub(crate) enum Driver {
     /// io_uring if the kernel allows it, else epoll
     Auto,

@@ -334,7 +334,7 @@ fn timeline_section(out: &mut String, measurement: &Measurement) {
 }
 
 /// At most six round numbers of seconds.
-fn second_ticks(end_s: f64) -> Vec<(f64, String)> {
+pub(super) fn second_ticks(end_s: f64) -> Vec<(f64, String)> {
     let rough = end_s / 5.0;
     let decade = 10_f64.powf(rough.log10().floor());
     let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * decade);

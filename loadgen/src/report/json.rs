@@ -6,6 +6,7 @@
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::agents::Agent;
 use crate::class_books::ClassBooks;
 use crate::environment::Environment;
 use crate::ledger::Account;
@@ -35,7 +36,7 @@ pub(crate) fn summary(measurement: &Measurement) -> Result<String> {
 }
 
 /// The document's values without the buckets.
-pub(crate) fn brief(measurement: &Measurement) -> Document<'_> {
+pub(super) fn brief(measurement: &Measurement) -> Document<'_> {
     let mut document = of(measurement);
     let of_classes = document.classes.iter_mut().flat_map(|class| &mut class.latency);
     let latencies = document.latency.iter_mut().chain(of_classes);
@@ -56,6 +57,9 @@ pub(crate) struct Document<'m> {
     timeline: Vec<Stretch>,
     generator: Generator,
     server: Server<'m>,
+    /// Who measured, if several processes did.
+    #[serde(skip_serializing_if = "<[Agent]>::is_empty")]
+    agents: &'m [Agent],
 }
 
 #[derive(Serialize)]
@@ -75,7 +79,7 @@ struct Manifest<'m> {
     seed: u64,
     warmup_ns: u64,
     measured_ns: u64,
-    driver: &'static str,
+    driver: &'m str,
     driver_asked: &'static str,
     generator_cpus: &'m [usize],
 }
@@ -170,7 +174,7 @@ struct Server<'m> {
 }
 
 /// The document's values.
-pub(super) fn of(measurement: &Measurement) -> Document<'_> {
+pub(crate) fn of(measurement: &Measurement) -> Document<'_> {
     let facts = &measurement.facts;
     let plan = &measurement.plan;
     Document {
@@ -204,6 +208,7 @@ pub(super) fn of(measurement: &Measurement) -> Document<'_> {
             cpus: &plan.server_cores,
             busy_share: measurement.server_busy_share,
         },
+        agents: &measurement.agents,
     }
 }
 
@@ -224,7 +229,7 @@ fn manifest(measurement: &Measurement) -> Manifest<'_> {
         seed: plan.seed,
         warmup_ns: plan.warmup_ns(),
         measured_ns: measurement.measured_ns,
-        driver: measurement.driver,
+        driver: &measurement.driver,
         driver_asked: plan.driver.name(),
         generator_cpus: &plan.generator_cores,
     }

@@ -3,11 +3,14 @@
 //! Above: `command`. Below: one file per form, all from the same `Measurement`.
 //! Absent: measuring and judging.
 
+mod again;
+mod again_html;
 mod csv;
 mod exhibit;
 mod hlog;
 mod html;
 mod json;
+mod saved;
 mod series;
 mod series_html;
 mod svg;
@@ -19,7 +22,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-pub(crate) use self::json::{Document, brief as of};
+pub(crate) use self::again::again;
+pub(crate) use self::json::{Document, of};
 use crate::arguments::{Reports, RunArguments, ScenarioArguments};
 use crate::measurement::Measurement;
 use crate::scenario::{Exhibit, Series};

@@ -99,7 +99,11 @@ pub(crate) fn asks(class: &Class) -> String {
 /// Who answered and who asked.
 pub(crate) fn places(measurement: &Measurement) -> String {
     let plan = &measurement.plan;
-    let (address, driver) = (&measurement.address, measurement.driver);
+    let (address, driver) = (&measurement.address, &measurement.driver);
+    if !measurement.agents.is_empty() {
+        let agents: Vec<_> = measurement.agents.iter().map(|agent| &*agent.address).collect();
+        return format!("{address} · {} agents: {}, {driver}", agents.len(), agents.join(", "));
+    }
     let generator = cores_shown(&plan.generator_cores);
     let generator = format!("generator on CPU {generator}, {driver}");
     if plan.address.is_some() {

@@ -1,7 +1,7 @@
 //! Tests of the books, and of the truth they tell about a stall.
 
 use super::*;
-use crate::pace::{Gaps, Schedule, Share, seed_of};
+use crate::pace::{Gaps, Part, Schedule, Share, seed_of};
 use crate::statistics::percentiles;
 use crate::workload::{Kind, Sampler, Sizes};
 
@@ -280,6 +280,7 @@ fn a_stall_of_one_second_is_told_truthfully() {
         workers: 1,
         rate_per_s: 1_000.0,
         connections: bounds.connections,
+        part: Part::WHOLE,
         end_ns,
         seed: 1,
     };

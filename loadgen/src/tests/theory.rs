@@ -20,6 +20,7 @@ fn waits_us(classes: &[&str], seconds: u64) -> Vec<f64> {
         workers: 1,
         rate_per_s: LOAD * 1e9 / SERVICE_NS as f64,
         connections: 1,
+        part: Part::WHOLE,
         end_ns: seconds * 1_000_000_000,
         seed: 1,
     };

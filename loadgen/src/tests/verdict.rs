@@ -27,7 +27,11 @@ fn good() -> Facts {
 
 fn found(facts: &Facts) -> (Level, Vec<&'static str>) {
     let verdict = judge(facts);
-    (verdict.level, verdict.reasons.iter().map(|reason| reason.code).collect())
+    let known = |reason: Reason| match reason.code {
+        Cow::Borrowed(code) => code,
+        Cow::Owned(code) => panic!("{code} is no code of a rule"),
+    };
+    (verdict.level, verdict.reasons.into_iter().map(known).collect())
 }
 
 #[track_caller]

@@ -6,10 +6,12 @@
 
 mod rules;
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 /// How far a run can be believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub(crate) enum Level {
     /// The figures are the server's.
@@ -32,18 +34,18 @@ impl Level {
 }
 
 /// One observation; those of level `Valid` are notes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Reason {
     /// What it does to the verdict.
     pub(crate) level: Level,
     /// Stable short name for scripts.
-    pub(crate) code: &'static str,
+    pub(crate) code: Cow<'static, str>,
     /// The sentence for people.
     pub(crate) text: String,
 }
 
 /// The verdict of a run.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Verdict {
     /// The worst level of all reasons.
     pub(crate) level: Level,
@@ -127,12 +129,18 @@ pub(crate) struct Facts {
     pub(crate) early_end: Option<(EarlyEnd, u64)>,
 }
 
+impl Verdict {
+    /// As bad as the worst of `reasons`.
+    pub(crate) fn of(mut reasons: Vec<Reason>) -> Self {
+        reasons.sort_by_key(|reason| std::cmp::Reverse(reason.level));
+        let level = reasons.first().map_or(Level::Valid, |reason| reason.level);
+        Self { level, reasons }
+    }
+}
+
 /// Applies every rule.
 pub(crate) fn judge(facts: &Facts) -> Verdict {
-    let mut reasons: Vec<Reason> = rules::RULES.iter().filter_map(|rule| rule(facts)).collect();
-    reasons.sort_by_key(|reason| std::cmp::Reverse(reason.level));
-    let level = reasons.first().map_or(Level::Valid, |reason| reason.level);
-    Verdict { level, reasons }
+    Verdict::of(rules::RULES.iter().filter_map(|rule| rule(facts)).collect())
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ pub(super) const RULES: [fn(&Facts) -> Option<Reason>; 20] = [
 ];
 
 fn reason(level: Level, code: &'static str, text: String) -> Option<Reason> {
-    Some(Reason { level, code, text })
+    Some(Reason { level, code: code.into(), text })
 }
 
 /// What an overload brings about is only worth a note if it was meant.

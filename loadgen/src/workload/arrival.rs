@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::quantity;
 
 /// What there is, for messages about a mistyped one.
@@ -15,7 +17,7 @@ const FORMS: &str = "poisson, constant, burst:64 (so many at once), burst:64@1ms
 const BURST_MAX: u32 = 1_000_000;
 
 /// When Messages are meant to leave.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Arrival {
     /// Open loop, independent arrivals: exponential gaps.
     Poisson,

@@ -9,8 +9,17 @@ const LENGTH_MAX: u32 = 1_000_000;
 
 /// How long a chain is, as typed.
 pub(super) fn length(text: &str) -> Result<u32, String> {
-    let length = text.parse().ok().filter(|length| (2..=LENGTH_MAX).contains(length));
+    let length = text.parse().ok().filter(|length| check(*length).is_ok());
     length.ok_or_else(|| format!("{text:?} is no whole number from 2 to {LENGTH_MAX}"))
+}
+
+/// Whether a length that came from elsewhere is one that could have been typed.
+///
+/// # Errors
+/// One line.
+pub(super) fn check(length: u32) -> Result<(), String> {
+    let fits = (2..=LENGTH_MAX).contains(&length);
+    if fits { Ok(()) } else { Err(format!("a chain has 2 to {LENGTH_MAX} messages")) }
 }
 
 /// The chains of one generator; `M` is what the engine calls a Message.

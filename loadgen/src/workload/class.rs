@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::size::Sizes;
 use super::{Read, chain};
 use crate::quantity;
@@ -18,7 +20,7 @@ const KEYS: &str = "name, share, size, niceness, lifetime, deadline, immediate, 
                     chain";
 
 /// One kind of Messages.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Class {
     /// What it is called in reports.
     pub(crate) name: String,
@@ -56,6 +58,21 @@ pub(crate) struct Draft {
     immediate: bool,
     idempotent: bool,
     chain: Option<u32>,
+}
+
+impl Class {
+    /// Whether a class that came from elsewhere is one that could have been typed.
+    ///
+    /// # Errors
+    /// One line.
+    pub(super) fn check(&self) -> Result<(), String> {
+        name(&self.name)?;
+        if !(0.0..=1.0).contains(&self.share) || self.niceness > NICENESS_MAX {
+            return Err(format!("class {}: its share or its niceness is out of range", self.name));
+        }
+        self.chain.map_or(Ok(()), chain::check)?;
+        self.sizes.check()
+    }
 }
 
 impl Draft {

@@ -15,6 +15,8 @@ mod size;
 mod table;
 pub(crate) mod trace;
 
+use serde::{Deserialize, Serialize};
+
 pub(crate) use self::arrival::Arrival;
 pub(crate) use self::chain::Chains;
 pub(crate) use self::class::Class;
@@ -48,7 +50,7 @@ pub(crate) fn read(path: &str) -> Result<String, String> {
 }
 
 /// All kinds of Messages of one run.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Workload {
     /// At least one, at most `CLASSES_MAX`.
     pub(crate) classes: Vec<Class>,
@@ -142,6 +144,17 @@ impl Workload {
             );
         }
         Ok(Self { classes })
+    }
+
+    /// Whether a workload that came from elsewhere is one that could have been typed.
+    ///
+    /// # Errors
+    /// One line.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if !(1..=CLASSES_MAX).contains(&self.classes.len()) {
+            return Err(format!("a workload has 1 to {CLASSES_MAX} classes"));
+        }
+        self.classes.iter().try_for_each(Class::check)
     }
 
     /// How long chains are; `None` without any.

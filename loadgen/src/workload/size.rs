@@ -5,6 +5,8 @@
 //! one uniform number, and the mean is an integral of the same function that is drawn from.
 //! Bound: `SIZE_MAX` bytes, whatever the distribution would say.
 
+use serde::{Deserialize, Serialize};
+
 use super::table::Table;
 use super::{Read, SIZE_MAX};
 use crate::quantity;
@@ -15,14 +17,14 @@ const FORMS: &str = "64, fixed:64, uniform:64:1KiB, exponential:1KiB, pareto:64:
                      (median and sigma), cdf:FILE, homa-w1 to homa-w5";
 
 /// A distribution of sizes in bytes.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Sizes {
     /// As typed.
     name: String,
     form: Form,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum Form {
     Fixed(u32),
     Uniform(u32, u32),
@@ -89,6 +91,30 @@ impl Sizes {
             _ => return Err(format!("{text:?} is no distribution of sizes; write {FORMS}")),
         };
         Ok(Self { name: text.trim().to_owned(), form })
+    }
+
+    /// Whether sizes that came from elsewhere are such as could have been typed.
+    ///
+    /// # Errors
+    /// One line.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let fits = |bytes: u32| bytes <= SIZE_MAX;
+        let fine = match &self.form {
+            Form::Fixed(bytes) => fits(*bytes),
+            Form::Uniform(low, high) => low <= high && fits(*high),
+            Form::Exponential { mean } => (1.0..=f64::from(SIZE_MAX)).contains(mean),
+            Form::Pareto { least, shape } => {
+                (1.0..=f64::from(SIZE_MAX)).contains(least) && (0.05..=20.0).contains(shape)
+            }
+            Form::Bimodal { small, large, large_share } => {
+                fits(*small) && fits(*large) && (0.0..=1.0).contains(large_share)
+            }
+            Form::Table(table) => table.is_sound(),
+            Form::Part { of, from, to } => {
+                0.0 <= *from && from <= to && *to <= 1.0 && of.check().is_ok()
+            }
+        };
+        if fine { Ok(()) } else { Err("a distribution of sizes is out of range".to_owned()) }
     }
 
     /// The size that a share `u` (0 to 1) of all Messages does not exceed, in bytes.

@@ -3,6 +3,8 @@
 //! Above: `size`. Below: nothing. Absent: reading files (the text is an argument).
 //! Bound: `POINTS_MAX` points.
 
+use serde::{Deserialize, Serialize};
+
 use super::SIZE_MAX;
 
 /// Most points of one table.
@@ -31,7 +33,7 @@ const HOMA: [(&str, [f64; 10], f64); 5] = [
 ];
 
 /// Points (size in bytes, cumulative share), both rising, the last share 1; straight between.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Table {
     points: Vec<(f64, f64)>,
     /// Only the sizes of the points occur, none between.
@@ -137,6 +139,17 @@ impl Table {
             }));
         }
         Self { points, steps: false }
+    }
+
+    /// True if it is one that `parse` could have made.
+    pub(super) fn is_sound(&self) -> bool {
+        let sizes = 0.0..=f64::from(SIZE_MAX);
+        (1..=POINTS_MAX).contains(&self.points.len())
+            && self
+                .points
+                .iter()
+                .all(|(size, share)| sizes.contains(size) && (0.0..=1.0 + 1e-9).contains(share))
+            && self.points.is_sorted_by(|one, next| one.1 <= next.1)
     }
 
     /// The mean in bytes.

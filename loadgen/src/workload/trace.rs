@@ -3,6 +3,8 @@
 //! Above: `pace` plays it. Below: nothing. Absent: reading the file (its text is an argument).
 //! Bound: `LINES_MAX` Messages.
 
+use serde::{Deserialize, Serialize};
+
 use super::{SIZE_MAX, Workload};
 use crate::quantity;
 
@@ -10,7 +12,7 @@ use crate::quantity;
 const LINES_MAX: usize = 4 << 20;
 
 /// One Message of a trace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Line {
     /// When it is meant to leave, in nanoseconds since the start of the trace.
     pub(crate) at_ns: u64,
@@ -40,6 +42,22 @@ pub(crate) fn parse(text: &str, workload: &Workload) -> Result<Vec<Line>, String
         lines.push(parsed);
     }
     if lines.is_empty() { Err("no messages in it".to_owned()) } else { Ok(lines) }
+}
+
+/// Whether lines that came from elsewhere are such as `parse` makes.
+///
+/// # Errors
+/// One line.
+pub(crate) fn check(lines: &[Line], workload: &Workload) -> Result<(), String> {
+    let fits = |line: &Line| {
+        usize::from(line.class) < workload.classes.len()
+            && line.bytes <= SIZE_MAX
+            && line.at_ns <= 86_400_000_000_000
+    };
+    if lines.len() > LINES_MAX || !lines.is_sorted_by_key(|line| line.at_ns) {
+        return Err("a trace is too long or does not rise in time".to_owned());
+    }
+    if lines.iter().all(fits) { Ok(()) } else { Err("a trace is out of range".to_owned()) }
 }
 
 fn one(line: &str, workload: &Workload) -> Result<Line, String> {

@@ -3,8 +3,11 @@
 //! Machines that run tests are busy, so a run that should be good may end SUSPECT or INVALID
 //! here for lack of CPU; these tests check what must hold on any machine.
 
+#[cfg(unix)]
+mod agents;
 mod chains;
 mod process;
+mod report;
 mod scenarios;
 mod schema;
 mod shapes;
