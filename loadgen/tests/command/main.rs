@@ -284,21 +284,6 @@ fn a_rate_out_of_reach_is_invalid_and_soon_over() {
 
 #[cfg(unix)]
 #[test]
-fn a_generator_that_was_stopped_for_a_second_is_invalid() {
-    let child = start("run -r 1k -d 3s --warmup 0s --json - --no-html --quiet");
-    std::thread::sleep(Duration::from_millis(1_500));
-    signal(&child, "-STOP");
-    std::thread::sleep(Duration::from_secs(1));
-    signal(&child, "-CONT");
-    let output = finish(child);
-    assert_eq!(code(&output), 3, "{}", errors(&output));
-    let value = result(&output);
-    assert!(codes(&value).contains(&"gap"), "{:?}", codes(&value));
-    assert!(value["generator"]["longest_gap_ns"].as_u64() > Some(900_000_000));
-}
-
-#[cfg(unix)]
-#[test]
 fn an_interrupted_run_still_reports_and_its_ledger_closes() {
     let child = start("run -r 1k -d 60s --warmup 100ms --json - --no-html --quiet");
     std::thread::sleep(Duration::from_secs(2));
