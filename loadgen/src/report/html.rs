@@ -70,13 +70,19 @@ pub(super) const fn class(level: Level) -> &'static str {
     }
 }
 
+/// What was asked of whom, and one thing more.
+pub(super) fn lead(out: &mut String, measurement: &Measurement, more: &str) {
+    let (workload, places) = (text::workload(measurement), text::places(measurement));
+    let lines = [more, &workload, &places];
+    let lines = lines.iter().filter(|line| !line.is_empty()).map(|line| escape(line));
+    let _ = writeln!(out, "<p class=\"lead\">{}</p>", lines.collect::<Vec<_>>().join("<br>"));
+}
+
 fn header(out: &mut String, measurement: &Measurement) {
     let verdict = &measurement.verdict;
     let class = class(verdict.level);
     title(out, "Message latency", verdict.level);
-    let workload = escape(&text::workload(measurement));
-    let places = escape(&text::places(measurement));
-    let _ = writeln!(out, "<p class=\"lead\">{workload}<br>{places}</p>");
+    lead(out, measurement, "");
     if !verdict.reasons.is_empty() {
         let _ = write!(out, "<ul class=\"reasons {class}\">");
         for reason in &verdict.reasons {
@@ -160,6 +166,7 @@ fn percentile_section(out: &mut String, measurement: &Measurement, rows: &[Row<'
             x: (0.0, end),
             x_ticks: percentile_ticks(end),
             x_title: "percentile",
+            y_label: time_shown,
             series,
             marks: rows[0].percentiles.iter().filter_map(mark).collect(),
         },
@@ -253,6 +260,7 @@ fn class_section(out: &mut String, measurement: &Measurement) {
             x: (0.0, end),
             x_ticks: percentile_ticks(end),
             x_title: "percentile",
+            y_label: time_shown,
             series,
             marks: Vec::new(),
         },
@@ -323,6 +331,7 @@ fn timeline_section(out: &mut String, measurement: &Measurement) {
             x: (0.0, end_s),
             x_ticks: second_ticks(end_s),
             x_title: "seconds since the end of the warm-up",
+            y_label: time_shown,
             series,
             marks: Vec::new(),
         },

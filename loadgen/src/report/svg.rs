@@ -1,12 +1,11 @@
-//! Charts as inline SVG: a latency on a logarithmic axis against a share or a time.
+//! Charts as inline SVG: a latency or a rate on a logarithmic axis against a share, a time or a
+//! rate.
 //!
 //! Above: `html` places them. Below: `quantity` labels the axis. Absent: colours and fonts (the
 //! page's style sheet has them, for light and dark); scripts.
 //! Bound: as many points as the series have, at most some hundred.
 
 use std::fmt::Write;
-
-use crate::quantity::time_shown;
 
 /// Room for the labels of the vertical axis, in pixels.
 const LEFT: f64 = 64.0;
@@ -20,7 +19,7 @@ const BOTTOM: f64 = 46.0;
 /// Width of a letter of a label, about.
 const LETTER: f64 = 7.5;
 
-/// A line of the chart: x in the unit of its axis, y in nanoseconds. A NaN interrupts it.
+/// A line of the chart: x and y in the units of their axes. A NaN interrupts it.
 pub(crate) struct Series {
     /// Style class, for example `response`.
     pub(crate) class: &'static str,
@@ -50,6 +49,8 @@ pub(crate) struct Chart {
     pub(crate) x_ticks: Vec<(f64, String)>,
     /// What the horizontal axis is.
     pub(crate) x_title: &'static str,
+    /// Words a value of the vertical axis: `time_shown` for nanoseconds.
+    pub(crate) y_label: fn(u64) -> String,
     /// Lines, drawn in order.
     pub(crate) series: Vec<Series>,
     /// Labelled points, drawn last.
@@ -106,7 +107,7 @@ impl Chart {
             let _ = write!(out, r#"<path class="grid" d="M{LEFT} {y:.1}H{right}"/>"#);
             let is_decade = step.log10().fract().abs() < 1e-9;
             if decades < 3.1 || is_decade {
-                let label = time_shown(*step as u64);
+                let label = (self.y_label)(*step as u64);
                 let label = label.replace(".00", "").replace(".0 ", " ");
                 let (x, y) = (LEFT - 8.0, y + 4.0);
                 let _ = write!(out, r#"<text class="y" x="{x}" y="{y:.1}">{label}</text>"#);
@@ -202,6 +203,7 @@ pub(crate) fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quantity::time_shown;
 
     fn chart(points: Vec<(f64, f64)>) -> Chart {
         Chart {
@@ -209,6 +211,7 @@ mod tests {
             x: (0.0, 2.0),
             x_ticks: vec![(0.0, "0 %".to_owned()), (1.0, "90 %".to_owned())],
             x_title: "percentile",
+            y_label: time_shown,
             series: vec![Series { class: "response", points }],
             marks: Vec::new(),
         }
