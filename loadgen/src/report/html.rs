@@ -186,6 +186,7 @@ fn described(row: &Row<'_>) -> String {
 fn mark(percentile: &Percentile) -> Option<Mark> {
     let value_ns = percentile.value_ns?;
     Some(Mark {
+        class: "response",
         x: nines(percentile.share),
         y: value_ns as f64,
         interval: percentile.interval_ns.map(|(low, high)| (low as f64, high as f64)),
@@ -273,7 +274,7 @@ fn class_section(out: &mut String, measurement: &Measurement) {
 pub(super) const CLASS_STYLES: [&str; 6] = ["k0", "k1", "k2", "k3", "k4", "k5"];
 
 fn class_table(out: &mut String, measurement: &Measurement) {
-    out.push_str("<div class=\"scroll\"><table><thead><tr><th></th>");
+    out.push_str("<div class=\"scroll tight\"><table><thead><tr><th></th>");
     for title in ["p50", "p99", "p99.9"].iter().chain(&text::CELLS) {
         let _ = write!(out, "<th scope=\"col\">{title}</th>");
     }

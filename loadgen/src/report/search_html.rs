@@ -29,9 +29,13 @@ pub(crate) fn page(found: &Found<'_>, points: &[Measurement], document: &str) ->
     rising.sort_by(|one, other| one.plan.rate_per_s.total_cmp(&other.plan.rate_per_s));
     let mut out = String::with_capacity(32 << 10);
     html::begin(&mut out, &format!("loadgen {}", found.search));
-    html::title(&mut out, found.search, found.level);
-    if let Some(point) = rising.first() {
-        html::lead(&mut out, point, found.outcome);
+    let title = if found.search == "knee" { "Knee" } else { "Sweep" };
+    html::title(&mut out, title, found.level);
+    if let (Some(first), Some(last)) = (rising.first(), rising.last()) {
+        let ends = [first, last].map(|point| rate_shown(point.plan.rate_per_s));
+        let more = format!("{} runs from {} to {}", rising.len(), ends[0], ends[1]);
+        let outcome = if found.outcome.is_empty() { "" } else { " · " };
+        html::lead(&mut out, first, &format!("{more}{outcome}{}", found.outcome));
     }
     latency_section(&mut out, &rising);
     rate_section(&mut out, &rising);
@@ -58,7 +62,8 @@ fn latency_section(out: &mut String, points: &[&Measurement]) {
         let found = rows[0].percentiles.iter().find(|percentile| percentile.share == 0.99)?;
         let interval = found.interval_ns.map(|(low, high)| (low as f64, high as f64));
         let x = point.plan.rate_per_s.log10();
-        Some(Mark { x, y: value_ns as f64, interval, text: time_shown(value_ns) })
+        let (y, text) = (value_ns as f64, time_shown(value_ns));
+        Some(Mark { class: "tail", x, y, interval, text })
     });
     let series = vec![
         Series { class: "tail", points: line(0.99) },
@@ -146,7 +151,8 @@ fn table_section(out: &mut String, points: &[&Measurement]) {
             count_shown(messages.lost),
             point.verdict.level.name().to_owned(),
         ];
-        let _ = write!(out, "<tr><th scope=\"row\">{}</th>", rate_shown(point.plan.rate_per_s));
+        let rate = rate_shown(point.plan.rate_per_s).replace(' ', "&nbsp;");
+        let _ = write!(out, "<tr><th scope=\"row\">{rate}</th>");
         for cell in cells {
             let _ = write!(out, "<td>{cell}</td>");
         }

@@ -29,6 +29,8 @@ pub(crate) struct Series {
 
 /// A point with a label and its 95 % interval.
 pub(crate) struct Mark {
+    /// Style class of the line it lies on.
+    pub(crate) class: &'static str,
     /// Where on the horizontal axis.
     pub(crate) x: f64,
     /// Value in nanoseconds.
@@ -164,12 +166,12 @@ fn draw_line(out: &mut String, series: &Series, scale: &Scale) {
 }
 
 fn draw_mark(out: &mut String, mark: &Mark, scale: &Scale) {
-    let (x, y) = (scale.x(mark.x), scale.y(mark.y));
+    let (x, y, line) = (scale.x(mark.x), scale.y(mark.y), mark.class);
     if let Some((low, high)) = mark.interval {
         let (low, high) = (scale.y(low), scale.y(high));
-        let _ = write!(out, r#"<path class="whisker" d="M{x:.1} {low:.1}V{high:.1}"/>"#);
+        let _ = write!(out, r#"<path class="whisker {line}" d="M{x:.1} {low:.1}V{high:.1}"/>"#);
     }
-    let _ = write!(out, r#"<circle class="mark" cx="{x:.1}" cy="{y:.1}" r="4"/>"#);
+    let _ = write!(out, r#"<circle class="mark {line}" cx="{x:.1}" cy="{y:.1}" r="4"/>"#);
     // Left of the rising curve there is room, except beside the axis.
     let beside_axis = x < LEFT + 57.0;
     let (class, x, y) =

@@ -8,6 +8,7 @@
 #[allow(dead_code, reason = "shared with tests that need more of it")]
 mod process;
 
+use std::io::{Write, stderr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -144,7 +145,7 @@ fn check(name: &str, width: u32, dark: bool, seen: &Value, lines: &[&str]) {
 /// Makes a report with `line` and looks at it; `lines` are the curves that must be on it.
 fn looks_right(name: &str, line: &str, lines: &[&str]) {
     let Some(browser) = browser() else {
-        eprintln!("SKIP: no Chromium here: none of {BROWSERS:?} can be started");
+        let _ = writeln!(stderr(), "SKIP: none of {BROWSERS:?} can be started");
         return;
     };
     let folder = Folder::new(name);
