@@ -1,4 +1,4 @@
-//! The result as JSON, described by `loadgen/schema.json`.
+//! The result as JSON, described by `loadgen/schemas/run.json`.
 //!
 //! Above: `report` writes it. Below: `measurement`. Absent: formatting of numbers: times are
 //! nanoseconds, rates per second. Names are stable; `SCHEMA` changes when one does.
