@@ -15,6 +15,7 @@ mod histogram;
 #[cfg(target_os = "linux")]
 mod lab;
 mod ledger;
+mod live;
 mod mark;
 mod measurement;
 mod pace;
@@ -29,7 +30,9 @@ mod scenario;
 mod search;
 mod server;
 mod statistics;
+mod tcp_counters;
 mod verdict;
+mod waiting;
 mod worker;
 mod workload;
 

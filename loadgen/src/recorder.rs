@@ -6,14 +6,18 @@
 //! the run).
 //! Bound: `depth` open messages per connection; a table grows to what was open at once.
 
+mod sample;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::class_books::ClassBooks;
 use crate::histogram::{Latencies, Timeline};
 use crate::ledger::{Account, Ledger};
+use crate::live::{ClassCounts, Counts};
 use crate::mark;
 use crate::pace::Due;
+use crate::waiting::Waiting;
 use crate::workload::{NEVER_NS, Workload};
 
 /// Marks a free entry of a table: no message has this number.
@@ -77,6 +81,10 @@ pub(crate) struct Recorder {
     pub(crate) timeline: Timeline,
     /// Counts over all classes and both parts, for the progress line.
     pub(crate) pulse: Counts,
+    /// Watched messages not handed to the kernel, by class, over all connections.
+    waiting: Vec<Waiting>,
+    /// For the view of each class.
+    views: Vec<ClassCounts>,
     /// Replies that answer no open message, or are not its echo.
     pub(crate) unmatched: u64,
     /// Connections that ended.
@@ -85,19 +93,6 @@ pub(crate) struct Recorder {
     pub(crate) first_disconnection: Option<Disconnection>,
     /// Messages open now, over all connections.
     pub(crate) open: u64,
-}
-
-/// Sums that are read while the run goes on.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Counts {
-    /// Scheduled messages.
-    pub(crate) scheduled: u64,
-    /// Handed to the engine.
-    pub(crate) submitted: u64,
-    /// Answered.
-    pub(crate) received: u64,
-    /// Skipped.
-    pub(crate) skipped: u64,
 }
 
 #[derive(Debug)]
@@ -125,6 +120,8 @@ struct Open {
     /// Until when its answer is of use.
     due_ns: u64,
     bytes: u32,
+    /// Its place among those that wait, if it is watched and not sent.
+    place: u32,
     class: u8,
     sent: bool,
 }
@@ -153,6 +150,8 @@ impl Recorder {
             lag: Latencies::new(),
             timeline: Timeline::new(bounds.end_ns - bounds.warmup_ns),
             pulse: Counts::default(),
+            waiting: (0..if watched { classes } else { 0 }).map(|_| Waiting::new()).collect(),
+            views: vec![ClassCounts::new(); classes],
             unmatched: 0,
             disconnections: 0,
             first_disconnection: None,
@@ -207,6 +206,7 @@ impl Recorder {
         let place = connection.free.pop().unwrap_or(connection.table.len() as u32);
         let number = connection.sequence << PLACE_BITS | u64::from(place);
         connection.sequence += 1;
+        let waiting = self.waiting.get_mut(usize::from(due.kind.class));
         let entry = Open {
             number,
             intended_ns: due.intended_ns,
@@ -214,6 +214,7 @@ impl Recorder {
             sent_ns: NEVER_NS,
             due_ns: due.intended_ns.saturating_add(due.kind.deadline_ns),
             bytes: due.kind.bytes,
+            place: waiting.map_or(0, |waiting| waiting.add(now_ns)),
             class: due.kind.class,
             sent: !self.watched,
         };
@@ -278,6 +279,7 @@ impl Recorder {
 
     fn note_sent(&mut self, connection: u32, open: &Open) {
         self.connections[connection as usize].waiting[usize::from(open.class)] -= 1;
+        self.waiting[usize::from(open.class)].remove(open.place);
         let account = self.account(open.intended_ns, open.class);
         account.book(1, open.bytes, |ledger| &mut ledger.sent);
     }
@@ -338,14 +340,18 @@ impl Recorder {
             account.book(1, open.bytes, |ledger| &mut ledger.sent);
         }
         let account = self.account(open.intended_ns, open.class);
-        if arrived_ns.unwrap_or(now_ns) <= open.due_ns {
+        let is_late = arrived_ns.unwrap_or(now_ns) > open.due_ns;
+        if !is_late {
             account.book(1, open.bytes, |ledger| &mut ledger.on_time);
         } else {
             account.book(1, open.bytes, |ledger| &mut ledger.late);
         }
         self.pulse.received += 1;
-        if let Some(at_ns) = open.intended_ns.checked_sub(self.bounds.warmup_ns) {
-            let response_ns = now_ns.saturating_sub(open.intended_ns);
+        let at_ns = open.intended_ns.checked_sub(self.bounds.warmup_ns);
+        let response_ns = now_ns.saturating_sub(open.intended_ns);
+        let view = &mut self.views[usize::from(open.class)];
+        view.replied(at_ns.map(|_| response_ns), is_late);
+        if let Some(at_ns) = at_ns {
             let begun_ns = if open.sent_ns == NEVER_NS { open.submitted_ns } else { open.sent_ns };
             let class = &mut self.classes[usize::from(open.class)];
             class.response.record(response_ns);
@@ -372,6 +378,7 @@ impl Recorder {
                 account.book(1, open.bytes, |ledger| &mut ledger.lost);
             } else {
                 account.book(1, open.bytes, |ledger| &mut ledger.unsent);
+                self.waiting[usize::from(open.class)].remove(open.place);
             }
             self.open -= 1;
         }
@@ -446,6 +453,7 @@ impl Recorder {
         connection.free.push((number & ((1 << PLACE_BITS) - 1)) as u32);
         if !open.sent {
             connection.waiting[usize::from(open.class)] -= 1;
+            self.waiting[usize::from(open.class)].remove(open.place);
         }
         self.open -= 1;
         Some(open)

@@ -64,7 +64,7 @@ fn class_section(out: &mut String, comparison: &Comparison, runs: &Runs, at: usi
             x: (0.0, end),
             x_ticks: html::percentile_ticks(end),
             x_title: "percentile",
-            y_label: time_shown,
+            y_shown: time_shown,
             series,
             marks: Vec::new(),
         },

@@ -12,6 +12,9 @@ use crate::report::{json, text};
 use crate::statistics::{self, Percentile};
 use crate::verdict::Level;
 
+/// Where it is drawn that no message waits: a logarithmic axis has no zero.
+const WAITED_NONE_NS: u64 = 1_000;
+
 const STYLE: &str = include_str!("style.css");
 
 /// The page.
@@ -25,6 +28,7 @@ pub(crate) fn page(measurement: &Measurement) -> String {
     table_section(&mut out, &rows);
     class_section(&mut out, measurement);
     timeline_section(&mut out, measurement);
+    waiting_section(&mut out, measurement);
     ledger_section(&mut out, measurement);
     manifest_section(&mut out, measurement);
     if let Ok(document) = json::summary(measurement) {
@@ -166,7 +170,7 @@ fn percentile_section(out: &mut String, measurement: &Measurement, rows: &[Row<'
             x: (0.0, end),
             x_ticks: percentile_ticks(end),
             x_title: "percentile",
-            y_label: time_shown,
+            y_shown: time_shown,
             series,
             marks: rows[0].percentiles.iter().filter_map(mark).collect(),
         },
@@ -261,7 +265,7 @@ fn class_section(out: &mut String, measurement: &Measurement) {
             x: (0.0, end),
             x_ticks: percentile_ticks(end),
             x_title: "percentile",
-            y_label: time_shown,
+            y_shown: time_shown,
             series,
             marks: Vec::new(),
         },
@@ -332,8 +336,47 @@ fn timeline_section(out: &mut String, measurement: &Measurement) {
             x: (0.0, end_s),
             x_ticks: second_ticks(end_s),
             x_title: "seconds since the end of the warm-up",
-            y_label: time_shown,
+            y_shown: time_shown,
             series,
+            marks: Vec::new(),
+        },
+    );
+    out.push_str("</section>\n");
+}
+
+/// The age of the oldest message of each class that the kernel did not have yet.
+fn waiting_section(out: &mut String, measurement: &Measurement) {
+    let timeline = &measurement.books.timeline;
+    let longest_ns =
+        (0..measurement.books.classes.len()).filter_map(|c| timeline.longest_wait_ns(c));
+    if longest_ns.max().unwrap_or(0) == 0 {
+        return;
+    }
+    let note = "How long the oldest message of each class had waited to be sent, by a look every \
+                50&nbsp;ms; also of those that were discarded later. None waiting is drawn as 1&nbsp;µs.";
+    open_section(out, "Oldest waiting", note);
+    let names: Vec<_> = measurement.classes().map(|(class, _)| escape(&class.name)).collect();
+    let styles = CLASS_STYLES.into_iter().cycle();
+    legend(out, &styles.clone().zip(names.iter().map(String::as_str)).collect::<Vec<_>>());
+    let middle = |number: usize| (number as f64 + 0.5) * timeline.interval_ns() as f64 / 1e9;
+    let series = styles.zip(0..names.len()).map(|(style, class)| {
+        let age = |waited_ns: &[u64]| {
+            waited_ns.get(class).map_or(f64::NAN, |ns| (*ns).max(WAITED_NONE_NS) as f64)
+        };
+        let intervals = timeline.intervals().iter().enumerate();
+        let points = intervals.map(|(at, i)| (middle(at), age(&i.waited_ns))).collect();
+        Series { class: style, points }
+    });
+    let end_s = measurement.plan.duration.as_secs_f64();
+    draw_both(
+        out,
+        &Chart {
+            description: format!("Age of the oldest waiting message: {}", names.join(", ")),
+            x: (0.0, end_s),
+            x_ticks: second_ticks(end_s),
+            x_title: "seconds since the end of the warm-up",
+            y_shown: time_shown,
+            series: series.collect(),
             marks: Vec::new(),
         },
     );
@@ -394,6 +437,7 @@ fn manifest_section(out: &mut String, measurement: &Measurement) {
         ("Started", environment.started_at.clone()),
         ("Rates", text::rates(measurement)),
         ("CPU time", text::cpu(measurement)),
+        ("TCP", text::tcp(measurement).unwrap_or_else(unknown)),
         ("Longest standstill", time_shown(measurement.facts.longest_gap_ns)),
         ("Depth and seed", format!("{} · {}", plan.depth, plan.seed)),
         ("Driver", format!("{} (asked: {})", measurement.driver, plan.driver.name())),

@@ -106,7 +106,7 @@ fn draw(
     description: String,
     series: Vec<Series>,
     marks: Vec<Mark>,
-    y_label: fn(u64) -> String,
+    y_shown: fn(u64) -> String,
 ) {
     let rates = points.iter().map(|point| point.plan.rate_per_s);
     let ends = rates
@@ -115,7 +115,7 @@ fn draw(
     let x = (ends.0.min(ends.1).log10() - 0.05, ends.1.log10() + 0.05);
     let x_ticks = rates.map(|rate| (rate.log10(), rate_label(rate))).collect();
     let x_title = "messages per second offered";
-    html::draw_both(out, &Chart { description, x, x_ticks, x_title, y_label, series, marks });
+    html::draw_both(out, &Chart { description, x, x_ticks, x_title, y_shown, series, marks });
     out.push_str("</section>\n");
 }
 

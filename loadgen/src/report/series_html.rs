@@ -119,7 +119,7 @@ fn curves(out: &mut String, urgent: &str, cells: &[Cell]) {
             x: (0.0, end),
             x_ticks: html::percentile_ticks(end),
             x_title: "percentile",
-            y_label: time_shown,
+            y_shown: time_shown,
             series: lines,
             marks: Vec::new(),
         },

@@ -52,7 +52,7 @@ pub(crate) struct Chart {
     /// What the horizontal axis is.
     pub(crate) x_title: &'static str,
     /// Words a value of the vertical axis: `time_shown` for nanoseconds.
-    pub(crate) y_label: fn(u64) -> String,
+    pub(crate) y_shown: fn(u64) -> String,
     /// Lines, drawn in order.
     pub(crate) series: Vec<Series>,
     /// Labelled points, drawn last.
@@ -109,7 +109,7 @@ impl Chart {
             let _ = write!(out, r#"<path class="grid" d="M{LEFT} {y:.1}H{right}"/>"#);
             let is_decade = step.log10().fract().abs() < 1e-9;
             if decades < 3.1 || is_decade {
-                let label = (self.y_label)(*step as u64);
+                let label = (self.y_shown)(*step as u64);
                 let label = label.replace(".00", "").replace(".0 ", " ");
                 let (x, y) = (LEFT - 8.0, y + 4.0);
                 let _ = write!(out, r#"<text class="y" x="{x}" y="{y:.1}">{label}</text>"#);
@@ -213,7 +213,7 @@ mod tests {
             x: (0.0, 2.0),
             x_ticks: vec![(0.0, "0 %".to_owned()), (1.0, "90 %".to_owned())],
             x_title: "percentile",
-            y_label: time_shown,
+            y_shown: time_shown,
             series: vec![Series { class: "response", points }],
             marks: Vec::new(),
         }
