@@ -200,6 +200,33 @@ fn a_run_of_its_own_reports_in_all_forms() {
     }
 }
 
+/// On a terminal, each class has a line while the run goes on.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_shows_each_class() {
+    if std::process::Command::new("script").arg("--version").output().is_err() {
+        eprintln!("SKIP: no `script` here to make a terminal with");
+        return;
+    }
+    let loadgen = env!("CARGO_BIN_EXE_loadgen");
+    let shown = |more: &str| {
+        let line = format!(
+            "{loadgen} run -r 2k -c 2 -d 700ms --warmup 100ms --no-html {more} --class \
+             name=urgent,share=20%,deadline=1s --class name=bulk"
+        );
+        let mut command = std::process::Command::new("script");
+        command.args(["-qec", &line, "/dev/null"]);
+        String::from_utf8_lossy(&finish(process::spawn(command)).stdout).into_owned()
+    };
+    let text = shown("");
+    let lines: Vec<_> = text.split(['\r', '\n']).filter(|line| line.contains("p99 ~")).collect();
+    for name in ["urgent ", "bulk "] {
+        let drawn = |line: &&str| line.starts_with(name) && line.contains(" late ");
+        assert!(lines.iter().any(drawn), "{name}: {text}");
+    }
+    assert!(!shown("--quiet").contains("p99 ~"), "--quiet shows nothing");
+}
+
 #[test]
 fn the_same_seed_schedules_the_same_messages() {
     let count = || {
