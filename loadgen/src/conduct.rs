@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::arguments::{Command, RunArguments, ScenarioArguments};
+use crate::arguments::{Command, DeadlineArguments, RunArguments, ScenarioArguments};
 use crate::compare;
 use crate::environment::{self, CpuSnapshot, Environment};
 use crate::live::Live;
@@ -22,7 +22,6 @@ use crate::measurement::{CpuSpan, Measurement, Observed};
 use crate::pace::Share;
 use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::recorder::Bounds;
 use crate::report;
 use crate::scenario::{self, Scenario};
 use crate::search;
@@ -55,7 +54,10 @@ pub(crate) fn command(command: Command) -> Result<ExitCode> {
         Command::Run(arguments) => run(&arguments),
         Command::FrontPage(arguments) => series(&scenario::FRONT_PAGE, &arguments),
         Command::BulkVsClass0(arguments) => series(&scenario::BULK_VS_CLASS0, &arguments),
-        Command::Deadline(arguments) => series(&scenario::DEADLINE, &arguments),
+        Command::Deadline(arguments) => deadline(&arguments),
+        Command::Homa(arguments) => stoppable(|stop| scenario::homa::run(&arguments, stop)),
+        Command::Blocks(arguments) => stoppable(|stop| scenario::blocks::run(&arguments, stop)),
+        Command::Rrul(arguments) => series(&scenario::RRUL, &arguments),
         Command::Compare(arguments) => stoppable(|stop| compare::run(&arguments, stop)),
         Command::Sweep(arguments) => stoppable(|stop| search::sweep(&arguments, stop)),
         Command::Knee(arguments) => stoppable(|stop| search::knee(&arguments, stop)),
@@ -123,6 +125,14 @@ fn series(scenario: &'static Scenario, arguments: &ScenarioArguments) -> Result<
     stoppable(|stop| scenario::run(scenario, arguments, stop))
 }
 
+/// Deadlines on one connection, or against the number of senders.
+fn deadline(arguments: &DeadlineArguments) -> Result<ExitCode> {
+    let Some(fan_in) = &arguments.fan_in else {
+        return series(&scenario::DEADLINE, &arguments.scenario);
+    };
+    stoppable(|stop| scenario::fan_in::run(&arguments.scenario, &fan_in.0, stop))
+}
+
 /// Does `work`, which ends early once a signal came.
 fn stoppable(work: impl FnOnce(&Arc<AtomicBool>) -> Result<Level>) -> Result<ExitCode> {
     let stop = Arc::new(AtomicBool::new(false));
@@ -176,6 +186,7 @@ pub(crate) fn at_load(
         depth: CAPACITY_DEPTH,
         warmup: CAPACITY_WARMUP,
         duration: CAPACITY_DURATION,
+        churn_per_s: None,
         ..plan.clone()
     };
     let observed = measure(&closed, address, stop.clone(), quiet)?;
@@ -229,17 +240,13 @@ fn orders(
 ) -> impl Iterator<Item = Orders> {
     let workers = plan.generator_cores.len() as u32;
     (0..workers).map(move |worker| {
-        let connections = plan.connections_of(worker);
+        let connections = plan.carriers_of(worker);
+        let share = f64::from(connections) / f64::from(plan.connections * plan.carriers);
         Orders {
             address: address.to_owned(),
-            bounds: Bounds {
-                connections,
-                depth: plan.depth,
-                workload: plan.workload.clone(),
-                warmup_ns: plan.warmup_ns(),
-                end_ns: plan.end_ns(),
-                closed_loop: !plan.open_loop(),
-            },
+            carriers: plan.carriers,
+            churn_per_s: plan.churn_per_s.map(|per_s| per_s * share),
+            bounds: plan.bounds(connections),
             share: Share {
                 worker,
                 workers,

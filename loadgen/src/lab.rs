@@ -31,11 +31,12 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// Builds a link that carries `bytes_per_s` of payload in full packets, towards the server.
+    /// Builds a link that carries `bytes_per_s` of payload in full packets towards the server and,
+    /// if it is `narrow_back`, from there; else the way back is as quick as the kernel.
     ///
     /// # Errors
     /// If this user may not, or a program is missing; says what to do instead.
-    pub(crate) fn build(bytes_per_s: f64) -> Result<Self> {
+    pub(crate) fn build(bytes_per_s: f64, narrow_back: bool) -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
             bail!("a lab needs root; --on loopback does not");
         }
@@ -49,9 +50,13 @@ impl Lab {
             side.run("ip link set lo up")?;
         }
         let bits = (bytes_per_s * 8.0 * WIRE_BYTES / PAYLOAD_BYTES).round();
-        near.run(&format!(
-            "tc qdisc add dev lg0 root tbf rate {bits}bit burst 32kb latency 400ms"
-        ))?;
+        let narrow = |device: &str| {
+            format!("tc qdisc add dev {device} root tbf rate {bits}bit burst 32kb latency 400ms")
+        };
+        near.run(&narrow("lg0"))?;
+        if narrow_back {
+            far.run(&narrow("lg1"))?;
+        }
         Ok(lab)
     }
 
@@ -139,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_lab_has_a_link_and_leaves_no_holder_behind() {
-        let lab = match Lab::build(12.5e6) {
+        let lab = match Lab::build(12.5e6, true) {
             Ok(lab) => lab,
             Err(why) => return eprintln!("SKIP: {why:#}"),
         };

@@ -6,9 +6,12 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod churn;
 mod class_books;
 mod compare;
 mod conduct;
+mod connecting;
+mod desk;
 mod difference;
 mod environment;
 mod histogram;
@@ -29,6 +32,7 @@ mod report;
 mod scenario;
 mod search;
 mod server;
+mod slowdown;
 mod statistics;
 mod tcp_counters;
 mod verdict;

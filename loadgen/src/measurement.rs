@@ -3,11 +3,12 @@
 //! Above: the reports read it. Below: the generators' outcomes, merged here; `statistics` and
 //! `verdict` draw the conclusions. Absent: I/O, formatting.
 
+use crate::churn::Renewals;
 use crate::class_books::ClassBooks;
 use crate::environment::{CpuSnapshot, Environment};
 use crate::histogram::Latencies;
 use crate::plan::Plan;
-use crate::recorder::{Bounds, Recorder};
+use crate::recorder::Recorder;
 use crate::statistics::{self, Percentile};
 use crate::tcp_counters::TcpSpan;
 use crate::verdict::{self, EarlyEnd, Facts, Verdict};
@@ -27,6 +28,8 @@ pub(crate) struct Measurement {
     pub(crate) driver: &'static str,
     /// The merged books of all generators.
     pub(crate) books: Recorder,
+    /// Connections that were made anew.
+    pub(crate) renewals: Renewals,
     /// The measured part over all classes.
     pub(crate) overall: ClassBooks,
     /// Length of the measured part, in nanoseconds.
@@ -89,27 +92,24 @@ impl Measurement {
             open_loop: plan.open_loop(),
             rate_per_s: plan.rate_per_s,
             overload: plan.overload,
-            connections: plan.connections,
+            connections: plan.connections * plan.carriers,
             shares_cpu: plan.shares_cpu(),
             clock: environment.clock.clone(),
             driver_reason,
             steal_share: after.steal_share(&before, &plan.generator_cores),
             ..Facts::default()
         };
-        let mut books = Recorder::new(Bounds {
-            connections: 0,
-            depth: 1,
-            workload: plan.workload.clone(),
-            warmup_ns: plan.warmup_ns(),
-            end_ns: plan.end_ns(),
-            closed_loop: !plan.open_loop(),
-        });
+        let mut books = Recorder::new(plan.bounds(0));
+        let mut renewals = Renewals::new();
         for outcome in &outcomes {
+            renewals.merge(&outcome.renewals);
             books.merge(&outcome.books);
             note_generator(&mut facts, outcome);
         }
         let overall = books.all_classes();
         note_books(&mut facts, &books, &overall);
+        facts.renewals = [renewals.asked, renewals.made, renewals.failed];
+        facts.first_failed_renewal.clone_from(&renewals.first_failure);
         let server_busy_share = after.busy_share(&before, &plan.server_cores);
         let measured_ns = ended_ns.saturating_sub(plan.warmup_ns());
         let verdict = verdict::judge(&facts);
@@ -119,6 +119,7 @@ impl Measurement {
             address,
             driver,
             books,
+            renewals,
             overall,
             measured_ns,
             server_busy_share,
@@ -134,6 +135,9 @@ impl Measurement {
         let mut rows = self.rows_of(&self.overall);
         if self.plan.open_loop() {
             rows.push(row(LAG, &self.books.lag, 0));
+        }
+        if self.plan.churn_per_s.is_some() {
+            rows.push(row(CONNECT, &self.renewals.connect, 0));
         }
         rows
     }
@@ -202,6 +206,9 @@ const WAIT: (&str, &str, &str) =
     ("wait", "wait", "from the actual send until the kernel had it: behind others in the queue");
 const LAG: (&str, &str, &str) =
     ("send lag", "lag", "from the intended to the actual send: the generator's own fault");
+
+const CONNECT: (&str, &str, &str) =
+    ("connect time", "connect", "from the wish to be connected until it was, for each made anew");
 
 fn note_generator(facts: &mut Facts, outcome: &Outcome) {
     let pulse = &outcome.pulse;

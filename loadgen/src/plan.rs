@@ -10,10 +10,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::arguments::{self, Driver};
+use crate::mark;
 use crate::pace::Gaps;
 use crate::quantity::{self, cores_shown, count_shown};
+use crate::recorder::Bounds;
+use crate::slowdown::Scale;
 use crate::workload::trace::{self, Line};
-use crate::workload::{Arrival, Read, Sizes, Workload};
+use crate::workload::{self, Arrival, Read, Sizes, Workload};
 
 /// Messages that may be open at once over all connections: bounds the generator's memory
 /// (some 80 bytes each).
@@ -38,6 +41,10 @@ pub(crate) struct Plan {
     pub(crate) load: Option<f64>,
     /// Connections over all generators.
     pub(crate) connections: u32,
+    /// Carriers of each connection.
+    pub(crate) carriers: u32,
+    /// Connections that are closed and made anew per second, over all generators.
+    pub(crate) churn_per_s: Option<f64>,
     /// More is asked than the path can bear, on purpose.
     pub(crate) overload: bool,
     /// Which messages there are.
@@ -54,6 +61,8 @@ pub(crate) struct Plan {
     pub(crate) trace: Arc<[Line]>,
     /// Bytes of a class that a connection's send queue holds; `None`: the default.
     pub(crate) queue_bytes: Option<usize>,
+    /// What each size takes alone, if slowdowns are counted.
+    pub(crate) scale: Option<Arc<Scale>>,
     /// Start of the random numbers.
     pub(crate) seed: u64,
     /// CPUs of the generators, one each; at least one.
@@ -78,7 +87,8 @@ impl Plan {
     ) -> Result<Self> {
         let embedded = arguments.address.is_none();
         let asked = arguments.cores.as_ref().map(|list| list.0.clone());
-        let generator_cores = generator_cores(asked, allowed, arguments.connections)?;
+        let connections = arguments.fan_in.unwrap_or(arguments.connections);
+        let generator_cores = generator_cores(asked, allowed, connections)?;
         let Traffic { workload, arrival, trace, rate_per_s } = traffic(arguments, read)?;
         Ok(Self {
             server_cores: if embedded { rest(allowed, &generator_cores) } else { Vec::new() },
@@ -88,14 +98,17 @@ impl Plan {
             rate_per_s,
             load: arguments.load,
             overload: arguments.load.is_some_and(|load| load >= 1.0),
-            connections: arguments.connections,
+            connections,
+            carriers: arguments.carriers,
+            churn_per_s: arguments.churn,
             workload: Arc::new(workload.told(arguments.tell.variant())),
             duration: arguments.duration,
             warmup: arguments.warmup,
-            depth: depth(arguments, &arrival)?,
+            depth: depth(arguments, connections, &arrival)?,
             arrival,
             trace,
             queue_bytes: arguments.queue,
+            scale: None,
             seed: arguments.seed,
             driver: arguments.driver,
         })
@@ -112,6 +125,19 @@ impl Plan {
             }
             Arrival::Trace(_) => Some(Gaps::Trace(self.trace.clone(), self.warmup_ns())),
             Arrival::Closed => None,
+        }
+    }
+
+    /// What the books of a generator with so many connections have to know.
+    pub(crate) fn bounds(&self, connections: u32) -> Bounds {
+        Bounds {
+            connections,
+            depth: self.depth,
+            workload: self.workload.clone(),
+            warmup_ns: self.warmup_ns(),
+            end_ns: self.end_ns(),
+            closed_loop: !self.open_loop(),
+            scale: self.scale.clone(),
         }
     }
 
@@ -133,6 +159,11 @@ impl Plan {
     /// End of the measured part, in nanoseconds since the start of the run.
     pub(crate) const fn end_ns(&self) -> u64 {
         (self.warmup.as_nanos() + self.duration.as_nanos()) as u64
+    }
+
+    /// How many Carriers generator number `worker` has.
+    pub(crate) fn carriers_of(&self, worker: u32) -> u32 {
+        self.connections_of(worker) * self.carriers
     }
 
     /// How many connections generator number `worker` has; they differ by at most one.
@@ -169,7 +200,8 @@ fn traffic(arguments: &arguments::Traffic, read: Read<'_>) -> Result<Traffic> {
     } else {
         Workload::of_flags(&arguments.class, read).map_err(said)?
     };
-    let arrival = arrival.unwrap_or(Arrival::Poisson);
+    let fan_in = arguments.fan_in.map(|count| Arrival::Burst { count, every: None });
+    let arrival = fan_in.or(arrival).unwrap_or(Arrival::Poisson);
     let mut lines = Vec::new();
     if let Arrival::Trace(path) = &arrival {
         let text = read(path).map_err(said)?;
@@ -182,6 +214,13 @@ fn traffic(arguments: &arguments::Traffic, read: Read<'_>) -> Result<Traffic> {
     let set = arrival.own_rate_per_s();
     if arguments.load.is_some() && (set.is_some() || !lines.is_empty()) {
         bail!("--load: {} arrivals set their rate themselves", arrival.kind());
+    }
+    let short = |class: &workload::Class| (class.sizes.at(0.0) as usize) < mark::STAMP_BYTES;
+    let short_line = |line: &Line| (line.bytes as usize) < mark::STAMP_BYTES;
+    let numbered = workload.is_watched()
+        || !(workload.classes.iter().any(short) || lines.iter().any(short_line));
+    if arguments.churn.is_some() && !numbered {
+        bail!("--churn: messages need at least {} bytes, to tell their echoes", mark::STAMP_BYTES);
     }
     let rate_per_s = set.or(rate).unwrap_or(RATE_DEFAULT_PER_S);
     Ok(Traffic { workload, arrival, trace: lines.into(), rate_per_s })
@@ -214,8 +253,8 @@ fn rest(allowed: &[usize], taken: &[usize]) -> Vec<usize> {
     if free.is_empty() { taken.to_vec() } else { free }
 }
 
-fn depth(arguments: &arguments::Traffic, arrival: &Arrival) -> Result<u32> {
-    let connections = u64::from(arguments.connections);
+fn depth(arguments: &arguments::Traffic, connections: u32, arrival: &Arrival) -> Result<u32> {
+    let connections = u64::from(connections) * u64::from(arguments.carriers);
     let Some(depth) = arguments.depth else {
         return Ok(match arrival {
             Arrival::Closed => 1,
@@ -224,7 +263,7 @@ fn depth(arguments: &arguments::Traffic, arrival: &Arrival) -> Result<u32> {
     };
     if u64::from(depth) * connections > OPEN_MAX {
         bail!(
-            "--depth {depth} x --connections {connections} exceeds {} open messages; \
+            "--depth {depth} x {connections} connections exceeds {} open messages; \
              lower one of them",
             count_shown(OPEN_MAX)
         );

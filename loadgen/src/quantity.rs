@@ -100,6 +100,11 @@ pub(crate) fn link(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "a link carries 1M to 10G bits per second, for example 100M".to_owned())
 }
 
+/// Parses a number of Carriers of a connection: 1 to 64.
+pub(crate) fn carriers(text: &str) -> Result<u32, String> {
+    whole_number(text, 64)
+}
+
 /// Parses a number of connections: 1 to 100000.
 pub(crate) fn connections(text: &str) -> Result<u32, String> {
     whole_number(text, 100_000)

@@ -18,6 +18,7 @@ use crate::ledger::{Account, Ledger};
 use crate::live::{ClassCounts, Counts};
 use crate::mark;
 use crate::pace::Due;
+use crate::slowdown::{Scale, Slowdowns};
 use crate::waiting::Waiting;
 use crate::workload::{NEVER_NS, Workload};
 
@@ -41,6 +42,8 @@ pub(crate) struct Bounds {
     pub(crate) end_ns: u64,
     /// Closed loop: replies make their connection ready for the next message.
     pub(crate) closed_loop: bool,
+    /// What each size takes alone, if slowdowns are counted.
+    pub(crate) scale: Option<Arc<Scale>>,
 }
 
 /// Why a message was not sent after all.
@@ -78,6 +81,8 @@ pub(crate) struct Recorder {
     pub(crate) submitted_in_time: u64,
     /// Actual minus intended send.
     pub(crate) lag: Latencies,
+    /// Response times against what they would be alone, by size, if that is known.
+    pub(crate) slowdowns: Option<Slowdowns>,
     /// The run in stretches.
     pub(crate) timeline: Timeline,
     /// Counts over all classes and both parts, for the progress line.
@@ -149,6 +154,7 @@ impl Recorder {
             classes: (0..classes).map(|_| ClassBooks::new()).collect(),
             submitted_in_time: 0,
             lag: Latencies::new(),
+            slowdowns: bounds.scale.clone().map(Slowdowns::new),
             timeline: Timeline::new(bounds.end_ns - bounds.warmup_ns),
             pulse: Counts::default(),
             waiting: (0..if watched { classes } else { 0 }).map(|_| Waiting::new()).collect(),
@@ -197,6 +203,9 @@ impl Recorder {
             let lag_ns = now_ns.saturating_sub(due.intended_ns);
             self.lag.record(lag_ns);
             self.timeline.submitted(at_ns, lag_ns);
+            if let Some(slowdowns) = &mut self.slowdowns {
+                slowdowns.submitted(bytes);
+            }
             self.submitted_in_time += u64::from(now_ns < self.bounds.end_ns);
         }
         Some(number)
@@ -358,6 +367,9 @@ impl Recorder {
             class.response.record(response_ns);
             class.service.record(now_ns.saturating_sub(begun_ns));
             self.timeline.received(at_ns, response_ns);
+            if let Some(slowdowns) = &mut self.slowdowns {
+                slowdowns.answered(open.bytes, response_ns);
+            }
         }
         if self.bounds.closed_loop {
             self.ready.push_back(connection);
@@ -385,6 +397,11 @@ impl Recorder {
         }
         self.disconnections += 1;
         self.first_disconnection.get_or_insert(Disconnection { at_ns: now_ns, reason });
+    }
+
+    /// True until a connection has ended.
+    pub(crate) fn is_connected(&self, connection: u32) -> bool {
+        self.connections.get(connection as usize).is_some_and(|book| book.connected)
     }
 
     /// True if no connection is left.

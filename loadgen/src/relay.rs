@@ -2,7 +2,7 @@
 //!
 //! Above: scenarios, where there is no right to build a link in the kernel. Below: threads and
 //! plain sockets. Absent: knowledge of messages: it passes bytes on, the way there at a fixed
-//! rate shared by all connections, the way back at once.
+//! rate shared by all connections, the way back at once or at the same rate.
 //! Bound: `HELD_BYTES` of each connection wait in it unseen by their sender, `CHUNK_BYTES` in hand.
 
 use std::io::{ErrorKind, Read, Write};
@@ -59,17 +59,24 @@ impl Link {
 }
 
 impl Relay {
-    /// Starts a link of `bytes_per_s` to the server at `target`, on `cores`.
+    /// Starts a link of `bytes_per_s` to the server at `target`, on `cores`; with `narrow_back` the
+    /// way back is another one of that rate.
     ///
     /// # Errors
     /// If there is no port or no thread for it.
-    pub(crate) fn start(target: SocketAddr, bytes_per_s: f64, cores: &[usize]) -> Result<Self> {
+    pub(crate) fn start(
+        target: SocketAddr,
+        bytes_per_s: f64,
+        narrow_back: bool,
+        cores: &[usize],
+    ) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").context("no port for the relay")?;
         #[cfg(target_os = "linux")]
         rustix::net::sockopt::set_socket_recv_buffer_size(&listener, HELD_BYTES)
             .context("the relay's receive buffer")?;
         let local = listener.local_addr().context("the relay's address")?;
-        let link = Arc::new(Link { bytes_per_s, free_at: Mutex::new(Instant::now()) });
+        let free = || Arc::new(Link { bytes_per_s, free_at: Mutex::new(Instant::now()) });
+        let (there, back) = (free(), narrow_back.then(free));
         let ended = Arc::new(AtomicBool::new(false));
         let (told, cores) = (Arc::clone(&ended), cores.to_vec());
         let accepts = std::thread::Builder::new().name("relay".to_owned()).spawn(move || {
@@ -80,7 +87,7 @@ impl Relay {
                 }
                 // A connection that cannot be passed on ends; its generator says so.
                 if let (Ok(near), Ok(far)) = (near, TcpStream::connect(target)) {
-                    let _ = join(near, far, &link);
+                    let _ = join(near, far, &there, back.as_ref());
                 }
             }
         });
@@ -101,26 +108,38 @@ impl Drop for Relay {
 }
 
 /// Passes on both ways until an end closes.
-fn join(near: TcpStream, far: TcpStream, link: &Arc<Link>) -> std::io::Result<()> {
+fn join(
+    near: TcpStream,
+    far: TcpStream,
+    link: &Arc<Link>,
+    back: Option<&Arc<Link>>,
+) -> std::io::Result<()> {
     near.set_nodelay(true)?;
     far.set_nodelay(true)?;
     let (mut back_from, mut back_to) = (far.try_clone()?, near.try_clone()?);
-    let link = Arc::clone(link);
+    let (link, back) = (Arc::clone(link), back.map(Arc::clone));
+    if back.is_some() {
+        #[cfg(target_os = "linux")]
+        rustix::net::sockopt::set_socket_recv_buffer_size(&far, HELD_BYTES)?;
+    }
     let spawn = |name: &str| std::thread::Builder::new().name(name.to_owned());
     spawn("relay back").spawn(move || {
         // Either end may close at any time.
-        let _ = std::io::copy(&mut back_from, &mut back_to);
+        match back {
+            Some(link) => paced(&back_from, &back_to, &link),
+            None => drop(std::io::copy(&mut back_from, &mut back_to)),
+        }
         let _ = back_to.shutdown(Shutdown::Write);
     })?;
     spawn("relay there").spawn(move || {
-        there(&near, &far, &link);
+        paced(&near, &far, &link);
         let _ = (far.shutdown(Shutdown::Write), near.shutdown(Shutdown::Read));
     })?;
     Ok(())
 }
 
-/// The paced way.
-fn there(mut near: &TcpStream, mut far: &TcpStream, link: &Link) {
+/// A paced way.
+fn paced(mut near: &TcpStream, mut far: &TcpStream, link: &Link) {
     let mut chunk = [0; CHUNK_BYTES];
     loop {
         let count = match near.read(&mut chunk) {
@@ -144,7 +163,7 @@ mod tests {
     fn bytes_arrive_unchanged_and_not_before_their_time() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
         let target = listener.local_addr().expect("bound");
-        let relay = Relay::start(target, 1e6, &[]).expect("a relay");
+        let relay = Relay::start(target, 1e6, false, &[]).expect("a relay");
         let serves = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("the relay connects");
             let mut got = Vec::new();

@@ -2,36 +2,34 @@
 //!
 //! Above: `conduct` spawns one per CPU and waits for its `Event`s. Below: postring's public API;
 //! `pace` says what is due, `recorder` keeps the books.
-//! Absent: output. The task and its handlers run on one thread, so the books are a thread-local;
-//! they are never borrowed across a call into postring.
+//! Its books lie on the `desk`. Absent: output.
 //! Bound: `BURST_MAX` messages between two turns of the core.
 
-use std::cell::RefCell;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use postring::{Carrier, CloseReason, LengthPrefixed, Message, TrySendError};
+use postring::{Message, MessageId, TrySendError};
 
+use crate::churn::{Churn, Pace, Renewals};
+use crate::connecting::{Connecting, Line};
+use crate::desk::{self, at_desk};
 use crate::environment;
 use crate::live::Live;
-use crate::mark;
 use crate::pace::{Due, Gaps, Schedule, Share, seed_of};
 use crate::pulse::Pulse;
 use crate::recorder::{Bounds, Recorder, Refusal};
 use crate::verdict::EarlyEnd;
-use crate::workload::{Class, Kind, NEVER_NS, Sampler};
+use crate::workload::{Chains, Class, Kind, NEVER_NS, Sampler};
 
 /// Messages sent before the core gets a turn to hand them to the kernel.
 const BURST_MAX: usize = 64;
 /// Arrivals drawn ahead in a turn without anything due.
 const DRAWN_PER_TURN: usize = 4;
-/// Connections that are being made at the same time.
-const CONNECTING_MAX: usize = 64;
 /// How far a generator may be behind before the schedule counts as out of reach.
 const BEHIND_MAX_NS: u64 = 3_000_000_000;
 /// Skipped messages from which the schedule counts as out of reach, if they are the most.
@@ -47,6 +45,10 @@ const REST_DRAWN_MAX: usize = 1_000_000;
 pub(crate) struct Orders {
     /// The server.
     pub(crate) address: String,
+    /// Carriers of each connection.
+    pub(crate) carriers: u32,
+    /// Connections that are made anew per second by this generator, if any are.
+    pub(crate) churn_per_s: Option<f64>,
     /// Limits of its books.
     pub(crate) bounds: Bounds,
     /// Its part of the schedule; ignored in a closed loop.
@@ -90,24 +92,14 @@ pub(crate) struct Outcome {
     pub(crate) ended_ns: u64,
     /// Why that was before the end of the plan.
     pub(crate) early_end: Option<EarlyEnd>,
-}
-
-struct Desk {
-    books: Recorder,
-    start: Option<Instant>,
-    /// Something was sent or received since the last beat.
-    worked: bool,
-}
-
-thread_local! {
-    static DESK: RefCell<Option<Desk>> = const { RefCell::new(None) };
+    /// Connections that were made anew.
+    pub(crate) renewals: Renewals,
 }
 
 /// Connects, waits for the start, sends until the end, waits for the last replies.
 pub(crate) async fn run(orders: Orders) {
-    let books = Recorder::new(orders.bounds.clone());
-    DESK.set(Some(Desk { books, start: None, worked: false }));
-    let carriers = match connect(&orders).await {
+    desk::open(Recorder::new(orders.bounds.clone()), orders.bounds.connections);
+    let carriers = match connecting(&orders).all(orders.bounds.connections, orders.carriers).await {
         Ok(carriers) => carriers,
         Err(error) => {
             // Nobody listens any more only if another generator failed first.
@@ -118,62 +110,23 @@ pub(crate) async fn run(orders: Orders) {
     let _ = orders.events.send(Event::Ready);
     let Some(start) = started(&orders.control).await else { return };
     at_desk(|desk| desk.start = Some(start));
-    let mut generator = Generator::new(&orders, &carriers, start);
+    let mut generator = Generator::new(&orders, carriers, start);
     let thread = environment::thread_number().unwrap_or(0);
     generator.live().thread.store(thread, Ordering::Relaxed);
     let (ended_ns, early_end) = generator.send_all().await;
     let pulse = generator.pulse();
     generator.drain(ended_ns).await;
-    if let Some(mut desk) = DESK.take() {
-        desk.books.finish();
-        let outcome = Outcome { books: desk.books, pulse, ended_ns, early_end };
+    if let Some(mut books) = desk::close() {
+        books.finish();
+        let renewals = generator.churn.take().map_or_else(Renewals::new, |churn| churn.renewals);
+        let outcome = Outcome { books, pulse, ended_ns, early_end, renewals };
         let _ = orders.events.send(Event::Done(Box::new(outcome)));
     }
 }
 
-/// Works on this thread's books; does nothing after the run.
-fn at_desk<T>(work: impl FnOnce(&mut Desk) -> T) -> Option<T> {
-    DESK.with_borrow_mut(|desk| desk.as_mut().map(work))
-}
-
-impl Desk {
-    fn now_ns(&self) -> u64 {
-        self.start.map_or(0, |start| start.elapsed().as_nanos() as u64)
-    }
-}
-
-async fn connect(orders: &Orders) -> postring::Result<Vec<Carrier<LengthPrefixed>>> {
-    let count = orders.bounds.connections;
-    let mut carriers = Vec::with_capacity(count as usize);
-    for connection in 0..count {
-        let carrier = postring::initiate_with(&orders.address, LengthPrefixed::default());
-        carrier.ready(move |message: Message<'_>| replied(connection, &message))?;
-        carrier.on_closed(move |reason| closed(connection, reason))?;
-        carriers.push(carrier);
-    }
-    for some in carriers.chunks(CONNECTING_MAX) {
-        all(some.iter().map(|carrier| carrier.activate())).await?;
-    }
-    Ok(carriers)
-}
-
-fn replied(connection: u32, message: &Message<'_>) {
-    at_desk(|desk| {
-        let now_ns = desk.now_ns();
-        let since_epoch = desk.start.map(|start| start.saturating_duration_since(mark::epoch()));
-        let arrived_ns = mark::arrived_ns(message.bytes()).zip(since_epoch);
-        let arrived_ns =
-            arrived_ns.map(|(at_ns, start)| at_ns.saturating_sub(start.as_nanos() as u64));
-        desk.books.replied(connection, message.bytes(), now_ns, arrived_ns);
-        desk.worked = true;
-    });
-}
-
-fn closed(connection: u32, reason: CloseReason) {
-    at_desk(|desk| {
-        let now_ns = desk.now_ns();
-        desk.books.disconnected(connection, now_ns, reason.to_string());
-    });
+fn connecting(orders: &Orders) -> Connecting {
+    let chains = orders.bounds.workload.chain().is_some();
+    Connecting { address: orders.address.clone(), chains }
 }
 
 /// The common start; `None` if the run was called off before.
@@ -189,47 +142,6 @@ async fn started(control: &Control) -> Option<Instant> {
     }
 }
 
-/// Waits for all of `futures` side by side, up to the first error.
-async fn all<F: Future<Output = postring::Result<()>>>(
-    futures: impl Iterator<Item = F>,
-) -> postring::Result<()> {
-    let mut open: Vec<Pin<Box<F>>> = futures.map(Box::pin).collect();
-    poll_fn(move |context| {
-        let mut failed = None;
-        open.retain_mut(|future| match future.as_mut().poll(context) {
-            Poll::Pending => true,
-            Poll::Ready(Ok(())) => false,
-            Poll::Ready(Err(error)) => {
-                failed.get_or_insert(error);
-                false
-            }
-        });
-        match failed {
-            Some(error) => Poll::Ready(Err(error)),
-            None if open.is_empty() => Poll::Ready(Ok(())),
-            None => Poll::Pending,
-        }
-    })
-    .await
-}
-
-/// The engine handed a watched message to the kernel.
-fn sent(connection: u32, number: u64) {
-    at_desk(|desk| {
-        let now_ns = desk.now_ns();
-        desk.books.sent(connection, number, now_ns);
-        desk.worked = true;
-    });
-}
-
-/// The engine discarded a watched message.
-fn expired(connection: u32, number: u64) {
-    at_desk(|desk| {
-        desk.books.expired(connection, number);
-        desk.worked = true;
-    });
-}
-
 /// What makes the messages: a schedule, or, in a closed loop, nothing but their kinds.
 enum Work {
     Open(Schedule),
@@ -238,10 +150,14 @@ enum Work {
 
 struct Generator<'o> {
     orders: &'o Orders,
-    carriers: &'o [Carrier<LengthPrefixed>],
+    carriers: Vec<Line>,
+    /// What makes them anew, if anything does.
+    churn: Option<Churn>,
     start: Instant,
     work: Work,
     watched: bool,
+    /// What each message of a chain follows; `None` without chains.
+    chains: Option<Chains<MessageId>>,
     /// Zeros and a stamp; grows to the longest message.
     payload: Vec<u8>,
     pulse: Pulse,
@@ -251,18 +167,24 @@ struct Generator<'o> {
 }
 
 impl<'o> Generator<'o> {
-    fn new(orders: &'o Orders, carriers: &'o [Carrier<LengthPrefixed>], start: Instant) -> Self {
+    fn new(orders: &'o Orders, carriers: Vec<Line>, start: Instant) -> Self {
         let workload = &orders.bounds.workload;
         let sampler = Sampler::new(workload.clone(), seed_of(&orders.share));
         Self {
             orders,
             carriers,
+            churn: orders.churn_per_s.map(|per_s| {
+                let bounds = &orders.bounds;
+                let (warmup_ns, end_ns) = (bounds.warmup_ns, bounds.end_ns);
+                Churn::new(Pace { per_s, warmup_ns, end_ns }, connecting(orders))
+            }),
             start,
             work: match orders.gaps.clone() {
                 Some(gaps) => Work::Open(Schedule::new(gaps, orders.share, sampler)),
                 None => Work::Closed(sampler),
             },
             watched: workload.is_watched(),
+            chains: workload.chain().map(|length| Chains::new(length, orders.bounds.connections)),
             payload: Vec::new(),
             pulse: Pulse::default(),
             waited_before_ns: None,
@@ -299,6 +221,7 @@ impl<'o> Generator<'o> {
                 return (self.orders.bounds.end_ns, None);
             }
             self.sample(now_ns);
+            self.renew();
             self.publish();
             postring::yield_now().await;
         }
@@ -315,6 +238,18 @@ impl<'o> Generator<'o> {
 
     fn live(&self) -> &'o Live {
         &self.orders.control.live[self.orders.share.worker as usize]
+    }
+
+    /// Lets connections be made anew.
+    fn renew(&mut self) {
+        let now_ns = self.now_ns();
+        let Some(churn) = &mut self.churn else { return };
+        let chains = &mut self.chains;
+        churn.turn(now_ns, &mut self.carriers, |connection| {
+            if let Some(chains) = chains {
+                chains.broken(connection);
+            }
+        });
     }
 
     fn beat(&mut self, now_ns: u64, worked: bool) {
@@ -384,13 +319,15 @@ impl<'o> Generator<'o> {
         let carrier = &self.carriers[due.connection as usize];
         let class = &self.orders.bounds.workload.classes[usize::from(due.kind.class)];
         let message = message(payload, class, &due, now_ns);
-        let result = if self.watched {
-            let connection = due.connection;
+        let connection = due.connection;
+        let result = if let Some(chains) = self.chains.as_mut().filter(|_| class.chain.is_some()) {
+            follow(chains, carrier, connection, number, message)
+        } else if self.watched {
             carrier.send_msg(
                 message,
-                Some(Box::new(move || sent(connection, number))),
+                Some(Box::new(move || desk::sent(connection, number))),
                 None,
-                Some(Box::new(move || expired(connection, number))),
+                Some(Box::new(move || desk::expired(connection, number))),
             )
         } else {
             carrier.try_send(message)
@@ -400,7 +337,7 @@ impl<'o> Generator<'o> {
             Err(TrySendError::Full(_)) => Refusal::QueueFull,
             Err(TrySendError::Failed(_)) => Refusal::Disconnected,
         };
-        at_desk(|desk| desk.books.refused(due.connection, number, refusal));
+        at_desk(|desk| desk.books.refused(connection, number, refusal));
     }
 
     /// Why sending must end now.
@@ -449,12 +386,13 @@ impl<'o> Generator<'o> {
         }
     }
 
-    /// Waits for the replies that are still to come.
-    async fn drain(&self, ended_ns: u64) {
+    /// Waits for the replies that are still to come, and for connections that still close.
+    async fn drain(&mut self, ended_ns: u64) {
         let until_ns = ended_ns.saturating_add(DRAIN_NS);
         loop {
             let open = at_desk(|desk| desk.books.open).unwrap_or(0);
-            if open == 0 || self.now_ns() > until_ns {
+            let closes = self.churn.as_mut().is_some_and(Churn::closes);
+            if (open == 0 && !closes) || self.now_ns() > until_ns {
                 return;
             }
             self.publish();
@@ -464,6 +402,34 @@ impl<'o> Generator<'o> {
 
     fn publish(&self) {
         at_desk(|desk| self.live().sums(desk.books.pulse));
+    }
+}
+
+/// Sends the next message of a connection's chain, if the queue has room now.
+fn follow(
+    chains: &mut Chains<MessageId>,
+    carrier: &Line,
+    connection: u32,
+    number: u64,
+    message: Message<'_>,
+) -> Result<(), TrySendError<Message<'static>>> {
+    let message = message.after(chains.antecedent(connection));
+    let mut sending = carrier.send(message);
+    // On the Carrier's own core the first poll decides; one dropped before that was never sent.
+    match Pin::new(&mut sending).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(receipt)) => {
+            chains.taken(connection, receipt.message());
+            desk::chained(receipt.message(), connection, number);
+            Ok(())
+        }
+        Poll::Ready(Err(error)) => {
+            chains.broken(connection);
+            Err(TrySendError::Failed(error))
+        }
+        Poll::Pending => {
+            chains.broken(connection);
+            Err(TrySendError::Full(Message::from("")))
+        }
     }
 }
 

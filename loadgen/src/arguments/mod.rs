@@ -5,6 +5,8 @@
 //! ends here, with exit code 2.
 
 mod compare;
+mod deadline;
+mod homa;
 mod scenario;
 mod search;
 
@@ -14,6 +16,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::compare::CompareArguments;
+pub(crate) use self::deadline::DeadlineArguments;
+pub(crate) use self::homa::HomaArguments;
 pub(crate) use self::scenario::{Ground, ScenarioArguments};
 pub(crate) use self::search::{KneeArguments, SweepArguments};
 use crate::quantity;
@@ -41,6 +45,10 @@ Examples:
   loadgen run --json - --no-html --quiet           for scripts: JSON on standard output
   loadgen front-page                               what niceness and lifetimes do, as a table
   loadgen deadline --loads 100%,140% --link 50M    deadlines on an overloaded link
+  loadgen deadline --fan-in 1,4,16                 more and more senders due at once
+  loadgen homa --sizes homa-w3 --link 1G -d 30s    slowdown of each size of message
+  loadgen blocks --loads 120%                      audio, video and files: what is in time
+  loadgen rrul                                     a ping beside bulk in both directions
   loadgen compare tcp://10.0.0.7:7000 tcp://10.0.0.8:7000 --pairs 10
   loadgen sweep tcp://10.0.0.7:7000 --rates 10k,20k,40k -d 5s
   loadgen knee tcp://10.0.0.7:7000 --until 1ms -d 5s
@@ -79,7 +87,13 @@ pub(crate) enum Command {
     #[command(name = "bulk-vs-class0")]
     BulkVsClass0(ScenarioArguments),
     /// Messages with deadlines on a narrow link: in time, discarded, late
-    Deadline(ScenarioArguments),
+    Deadline(DeadlineArguments),
+    /// Slowdown against message size, first come first served or the shorter the more urgent
+    Homa(HomaArguments),
+    /// Audio, video and file blocks with deadlines and priorities on a narrow link
+    Blocks(ScenarioArguments),
+    /// A small urgent message beside bulk in both directions of a narrow link
+    Rrul(ScenarioArguments),
     /// Measure A and B in turn, several times: what differs by more than chance
     Compare(Box<CompareArguments>),
     /// Measure at several rates, one after the other
@@ -146,6 +160,23 @@ pub(crate) struct Traffic {
     #[arg(short, long, default_value = "50", value_parser = quantity::connections)]
     pub(crate) connections: u32,
 
+    /// Carriers of each connection, e.g. 4: each has a queue of its own. Over TCP a fork of a
+    /// Carrier is a further socket
+    #[arg(long, default_value = "1", value_parser = quantity::carriers)]
+    pub(crate) carriers: u32,
+
+    /// Connections that are closed in order and made anew per second, over all of them, e.g. 50;
+    /// each is made before the old one is closed, and the connect time measured. A host has some
+    /// 28 000 ports and gives each back after a minute: no more than 400 or so for long
+    #[arg(long, value_name = "RATE", conflicts_with = "carriers", value_parser = quantity::rate)]
+    pub(crate) churn: Option<f64>,
+
+    /// As many senders, each with a connection of its own, whose messages become due at the same
+    /// instant, at --rate over all of them, e.g. 16
+    #[arg(long, value_name = "N", conflicts_with_all = ["connections", "arrival", "carriers"],
+          value_parser = quantity::connections)]
+    pub(crate) fan_in: Option<u32>,
+
     /// Bytes of a message's payload, e.g. 64, 4KiB, uniform:64:1KiB, exponential:1KiB,
     /// pareto:64:1.5, bimodal:64:1KiB:10%, lognormal:1KiB:1.2, cdf:FILE, homa-w3; from 16 bytes
     /// up each message carries its number and its time [default: 64]
@@ -154,8 +185,10 @@ pub(crate) struct Traffic {
 
     /// A kind of messages, one flag for each, e.g. name=control,share=5%,size=64,lifetime=2ms;
     /// keys: name, share, size, niceness, lifetime (the library is told and may discard what
-    /// would be late) or deadline (it is not told), immediate, idempotent. Messages of such
-    /// classes have at least 24 bytes
+    /// would be late) or deadline (it is not told), immediate, idempotent, chain=8 (each message
+    /// follows the one before it on its connection, in chains of 8 over all classes with this key:
+    /// it arrives after it whatever their niceness, and expires with it). Messages of such classes
+    /// have at least 24 bytes
     #[arg(long, value_name = "KEY=VALUE,…", conflicts_with = "size", value_parser = class)]
     pub(crate) class: Vec<String>,
 

@@ -10,15 +10,13 @@ use clap::{Args, ValueEnum};
 use super::{CommandLine, CpuList, Driver, Traffic};
 use crate::quantity;
 
-/// Loads of a scenario: idle, busy, nearly full, overloaded.
-const LOADS: &str = "50%,80%,95%,120%";
-
 /// Flags of the scenarios.
 #[derive(Debug, Args)]
 pub(crate) struct ScenarioArguments {
-    /// Parts of the link's capacity, e.g. 50%,120%
-    #[arg(long, value_name = "LIST", default_value = LOADS, value_parser = Loads::parse)]
-    pub(crate) loads: Loads,
+    /// Parts of the link's capacity, e.g. 50%,120% [default: 50%,80%,95%,120%; homa: 50%,80%;
+    /// blocks: 80%,120%; rrul: 80%,120%; deadline with --fan-in: 50%]
+    #[arg(long, value_name = "LIST", value_parser = Loads::parse)]
+    pub(crate) loads: Option<Loads>,
 
     /// What the link carries, in payload bits per second, e.g. 50M, 1G
     #[arg(long, value_name = "BITS", default_value = "100M", value_parser = quantity::link)]
@@ -63,6 +61,11 @@ pub(crate) struct ScenarioArguments {
 }
 
 impl ScenarioArguments {
+    /// The loads asked for, or those of the scenario.
+    pub(crate) fn loads(&self, of_scenario: &[f64]) -> Vec<f64> {
+        self.loads.as_ref().map_or_else(|| of_scenario.to_vec(), |loads| loads.0.clone())
+    }
+
     /// What one of its runs would be with flags; classes, rate and address come from the scenario.
     pub(crate) fn traffic(&self) -> Traffic {
         Traffic {

@@ -16,6 +16,9 @@ impl Recorder {
         self.submitted_in_time += other.submitted_in_time;
         self.lag.merge(&other.lag);
         self.timeline.merge(&other.timeline);
+        if let (Some(own), Some(other)) = (&mut self.slowdowns, &other.slowdowns) {
+            own.merge(other);
+        }
         self.unmatched += other.unmatched;
         self.disconnections += other.disconnections;
         let first = |d: &Disconnection| d.at_ns;

@@ -41,8 +41,16 @@ mod tests {
         let workload = Workload::of_flags(&classes.map(ToOwned::to_owned), &none);
         let workload = Arc::new(workload.expect("two classes"));
         let (warmup_ns, end_ns) = (0, END_NS);
-        let (connections, depth, closed_loop) = (2, 4, false);
-        Recorder::new(Bounds { connections, depth, workload, warmup_ns, end_ns, closed_loop })
+        let (connections, depth, closed_loop, scale) = (2, 4, false, None);
+        Recorder::new(Bounds {
+            connections,
+            depth,
+            workload,
+            warmup_ns,
+            end_ns,
+            closed_loop,
+            scale,
+        })
     }
 
     fn send(books: &mut Recorder, class: u8, connection: u32, now_ns: u64) -> (Vec<u8>, u64) {

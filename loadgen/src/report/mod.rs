@@ -5,6 +5,7 @@
 
 mod comparison_html;
 mod csv;
+mod exhibit;
 mod hlog;
 mod html;
 mod json;
@@ -25,7 +26,7 @@ pub(crate) use self::json::{Document, brief as of};
 pub(crate) use self::search_html::{Found, page as search_page};
 use crate::arguments::{Reports, RunArguments, ScenarioArguments};
 use crate::measurement::Measurement;
-use crate::scenario::Series;
+use crate::scenario::{Exhibit, Series};
 use crate::verdict::Level;
 
 /// Fails before the run if a report could not be written after it.
@@ -106,20 +107,38 @@ pub(crate) fn publish(measurement: &Measurement, run: &RunArguments) -> Result<(
 /// # Errors
 /// If a file cannot be written.
 pub(crate) fn publish_scenario(results: &Series, arguments: &ScenarioArguments) -> Result<()> {
+    let page = || series_html::page(results);
+    publish_forms(arguments, series::table(results), page, &|| series::document(results, true))
+}
+
+/// As `publish_scenario`, for one with figures of its own.
+///
+/// # Errors
+/// If a file cannot be written.
+pub(crate) fn publish_exhibit(shown: &Exhibit<'_>, arguments: &ScenarioArguments) -> Result<()> {
+    let page = || exhibit::page(shown);
+    publish_forms(arguments, exhibit::table(shown), page, &|| exhibit::document(shown, true))
+}
+
+fn publish_forms(
+    arguments: &ScenarioArguments,
+    mut table: String,
+    page: impl FnOnce() -> String,
+    document: &dyn Fn() -> Result<String>,
+) -> Result<()> {
     if !arguments.no_html {
-        write_file(&arguments.html, series_html::page(results).as_bytes())?;
+        write_file(&arguments.html, page().as_bytes())?;
     }
     if let Some(path) = json_file(&arguments.json) {
-        write_file(path, series::document(results, true)?.as_bytes())?;
+        write_file(path, document()?.as_bytes())?;
     }
     let json_on_stdout = arguments.json.as_deref() == Some(Path::new("-"));
     if json_on_stdout {
-        print(stdout(), &series::document(results, true)?)?;
+        print(stdout(), &document()?)?;
     }
     if arguments.quiet {
         return Ok(());
     }
-    let mut table = series::table(results);
     if !arguments.no_html {
         table += &format!("report   {}\n", arguments.html.display());
     }

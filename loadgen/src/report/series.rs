@@ -56,9 +56,13 @@ pub(super) fn useful_share(series: &Series, cell: &Cell) -> f64 {
 pub(super) fn heading(series: &Series) -> String {
     let plan = &series.alone.plan;
     format!(
-        "link {}/s ({}) · one connection · poisson arrivals, {} each after {} warm-up, seed {}",
+        "link {}/s ({}) · {} · poisson arrivals, {} each after {} warm-up, seed {}",
         bytes_shown(series.link_bytes_per_s),
         series.link,
+        match plan.connections {
+            1 => "one connection".to_owned(),
+            count => format!("{count} connections"),
+        },
         time_shown(plan.duration.as_nanos() as u64),
         time_shown(plan.warmup_ns()),
         plan.seed
@@ -102,6 +106,9 @@ pub(super) fn table(series: &Series) -> String {
         }
     }
     out.push('\n');
+    if !series.scenario.note.is_empty() {
+        out.push_str(&text::wrapped(series.scenario.note));
+    }
     reasons(&mut out, series);
     out
 }
@@ -157,6 +164,7 @@ struct Document<'s> {
     schema: &'static str,
     scenario: &'static str,
     question: &'static str,
+    note: &'static str,
     link: &'s str,
     link_bytes_per_s: f64,
     level: Level,
@@ -188,6 +196,7 @@ pub(super) fn document(series: &Series, buckets: bool) -> Result<String> {
         schema: "postring-loadgen-series/1",
         scenario: series.scenario.name,
         question: series.scenario.question,
+        note: series.scenario.note,
         link: series.link,
         link_bytes_per_s: series.link_bytes_per_s,
         level: series.level(),

@@ -27,6 +27,9 @@ pub(super) fn page(series: &Series) -> String {
         escape(&series::heading(series)),
         escape(&series::alone(series))
     );
+    if !series.scenario.note.is_empty() {
+        let _ = writeln!(out, "<p class=\"soft\">{}</p>", escape(series.scenario.note));
+    }
     reasons(&mut out, series, level);
     for cells in series::by_load(series) {
         block(&mut out, series, cells);

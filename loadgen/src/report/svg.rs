@@ -1,7 +1,7 @@
-//! Charts as inline SVG: a latency or a rate on a logarithmic axis against a share, a time or a
-//! rate.
+//! Charts as inline SVG: a value, most often a latency, on a logarithmic axis against a share, a
+//! time, a size or a rate.
 //!
-//! Above: `html` places them. Below: `quantity` labels the axis. Absent: colours and fonts (the
+//! Above: `html` places them. Below: nothing. Absent: colours and fonts (the
 //! page's style sheet has them, for light and dark); scripts.
 //! Bound: as many points as the series have, at most some hundred.
 
@@ -19,7 +19,8 @@ const BOTTOM: f64 = 46.0;
 /// Width of a letter of a label, about.
 const LETTER: f64 = 7.5;
 
-/// A line of the chart: x and y in the units of their axes. A NaN interrupts it.
+/// A line of the chart: x in the unit of its axis, y from 1 up (nanoseconds, as a rule). A
+/// NaN interrupts it.
 pub(crate) struct Series {
     /// Style class, for example `response`.
     pub(crate) class: &'static str,
@@ -51,7 +52,7 @@ pub(crate) struct Chart {
     pub(crate) x_ticks: Vec<(f64, String)>,
     /// What the horizontal axis is.
     pub(crate) x_title: &'static str,
-    /// Words a value of the vertical axis: `time_shown` for nanoseconds.
+    /// A value of the vertical axis in words.
     pub(crate) y_shown: fn(u64) -> String,
     /// Lines, drawn in order.
     pub(crate) series: Vec<Series>,

@@ -51,7 +51,14 @@ pub(crate) fn workload(measurement: &Measurement) -> String {
     } else {
         format!("closed loop, {} in flight per connection", plan.depth)
     };
-    let connections = if plan.connections == 1 { "connection" } else { "connections" };
+    let mut connections =
+        if plan.connections == 1 { "connection" } else { "connections" }.to_owned();
+    if plan.carriers > 1 {
+        let _ = write!(connections, " of {} Carriers", plan.carriers);
+    }
+    if let Some(per_s) = plan.churn_per_s {
+        let _ = write!(connections, ", {} made anew", rate_shown(per_s));
+    }
     format!(
         "{arrival} · {} {connections} · {} · {} measured after {} warm-up",
         count_shown(plan.connections.into()),
@@ -82,6 +89,9 @@ pub(crate) fn asks(class: &Class) -> String {
     if let Some(deadline) = class.deadline {
         let name = if class.tells_lifetime { "lifetime" } else { "deadline" };
         let _ = write!(text, ", {name} {}", time_shown(deadline.as_nanos() as u64));
+    }
+    if let Some(length) = class.chain {
+        let _ = write!(text, ", chains of {length}");
     }
     text
 }
@@ -196,6 +206,27 @@ pub(crate) fn cells(class: &ClassBooks) -> [String; 7] {
 /// A percentile's value, or why there is none.
 pub(crate) fn figure(percentile: &Percentile) -> String {
     percentile.value_ns.map_or_else(|| "n/a".to_owned(), time_shown)
+}
+
+/// A text in lines of at most 96 columns.
+pub(super) fn wrapped(text: &str) -> String {
+    const WIDTH: usize = 96;
+    let mut out = String::new();
+    let mut column = 0;
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if column > 0 && column + 1 + length > WIDTH {
+            out.push('\n');
+            column = 0;
+        }
+        if column > 0 {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += length;
+    }
+    if column > 0 { out + "\n" } else { out }
 }
 
 fn head(out: &mut String, measurement: &Measurement) {

@@ -17,6 +17,14 @@ pub(crate) struct Scenario {
     classes: &'static [&'static str],
     /// What the library is told, in turn.
     pub(crate) told: &'static [Told],
+    /// Parts of the link's capacity that are offered, unless others are asked for.
+    pub(crate) loads: &'static [f64],
+    /// Connections that share the link.
+    pub(crate) connections: u32,
+    /// Whether the way back is as narrow as the way there.
+    pub(crate) narrow_back: bool,
+    /// What must be known to read its figures.
+    pub(crate) note: &'static str,
 }
 
 /// What the library is told of the classes.
@@ -52,6 +60,9 @@ impl Told {
     }
 }
 
+/// Idle, busy, nearly full, overloaded.
+const LOADS: &[f64] = &[0.5, 0.8, 0.95, 1.2];
+
 /// Classes by load by what the library is told.
 pub(crate) static FRONT_PAGE: Scenario = Scenario {
     name: "front-page",
@@ -63,6 +74,10 @@ pub(crate) static FRONT_PAGE: Scenario = Scenario {
         "name=bulk,share=50%,size=1400,niceness=2,lifetime=500ms",
     ],
     told: &[Told::Fifo, Told::Niceness, Told::Lifetime, Told::Both],
+    loads: LOADS,
+    connections: 1,
+    narrow_back: false,
+    note: "",
 };
 
 /// One urgent class beside bulk.
@@ -71,6 +86,10 @@ pub(crate) static BULK_VS_CLASS0: Scenario = Scenario {
     question: "How long an urgent message waits behind bulk on the same connection.",
     classes: &["name=class0,share=1%,size=100", "name=bulk,size=1400,niceness=2"],
     told: &[Told::Fifo, Told::Niceness],
+    loads: LOADS,
+    connections: 1,
+    narrow_back: false,
+    note: "",
 };
 
 /// Deadlines alone.
@@ -80,6 +99,27 @@ pub(crate) static DEADLINE: Scenario = Scenario {
                deadlines that the library is told of or not.",
     classes: &["name=timed,size=1400,lifetime=100ms"],
     told: &[Told::Fifo, Told::Lifetime],
+    loads: LOADS,
+    connections: 1,
+    narrow_back: false,
+    note: "",
+};
+
+/// Bulk both ways beside a small urgent message.
+pub(crate) static RRUL: Scenario = Scenario {
+    name: "rrul",
+    question: "How long a small urgent message takes when bulk fills the link in both directions.",
+    classes: &["name=ping,share=1%,size=64", "name=bulk,size=1400,niceness=2"],
+    told: &[Told::Fifo, Told::Niceness],
+    loads: &[0.8, 1.2],
+    connections: 4,
+    narrow_back: true,
+    note: "After Flent's RRUL test (realtime response under load), with differences: the echo of \
+           the bulk is the bulk of the other direction, so both carry the same messages and the \
+           way back is never busy without the way there; bulk is offered at a rate, not as fast \
+           as TCP's windows let it, so above 100 % its queue grows for as long as the run lasts; \
+           pings share the four connections with the bulk, where RRUL sends them beside; classes \
+           are niceness in the library, not DSCP on the wire.",
 };
 
 impl Scenario {
@@ -100,7 +140,7 @@ mod tests {
 
     #[test]
     fn every_scenario_is_understood_and_watched() {
-        for scenario in [&FRONT_PAGE, &BULK_VS_CLASS0, &DEADLINE] {
+        for scenario in [&FRONT_PAGE, &BULK_VS_CLASS0, &DEADLINE, &RRUL] {
             let workload = scenario.workload().expect(scenario.name);
             assert!(workload.is_watched(), "{}", scenario.name);
             let niceness = workload.classes.iter().map(|class| class.niceness);

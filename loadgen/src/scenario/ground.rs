@@ -31,9 +31,13 @@ impl Ground {
     ///
     /// # Errors
     /// If it cannot be made; with `auto` only if loopback cannot.
-    pub(super) fn prepare(arguments: &ScenarioArguments, plan: &Plan) -> Result<Self> {
+    pub(super) fn prepare(
+        arguments: &ScenarioArguments,
+        plan: &Plan,
+        narrow_back: bool,
+    ) -> Result<Self> {
         if arguments.on != Asked::Loopback {
-            match Self::lab(arguments.link, plan) {
+            match Self::lab(arguments.link, narrow_back, plan) {
                 Ok(ground) => return Ok(ground),
                 Err(why) if arguments.on == Asked::Lab => return Err(why),
                 Err(why) if !arguments.quiet => conduct::announce(&format!("no lab: {why:#}")),
@@ -42,13 +46,13 @@ impl Ground {
         }
         let server = EchoServer::embedded(plan)?;
         let target = server.socket_address()?;
-        let relay = Relay::start(target, arguments.link, &plan.server_cores)?;
+        let relay = Relay::start(target, arguments.link, narrow_back, &plan.server_cores)?;
         Ok(Self { server, link: Link::Relay(relay) })
     }
 
     #[cfg(target_os = "linux")]
-    fn lab(bytes_per_s: f64, plan: &Plan) -> Result<Self> {
-        let lab = Lab::build(bytes_per_s)?;
+    fn lab(bytes_per_s: f64, narrow_back: bool, plan: &Plan) -> Result<Self> {
+        let lab = Lab::build(bytes_per_s, narrow_back)?;
         let start = || lab.enter_far().and_then(|()| EchoServer::at(SERVER, plan));
         let server = std::thread::scope(|scope| {
             let started = scope.spawn(start).join();
@@ -59,7 +63,7 @@ impl Ground {
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn lab(_: f64, _: &Plan) -> Result<Self> {
+    fn lab(_: f64, _: bool, _: &Plan) -> Result<Self> {
         anyhow::bail!("a lab needs Linux; --on loopback does not")
     }
 

@@ -1,11 +1,16 @@
 //! Scenarios: named series of runs over one narrow link, with the same messages each time.
 //!
-//! Above: `conduct`. Below: `definition` (what is run), `ground` (the link), `conduct`'s runs;
-//! `report` shows what came. Absent: measuring.
+//! Above: `conduct`. Below: `definition` (classes that are run), `homa`, `blocks` and `fan_in`
+//! (scenarios with figures of their own, shown as an `exhibit`), `ground` (the link), `conduct`'s
+//! runs; `report` shows what came. Absent: measuring.
 //! Bound: loads times variants runs, each as long as `--duration` and its warm-up.
 
+pub(crate) mod blocks;
 mod definition;
+mod exhibit;
+pub(crate) mod fan_in;
 mod ground;
+pub(crate) mod homa;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +18,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-pub(crate) use self::definition::{BULK_VS_CLASS0, DEADLINE, FRONT_PAGE, Scenario, Told};
+pub(crate) use self::definition::{BULK_VS_CLASS0, DEADLINE, FRONT_PAGE, RRUL, Scenario, Told};
+pub(crate) use self::exhibit::{Curves, Exhibit, Panel};
 use self::ground::Ground;
 use crate::arguments::ScenarioArguments;
 use crate::conduct;
@@ -22,6 +28,7 @@ use crate::measurement::Measurement;
 use crate::plan::Plan;
 use crate::report;
 use crate::verdict::Level;
+use crate::workload::trace::Line;
 use crate::workload::{Arrival, Workload};
 
 /// Bytes that wait at most in the connection's send queue, per class: more than an overload of
@@ -31,6 +38,10 @@ const QUEUE_BYTES: usize = 64 << 20;
 const DEPTH: u32 = 1 << 17;
 /// Share of the capacity at which the most urgent class is measured alone.
 const ALONE_LOAD: f64 = 0.02;
+/// Longest warm-up: a short run has a short one.
+const WARMUP_MAX: Duration = Duration::from_secs(1);
+/// What a frame adds to a message.
+const HEADER_BYTES: f64 = 4.0;
 
 /// One run of a scenario.
 pub(crate) struct Cell {
@@ -75,16 +86,11 @@ pub(crate) fn run(
 ) -> Result<Level> {
     report::check_scenario_writable(arguments)?;
     let environment = Environment::read();
-    let base = base(scenario, arguments, &environment)?;
-    let ground = Ground::prepare(arguments, &base)?;
-    let address = ground.address();
-    let runs = Runs { environment, address, stop, quiet: arguments.quiet };
-    let result = runs.all(scenario, arguments, &base);
-    let link = ground.name();
-    // The runs' own error says more than what follows from it.
-    let ended = ground.end();
-    let (alone, cells) = result?;
-    ended?;
+    let mut base = base(scenario.workload()?, arguments, &environment)?;
+    base.connections = scenario.connections;
+    let site = Site { narrow_back: scenario.narrow_back, environment, stop };
+    let (link, (alone, cells)) =
+        site.with_runs(arguments, &base, |runs| all(runs, scenario, arguments, &base))?;
     let series = Series { scenario, link_bytes_per_s: arguments.link, link, alone, cells };
     report::publish_scenario(&series, arguments)?;
     Ok(series.level())
@@ -92,54 +98,95 @@ pub(crate) fn run(
 
 /// What all runs have in common.
 fn base(
-    scenario: &Scenario,
+    workload: Workload,
     arguments: &ScenarioArguments,
     environment: &Environment,
 ) -> Result<Plan> {
     let mut plan = Plan::new(&arguments.traffic(), &environment.cpus_allowed, &|path| {
         Err(format!("a scenario reads no files: {path}"))
     })?;
-    plan.workload = Arc::new(scenario.workload()?);
+    plan.workload = Arc::new(workload);
     plan.judged_by_arrival = true;
     (plan.queue_bytes, plan.depth) = (Some(QUEUE_BYTES), DEPTH);
-    plan.warmup = Duration::from_secs(1);
+    plan.warmup = WARMUP_MAX.min(arguments.duration);
     Ok(plan)
 }
 
+fn all(
+    runs: &Runs<'_>,
+    scenario: &Scenario,
+    arguments: &ScenarioArguments,
+    base: &Plan,
+) -> Result<(Measurement, Vec<Cell>)> {
+    let loads = arguments.loads(scenario.loads);
+    let count = 1 + loads.len() * scenario.told.len();
+    let mut first = base.workload.as_ref().clone();
+    first.classes.truncate(1);
+    first.classes[0].share = 1.0;
+    runs.announce(1, count, &format!("{} alone", first.classes[0].name));
+    let alone = runs.at_load(base, first, ALONE_LOAD)?;
+    let mut cells = Vec::with_capacity(count);
+    for &load in &loads {
+        for &told in scenario.told {
+            if runs.stopped() {
+                return Ok((alone, cells));
+            }
+            let what = format!("{:.0} % load, {}", load * 100.0, told.name());
+            runs.announce(cells.len() + 2, count, &what);
+            let workload = base.workload.as_ref().clone().told(told.variant());
+            let measurement = runs.at_load(base, workload, load)?;
+            cells.push(Cell { load, told, measurement });
+        }
+    }
+    Ok((alone, cells))
+}
+
+/// Where a scenario takes place.
+struct Site<'s> {
+    narrow_back: bool,
+    environment: Environment,
+    stop: &'s Arc<AtomicBool>,
+}
+
+impl Site<'_> {
+    /// Makes the link, has `work` do its runs on it, and takes it down: what the link was, and
+    /// what came of the work.
+    fn with_runs<T>(
+        self,
+        arguments: &ScenarioArguments,
+        base: &Plan,
+        work: impl FnOnce(&Runs<'_>) -> Result<T>,
+    ) -> Result<(&'static str, T)> {
+        let ground = Ground::prepare(arguments, base, self.narrow_back)?;
+        let runs = Runs {
+            address: ground.address(),
+            link_bytes_per_s: arguments.link,
+            quiet: arguments.quiet,
+            environment: self.environment,
+            stop: self.stop,
+        };
+        let result = work(&runs);
+        let link = ground.name();
+        // The runs' own error says more than what follows from it.
+        let ended = ground.end();
+        let value = result?;
+        ended?;
+        Ok((link, value))
+    }
+}
+
+/// The runs of a scenario, all to one server over one link.
 struct Runs<'r> {
     environment: Environment,
     address: String,
+    link_bytes_per_s: f64,
     stop: &'r Arc<AtomicBool>,
     quiet: bool,
 }
 
 impl Runs<'_> {
-    fn all(
-        &self,
-        scenario: &Scenario,
-        arguments: &ScenarioArguments,
-        base: &Plan,
-    ) -> Result<(Measurement, Vec<Cell>)> {
-        let count = 1 + arguments.loads.0.len() * scenario.told.len();
-        let mut first = base.workload.as_ref().clone();
-        first.classes.truncate(1);
-        first.classes[0].share = 1.0;
-        self.announce(1, count, &format!("{} alone", first.classes[0].name));
-        let alone = self.one(base, first, ALONE_LOAD, arguments.link)?;
-        let mut cells = Vec::with_capacity(count);
-        for &load in &arguments.loads.0 {
-            for &told in scenario.told {
-                if self.stop.load(Ordering::Relaxed) {
-                    return Ok((alone, cells));
-                }
-                let what = format!("{:.0} % load, {}", load * 100.0, told.name());
-                self.announce(cells.len() + 2, count, &what);
-                let workload = base.workload.as_ref().clone().told(told.variant());
-                let measurement = self.one(base, workload, load, arguments.link)?;
-                cells.push(Cell { load, told, measurement });
-            }
-        }
-        Ok((alone, cells))
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     fn announce(&self, number: usize, count: usize, what: &str) {
@@ -149,23 +196,30 @@ impl Runs<'_> {
     }
 
     /// One run that offers `load` times what the link carries, in payload and frame headers.
-    fn one(
-        &self,
-        base: &Plan,
-        workload: Workload,
-        load: f64,
-        link_bytes_per_s: f64,
-    ) -> Result<Measurement> {
-        const HEADER_BYTES: f64 = 4.0;
-        let rate_per_s = load * link_bytes_per_s / (workload.mean_bytes() + HEADER_BYTES);
-        let plan = Plan {
+    fn at_load(&self, base: &Plan, workload: Workload, load: f64) -> Result<Measurement> {
+        let rate_per_s = load * self.link_bytes_per_s / (workload.mean_bytes() + HEADER_BYTES);
+        self.one(Plan {
             workload: Arc::new(workload),
             rate_per_s,
             overload: load >= 1.0,
             arrival: Arrival::Poisson,
-            address: Some(self.address.clone()),
             ..base.clone()
-        };
+        })
+    }
+
+    /// One run of messages at these times.
+    fn play(&self, base: &Plan, workload: Workload, lines: Vec<Line>) -> Result<Measurement> {
+        self.one(Plan {
+            workload: Arc::new(workload),
+            rate_per_s: lines.len() as f64 / base.duration.as_secs_f64(),
+            trace: lines.into(),
+            arrival: Arrival::Trace(String::new()),
+            ..base.clone()
+        })
+    }
+
+    fn one(&self, plan: Plan) -> Result<Measurement> {
+        let plan = Plan { address: Some(self.address.clone()), ..plan };
         conduct::measurement(plan, &self.environment, &self.address, self.stop, self.quiet)
     }
 }

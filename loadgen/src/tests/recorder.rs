@@ -15,6 +15,7 @@ fn plain(size: u32) -> Bounds {
         warmup_ns: 1_000,
         end_ns: SECOND_NS,
         closed_loop: false,
+        scale: None,
     }
 }
 

@@ -117,6 +117,10 @@ pub(crate) struct Facts {
     pub(crate) disconnections: u32,
     /// The first: when, and why.
     pub(crate) first_disconnection: Option<(u64, String)>,
+    /// Connections that were to be made anew, that were, and that failed to be or to close.
+    pub(crate) renewals: [u64; 3],
+    /// Why the first of these failed.
+    pub(crate) first_failed_renewal: Option<String>,
     /// Median response time of both halves.
     pub(crate) median_of_halves_ns: Option<(u64, u64)>,
     /// The run was cut short: why, and when.

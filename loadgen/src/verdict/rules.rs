@@ -42,7 +42,7 @@ const CLOCKS_GOOD: [&str; 4] =
     ["tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page"];
 
 /// All of them.
-pub(super) const RULES: [fn(&Facts) -> Option<Reason>; 19] = [
+pub(super) const RULES: [fn(&Facts) -> Option<Reason>; 20] = [
     nothing_measured,
     ended_early,
     ledger,
@@ -53,6 +53,7 @@ pub(super) const RULES: [fn(&Facts) -> Option<Reason>; 19] = [
     lag_growth,
     gap,
     disconnected,
+    churn,
     unmatched,
     unanswered,
     busy,
@@ -211,6 +212,23 @@ fn disconnected(facts: &Facts) -> Option<Reason> {
         time_shown(*at_ns)
     );
     reason(Level::Invalid, "disconnected", text)
+}
+
+fn churn(facts: &Facts) -> Option<Reason> {
+    let [asked, made, failed] = facts.renewals;
+    let missing = asked.saturating_sub(made);
+    let behind = missing > RATE_MISSING_MIN && missing as f64 > asked as f64 * RATE_DIFFERENCE_MAX;
+    if failed == 0 && !behind {
+        return None;
+    }
+    let why = facts.first_failed_renewal.as_deref().map_or(String::new(), |why| format!(": {why}"));
+    let text = format!(
+        "{} of {} connections were made anew, {} could not be or did not close in order{why}",
+        count_shown(made),
+        count_shown(asked),
+        count_shown(failed)
+    );
+    reason(if behind { Level::Invalid } else { Level::Suspect }, "churn", text)
 }
 
 fn unmatched(facts: &Facts) -> Option<Reason> {

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use super::Read;
 use super::size::Sizes;
+use super::{Read, chain};
 use crate::quantity;
 
 /// Largest niceness: more classes than anybody has.
@@ -14,7 +14,8 @@ const NICENESS_MAX: u32 = 255;
 /// Longest name, in characters: it heads a row of a table.
 const NAME_MAX: usize = 15;
 /// The keys there are.
-const KEYS: &str = "name, share, size, niceness, lifetime, deadline, immediate, idempotent";
+const KEYS: &str = "name, share, size, niceness, lifetime, deadline, immediate, idempotent, \
+                    chain";
 
 /// One kind of Messages.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +39,9 @@ pub(crate) struct Class {
     pub(crate) immediate: bool,
     /// May arrive twice.
     pub(crate) idempotent: bool,
+    /// Follows the one before it on its connection, in chains of so many of all classes that have
+    /// this.
+    pub(crate) chain: Option<u32>,
 }
 
 /// A class as far as it is typed.
@@ -51,6 +55,7 @@ pub(crate) struct Draft {
     deadline: Option<Duration>,
     immediate: bool,
     idempotent: bool,
+    chain: Option<u32>,
 }
 
 impl Draft {
@@ -85,6 +90,7 @@ impl Draft {
             "deadline" => self.deadline = Some(quantity::span(value)?),
             "immediate" => self.immediate = yes_or_no(value)?,
             "idempotent" => self.idempotent = yes_or_no(value)?,
+            "chain" => self.chain = Some(chain::length(value)?),
             _ => return Err(format!("there is no such key; there are {KEYS}")),
         }
         if self.lifetime.is_some() && self.deadline.is_some() {
@@ -105,6 +111,7 @@ impl Draft {
             tells_lifetime: self.lifetime.is_some(),
             immediate: self.immediate,
             idempotent: self.idempotent,
+            chain: self.chain,
         }
     }
 }

@@ -1,18 +1,22 @@
 //! The workload: which Messages there are, how many of each kind, and when.
 //!
-//! Above: `arguments` and `plan`. Below: `class`, `size`, `table` (what they are), `file` (a TOML
-//! form of the same), `arrival`, `trace` (when), `sampler` (one after the other).
+//! Above: `arguments` and `plan`. Below: `class`, `size`, `table` (what they are), `levels`
+//! (classes by size), `chain` (what follows what), `file` (a TOML form of the same), `arrival`,
+//! `trace` (when), `sampler` (one after the other).
 //! Absent: I/O, but for `read` at the door. Bound: `CLASSES_MAX` classes, `FILE_MAX` bytes.
 
 mod arrival;
+mod chain;
 mod class;
 mod file;
+mod levels;
 mod sampler;
 mod size;
 mod table;
 pub(crate) mod trace;
 
 pub(crate) use self::arrival::Arrival;
+pub(crate) use self::chain::Chains;
 pub(crate) use self::class::Class;
 use self::class::Draft;
 pub(crate) use self::sampler::{Kind, NEVER_NS, Sampler};
@@ -22,6 +26,8 @@ pub(crate) use self::size::Sizes;
 const CLASSES_MAX: usize = 16;
 /// Largest file that is read, in bytes.
 const FILE_MAX: u64 = 256 << 20;
+/// Longest Message, in bytes: what length-prefixed frames carry.
+const SIZE_MAX: u32 = 16 << 20;
 /// What a Message carries if its class is told apart: its number, its time, its niceness, a mark.
 pub(crate) const MARKED_BYTES: u32 = 24;
 
@@ -128,14 +134,28 @@ impl Workload {
                 return Err(format!("two classes have the name {:?}", class.name));
             }
         }
+        let mut lengths = classes.iter().filter_map(|class| class.chain);
+        let first = lengths.next();
+        if lengths.any(|length| Some(length) != first) {
+            return Err(
+                "chain: the classes that have it share their chains: give one length".into()
+            );
+        }
         Ok(Self { classes })
+    }
+
+    /// How long chains are; `None` without any.
+    pub(crate) fn chain(&self) -> Option<u32> {
+        self.classes.iter().find_map(|class| class.chain)
     }
 
     /// True if what becomes of single Messages is watched: there are several classes, or one that
     /// asks for more than to be sent in turn.
     pub(crate) fn is_watched(&self) -> bool {
-        let asks =
-            |class: &Class| class.niceness > 0 || class.deadline.is_some() || class.tells_lifetime;
+        let asks = |class: &Class| {
+            let ordered = class.niceness > 0 || class.chain.is_some();
+            ordered || class.deadline.is_some() || class.tells_lifetime
+        };
         self.classes.len() > 1 || self.classes.iter().any(asks)
     }
 

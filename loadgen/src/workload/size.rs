@@ -5,12 +5,9 @@
 //! one uniform number, and the mean is an integral of the same function that is drawn from.
 //! Bound: `SIZE_MAX` bytes, whatever the distribution would say.
 
-use super::Read;
 use super::table::Table;
+use super::{Read, SIZE_MAX};
 use crate::quantity;
-
-/// Longest Message, in bytes: what length-prefixed frames carry.
-pub(crate) const SIZE_MAX: u32 = 16 << 20;
 
 /// What there is, for messages about a mistyped one.
 const FORMS: &str = "64, fixed:64, uniform:64:1KiB, exponential:1KiB, pareto:64:1.5 (least and \
@@ -29,10 +26,25 @@ pub(crate) struct Sizes {
 enum Form {
     Fixed(u32),
     Uniform(u32, u32),
-    Exponential { mean: f64 },
-    Pareto { least: f64, shape: f64 },
-    Bimodal { small: u32, large: u32, large_share: f64 },
+    Exponential {
+        mean: f64,
+    },
+    Pareto {
+        least: f64,
+        shape: f64,
+    },
+    Bimodal {
+        small: u32,
+        large: u32,
+        large_share: f64,
+    },
     Table(Table),
+    /// Those of `of` between two cumulative shares.
+    Part {
+        of: Box<Sizes>,
+        from: f64,
+        to: f64,
+    },
 }
 
 impl Sizes {
@@ -93,6 +105,7 @@ impl Sizes {
             Form::Exponential { mean } => -mean * (1.0 - u).ln(),
             Form::Pareto { least, shape } => least / (1.0 - u).powf(1.0 / shape),
             Form::Table(table) => table.at(u),
+            Form::Part { of, from, to } => return of.at(from + (to - from) * u),
         };
         // A float beyond the range saturates.
         (bytes.round() as u32).min(SIZE_MAX)
@@ -108,18 +121,32 @@ impl Sizes {
 
     /// The mean in bytes, of what is really drawn: at least `least`, at most `SIZE_MAX`.
     pub(crate) fn mean_bytes(&self, least: u32) -> f64 {
+        self.pieces(least).map(|(_, bytes)| bytes).sum()
+    }
+
+    /// The distribution in small pieces: up to which share of all Messages each goes, and its part
+    /// of the mean in bytes.
+    pub(super) fn pieces(&self, least: u32) -> impl Iterator<Item = (f64, f64)> + '_ {
         /// Points of each decade; the tail of a heavy distribution has most of the bytes.
         const POINTS: u32 = 4_096;
         const DECADES: i32 = 9;
-        let mut sum = 0.0;
-        for decade in 0..=DECADES {
+        (0..=DECADES).flat_map(move |decade| {
             let from = 1.0 - 10_f64.powi(-decade);
             let to = if decade == DECADES { 1.0 } else { 1.0 - 10_f64.powi(-decade - 1) };
             let width = (to - from) / f64::from(POINTS);
-            let points = (0..POINTS).map(|point| from + (f64::from(point) + 0.5) * width);
-            sum += points.map(|u| f64::from(self.at(u).max(least))).sum::<f64>() * width;
-        }
-        sum
+            (0..POINTS).map(move |point| {
+                let middle = from + (f64::from(point) + 0.5) * width;
+                let bytes = f64::from(self.at(middle).max(least));
+                (from + f64::from(point + 1) * width, bytes * width)
+            })
+        })
+    }
+
+    /// The Messages between two shares of all, 0 to 1, the shortest first.
+    pub(super) fn part(&self, from: f64, to: f64) -> Self {
+        let shown = |share: f64| quantity::size_shown(self.at(share) as usize);
+        let name = format!("{} to {}", shown(from), shown(to));
+        Self { name, form: Form::Part { of: Box::new(self.clone()), from, to } }
     }
 
     /// The distribution for people; the presets are labelled as what they are.

@@ -3,7 +3,7 @@
 //! Above: `size`. Below: nothing. Absent: reading files (the text is an argument).
 //! Bound: `POINTS_MAX` points.
 
-use super::size::SIZE_MAX;
+use super::SIZE_MAX;
 
 /// Most points of one table.
 const POINTS_MAX: usize = 100_000;

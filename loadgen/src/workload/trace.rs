@@ -3,8 +3,7 @@
 //! Above: `pace` plays it. Below: nothing. Absent: reading the file (its text is an argument).
 //! Bound: `LINES_MAX` Messages.
 
-use super::Workload;
-use super::size::SIZE_MAX;
+use super::{SIZE_MAX, Workload};
 use crate::quantity;
 
 /// Most Messages of one trace.

@@ -3,8 +3,11 @@
 //! Machines that run tests are busy, so a run that should be good may end SUSPECT or INVALID
 //! here for lack of CPU; these tests check what must hold on any machine.
 
+mod chains;
 mod process;
+mod scenarios;
 mod schema;
+mod shapes;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

@@ -4,9 +4,10 @@
 use serde_json::Value;
 
 /// The schemas by their names in references.
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     ("run.json", include_str!("../../schemas/run.json")),
     ("series.json", include_str!("../../schemas/series.json")),
+    ("scenario.json", include_str!("../../schemas/scenario.json")),
     ("search.json", include_str!("../../schemas/search.json")),
     ("comparison.json", include_str!("../../schemas/comparison.json")),
 ];

@@ -1,0 +1,112 @@
+//! Scenarios with figures of their own: each runs short, on loopback, and reports whole.
+
+use serde_json::Value;
+
+use crate::process::errors;
+use crate::{code, is_whole, run, scratch};
+
+/// What a scenario writes with `--json -`, checked against its schema; each of its runs, too.
+fn document(line: &str) -> (Value, String) {
+    let output = run(&format!("{line} --on loopback --json - "));
+    let said = errors(&output);
+    assert!([0, 3].contains(&code(&output)), "{line}: {said}");
+    let value: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{line}: no JSON: {error}; it said {said}"));
+    (value, said)
+}
+
+fn exhibit(line: &str) -> (Value, String) {
+    let (value, said) = document(line);
+    crate::schema::keeps_to("scenario.json", &value);
+    let runs = value["runs"].as_array().expect("runs");
+    runs.iter().for_each(|run| is_whole(&run["result"]));
+    (value, said)
+}
+
+#[test]
+fn homa_shows_the_slowdown_of_each_size() {
+    let html = scratch("homa.html");
+    let line = "homa --sizes uniform:64:4KiB --loads 80% --link 50M -d 400ms";
+    let (value, said) = exhibit(&format!("{line} --html {}", html.display()));
+    for word in ["load 80 %: slowdown by size", "FIFO p50", "niceness p99", "run 3 of 3"] {
+        assert!(said.contains(word), "{word} in {said}");
+    }
+    let figures = value["figures"].as_array().expect("figures");
+    assert_eq!(figures.len(), 22, "eleven bands, two variants");
+    let messages = |told: &str| -> u64 {
+        let of = figures.iter().filter(|figure| figure["told"] == told);
+        of.filter_map(|figure| figure["messages"].as_u64()).sum()
+    };
+    assert!(messages("FIFO") > 0 && messages("FIFO") == messages("niceness"), "the same messages");
+    let classes = value["runs"][2]["result"]["classes"].as_array().expect("levels").len();
+    assert_eq!((classes, &value["runs"][0]["name"]), (8, &"alone".into()));
+    let page = std::fs::read_to_string(&html).expect("the report was written");
+    for part in ["<svg", "size of a message", "FIFO p99", "</html>"] {
+        assert!(page.contains(part), "{part}");
+    }
+    let _ = std::fs::remove_file(html);
+}
+
+#[test]
+fn blocks_are_judged_by_kind_and_scored() {
+    let html = scratch("blocks.html");
+    let line = "blocks --loads 80% --link 20M -d 400ms";
+    let (value, said) = exhibit(&format!("{line} --html {}", html.display()));
+    for word in ["Score, from 0 to 100", "Load 80 %", "audio", "video", "file", "in time"] {
+        assert!(said.contains(word), "{word} in {said}");
+    }
+    let figures = value["figures"].as_array().expect("figures");
+    assert_eq!(figures.len(), 12, "three kinds, four variants");
+    for figure in figures {
+        let score = figure["score"].as_f64().expect("a number");
+        assert!((0.0..=100.0).contains(&score), "{figure}");
+        let same = figures.iter().filter(|other| other["kind"] == figure["kind"]);
+        assert!(same.into_iter().all(|other| other["messages"] == figure["messages"]));
+    }
+    let audio = figures[0]["messages"].as_u64().expect("a count");
+    assert!((60..=120).contains(&audio), "four calls, 20 blocks each: {audio}");
+    let page = std::fs::read_to_string(&html).expect("the report was written");
+    assert!(page.contains("<svg") && page.contains("Score, from 0 to 100"));
+    let _ = std::fs::remove_file(html);
+}
+
+#[test]
+fn the_missed_share_stands_against_the_fan_in() {
+    let line = "deadline --fan-in 1,16 --link 50M -d 400ms --no-html";
+    let (value, said) = exhibit(line);
+    for word in
+        ["missed share against fan-in", "at least", "run 4 of 4: 50 % load, 16 at once, lifetime"]
+    {
+        assert!(said.contains(word), "{word} in {said}");
+    }
+    let figures = value["figures"].as_array().expect("figures");
+    let fan_ins: Vec<_> = figures.iter().filter_map(|figure| figure["fan_in"].as_u64()).collect();
+    assert_eq!(fan_ins, [1, 1, 16, 16]);
+    // The link has no more room than it has; what passes at once while it is idle is one of 16.
+    let missed = figures[2]["missed_share"].as_f64().expect("a share");
+    assert!(missed > 0.35, "half of them do not fit: {missed}");
+    assert_eq!(figures[2]["missed_at_least"], 0.5);
+    assert_eq!(value["runs"][2]["result"]["manifest"]["connections"], 16);
+}
+
+#[test]
+fn rrul_loads_both_directions_and_says_how_it_differs() {
+    let (value, said) = document("rrul --loads 50% --link 20M -d 300ms --no-html");
+    for word in ["ping alone on the idle link", "4 connections", "After Flent's RRUL test"] {
+        assert!(said.contains(word), "{word} in {said}");
+    }
+    crate::schema::keeps_to("series.json", &value);
+    is_whole(&value["alone"]);
+    let runs = value["runs"].as_array().expect("runs");
+    assert_eq!(runs.len(), 2);
+    runs.iter().for_each(|run| is_whole(&run["result"]));
+}
+
+#[test]
+fn what_is_mistyped_is_told_with_a_hint() {
+    for (line, hint) in [("homa --sizes w3", "homa-w1 to homa-w5"), ("rrul --loads 5", "80%")] {
+        let output = run(line);
+        assert_eq!(code(&output), 2, "{line}");
+        assert!(errors(&output).contains(hint), "{line}: {}", errors(&output));
+    }
+}
