@@ -14,12 +14,12 @@ use std::str::FromStr;
 use crate::error::Error;
 
 /// Stacks that addresses may name in a later version.
-const NOT_YET: [&str; 7] = ["post", "tls", "qmux", "quic", "udp", "sctp", "beep"];
+const NOT_YET: [&str; 6] = ["post", "tls", "qmux", "quic", "sctp", "beep"];
 const HOST_BYTES_MAX: usize = 253;
 const LABEL_BYTES_MAX: usize = 63;
 /// What fits into the kernel's address with its final zero.
 const PATH_BYTES_MAX: usize = 107;
-const WHAT_EXISTS: &str = "this version has tcp://HOST:PORT and unix:///PATH";
+const WHAT_EXISTS: &str = "this version has tcp://HOST:PORT, udp://HOST:PORT and unix:///PATH";
 
 /// Why a real engine refuses `memory://`.
 pub(crate) const MEMORY_IS_SIMULATED: &str =
@@ -27,7 +27,7 @@ pub(crate) const MEMORY_IS_SIMULATED: &str =
 /// Why a simulated world refuses everything else.
 pub(crate) const SIMULATED_IS_MEMORY: &str = "a testing::World has no sockets: write memory://NAME";
 
-/// A stack and a place on it: `tcp://HOST:PORT` or `unix:///PATH`.
+/// A stack and a place on it: `tcp://HOST:PORT`, `udp://HOST:PORT` or `unix:///PATH`.
 ///
 /// `HOST` is a name, an IPv4 address or an IPv6 address in brackets; `*` or nothing means any
 /// address of this host, IPv4 and IPv6. An IPv4 address in IPv6 form, `[::ffff:192.0.2.1]`, is
@@ -46,17 +46,50 @@ pub struct Address(Place);
 /// Where the engine binds and connects: an address without names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SocketAddress {
-    Ip(SocketAddr),
+    Tcp(SocketAddr),
+    Udp(SocketAddr),
     /// A path, or a zero byte and an abstract name.
     Unix(PathBuf),
     /// A place in a simulated world.
     Memory(String),
 }
 
+/// Where a datagram goes, or whence one came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub(crate) remote: SocketAddr,
+    /// Which of this host's addresses it is sent from or came to, where there may be several.
+    pub(crate) local: Option<IpAddr>,
+}
+
+/// What carries bytes between two IP addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Transport {
+    Tcp,
+    Udp,
+}
+
+impl Transport {
+    const fn scheme(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+
+    const fn at(self, address: SocketAddr) -> SocketAddress {
+        match self {
+            Self::Tcp => SocketAddress::Tcp(address),
+            Self::Udp => SocketAddress::Udp(address),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Place {
-    Ip(SocketAddr),
+    Ip(Transport, SocketAddr),
     Name {
+        transport: Transport,
         host: String,
         port: u16,
     },
@@ -70,10 +103,18 @@ impl Address {
         matches!(self.0, Place::Path(_))
     }
 
+    /// True if what it names carries datagrams: each is a Message.
+    pub(crate) const fn is_datagram(&self) -> bool {
+        matches!(
+            self.0,
+            Place::Ip(Transport::Udp, _) | Place::Name { transport: Transport::Udp, .. }
+        )
+    }
+
     /// The socket address, if no name has to be resolved for it.
     pub(crate) fn literal(&self) -> Option<SocketAddress> {
         match &self.0 {
-            Place::Ip(ip) => Some(SocketAddress::Ip(*ip)),
+            Place::Ip(transport, ip) => Some(transport.at(*ip)),
             Place::Path(path) => Some(SocketAddress::Unix(path.clone())),
             Place::Memory(name) => Some(SocketAddress::Memory(name.clone())),
             Place::Name { .. } => None,
@@ -99,11 +140,11 @@ impl Address {
     /// # Errors
     /// What the resolver says; `NotFound` if it knows the name but no address of it.
     pub(crate) fn resolve_blocking(&self) -> io::Result<Vec<SocketAddress>> {
-        let Place::Name { host, port } = &self.0 else {
+        let Place::Name { transport, host, port } = &self.0 else {
             return Ok(self.literal().into_iter().collect());
         };
-        let mut found: Vec<_> =
-            (host.as_str(), *port).to_socket_addrs()?.map(SocketAddress::Ip).collect();
+        let found = (host.as_str(), *port).to_socket_addrs()?;
+        let mut found: Vec<_> = found.map(|address| transport.at(address)).collect();
         found.dedup();
         if found.is_empty() {
             let sentence = format!("the name {host} has no address");
@@ -116,7 +157,8 @@ impl Address {
 impl From<SocketAddress> for Address {
     fn from(address: SocketAddress) -> Self {
         match address {
-            SocketAddress::Ip(ip) => ip.into(),
+            SocketAddress::Tcp(ip) => ip.into(),
+            SocketAddress::Udp(ip) => Self(place_of(Transport::Udp, ip)),
             SocketAddress::Unix(path) => Self(Place::Path(path)),
             SocketAddress::Memory(name) => Self(Place::Memory(name)),
         }
@@ -126,18 +168,17 @@ impl From<SocketAddress> for Address {
 /// A TCP address; an IPv4 address in IPv6 form is taken as the IPv4 address it is.
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
-        Self(match address {
-            SocketAddr::V6(v6) => of_ipv6(v6),
-            v4 => Place::Ip(v4),
-        })
+        Self(place_of(Transport::Tcp, address))
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Place::Ip(ip) => write!(f, "tcp://{ip}"),
-            Place::Name { host, port } => write!(f, "tcp://{host}:{port}"),
+            Place::Ip(transport, ip) => write!(f, "{}://{ip}", transport.scheme()),
+            Place::Name { transport, host, port } => {
+                write!(f, "{}://{host}:{port}", transport.scheme())
+            }
             Place::Path(path) => write_path(path, f),
             Place::Memory(name) => write!(f, "memory://{name}"),
         }
@@ -165,7 +206,8 @@ fn parse(address: &str) -> Result<Place, String> {
         return Err(without_scheme(address));
     };
     match scheme.to_ascii_lowercase().as_str() {
-        "tcp" => host_and_port(rest),
+        "tcp" => host_and_port(Transport::Tcp, rest),
+        "udp" => host_and_port(Transport::Udp, rest),
         "unix" => path(rest).map(Place::Path),
         "memory" => memory(rest).map(Place::Memory),
         known if NOT_YET.contains(&known) => Err(not_yet(&format!("{known}://"), rest)),
@@ -177,20 +219,20 @@ fn without_scheme(address: &str) -> String {
     if address.starts_with(['/', '@', '.']) {
         return format!("no scheme; for a unix socket write unix:// before it; {WHAT_EXISTS}");
     }
-    match host_and_port(address) {
+    match host_and_port(Transport::Tcp, address) {
         Ok(_) => not_yet("post://, the meaning of an address without a scheme,", address),
         Err(_) => format!("no scheme such as tcp:// in front; {WHAT_EXISTS}"),
     }
 }
 
 fn not_yet(scheme: &str, rest: &str) -> String {
-    match host_and_port(rest) {
+    match host_and_port(Transport::Tcp, rest) {
         Ok(_) => format!("{scheme} is not in this version; write tcp://{rest} for plain TCP"),
         Err(_) => format!("{scheme} is not in this version; {WHAT_EXISTS}"),
     }
 }
 
-fn host_and_port(text: &str) -> Result<Place, String> {
+fn host_and_port(transport: Transport, text: &str) -> Result<Place, String> {
     let Some((host, port)) = text.rsplit_once(':') else {
         return Err("no port; write HOST:PORT, for example 127.0.0.1:7000".into());
     };
@@ -199,12 +241,12 @@ fn host_and_port(text: &str) -> Result<Place, String> {
     }
     let port = port_number(port)?;
     if let Some(inside) = host.strip_prefix('[') {
-        return ipv6(inside, port);
+        return ipv6(transport, inside, port);
     }
     match (host, host.parse::<Ipv4Addr>()) {
-        ("" | "*", _) => Ok(Place::Ip((Ipv6Addr::UNSPECIFIED, port).into())),
-        (_, Ok(ip)) => Ok(Place::Ip((IpAddr::V4(ip), port).into())),
-        (_, Err(_)) => name(host).map(|host| Place::Name { host, port }),
+        ("" | "*", _) => Ok(Place::Ip(transport, (Ipv6Addr::UNSPECIFIED, port).into())),
+        (_, Ok(ip)) => Ok(Place::Ip(transport, (IpAddr::V4(ip), port).into())),
+        (_, Err(_)) => name(host).map(|host| Place::Name { transport, host, port }),
     }
 }
 
@@ -215,7 +257,7 @@ fn port_number(text: &str) -> Result<u16, String> {
     port.ok_or_else(|| format!("the port {text:?} is not a number from 0 to 65535"))
 }
 
-fn ipv6(inside: &str, port: u16) -> Result<Place, String> {
+fn ipv6(transport: Transport, inside: &str, port: u16) -> Result<Place, String> {
     let wrong = || {
         format!(
             "[{inside} is not an IPv6 address in brackets, such as [::1] or, with the number of \
@@ -224,15 +266,24 @@ fn ipv6(inside: &str, port: u16) -> Result<Place, String> {
     };
     let inner = inside.strip_suffix(']').ok_or_else(wrong)?;
     // The standard library reads the interface number only together with a port.
-    format!("[{inner}]:{port}").parse().map(of_ipv6).map_err(|_| wrong())
+    let address = format!("[{inner}]:{port}").parse::<SocketAddrV6>().map_err(|_| wrong())?;
+    Ok(place_of(transport, SocketAddr::V6(address)))
 }
 
-fn of_ipv6(address: SocketAddrV6) -> Place {
-    Place::Ip(match address.ip().to_ipv4_mapped() {
-        // An IPv4 address in IPv6 form: sockets of IPv6 alone refuse it without a reason.
-        Some(ip) => (ip, address.port()).into(),
-        None => SocketAddr::V6(address),
-    })
+fn place_of(transport: Transport, address: SocketAddr) -> Place {
+    Place::Ip(transport, plain(address))
+}
+
+/// An IPv4 address in IPv6 form as the IPv4 address it is: sockets of IPv6 alone refuse the form
+/// without a reason.
+pub(crate) fn plain(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(ip) => (ip, v6.port()).into(),
+            None => address,
+        },
+        SocketAddr::V4(_) => address,
+    }
 }
 
 fn name(host: &str) -> Result<String, String> {
@@ -314,6 +365,9 @@ mod tests {
             ("tcp://[fe80::1%2]:80", "tcp://[fe80::1%2]:80"),
             ("tcp://*:80", "tcp://[::]:80"),
             ("tcp://:80", "tcp://[::]:80"),
+            ("udp://Example.org:53", "udp://example.org:53"),
+            ("udp://[::1]:53", "udp://[::1]:53"),
+            ("udp://239.1.2.3:5000", "udp://239.1.2.3:5000"),
             ("tcp://a_b-c.example.:80", "tcp://a_b-c.example.:80"),
             ("unix:///run/server.sock", "unix:///run/server.sock"),
             ("unix://@server", "unix://@server"),
@@ -328,7 +382,7 @@ mod tests {
     #[test]
     fn an_ipv4_address_in_ipv6_form_is_the_ipv4_address() {
         let form: SocketAddr = "[::ffff:192.0.2.1%3]:7".parse().unwrap();
-        for address in [Address::from(form), Address::from(SocketAddress::Ip(form))] {
+        for address in [Address::from(form), Address::from(SocketAddress::Tcp(form))] {
             assert_eq!(address.to_string(), "tcp://192.0.2.1:7");
             assert_eq!(address.to_string().parse::<Address>().unwrap(), address);
         }
@@ -337,15 +391,15 @@ mod tests {
     #[test]
     fn literals_need_no_resolver_and_names_do() {
         let literal = |text: &str| text.parse::<Address>().unwrap().literal();
-        let any = SocketAddress::Ip("[::]:7".parse().unwrap());
+        let any = SocketAddress::Tcp("[::]:7".parse().unwrap());
         assert_eq!(literal("tcp://*:7"), Some(any.clone()));
         assert_eq!(literal("unix://@x"), Some(SocketAddress::Unix("\0x".into())));
         assert_eq!(literal("tcp://localhost:7"), None);
         assert_eq!("tcp://:7".parse::<Address>().unwrap().resolve_blocking().unwrap(), [any]);
         let found = "tcp://localhost:7".parse::<Address>().unwrap().resolve_blocking().unwrap();
         let is_loopback = |address: &SocketAddress| match address {
-            SocketAddress::Ip(ip) => ip.ip().is_loopback() && ip.port() == 7,
-            SocketAddress::Unix(_) | SocketAddress::Memory(_) => false,
+            SocketAddress::Tcp(ip) => ip.ip().is_loopback() && ip.port() == 7,
+            _ => false,
         };
         assert!(!found.is_empty() && found.iter().all(is_loopback), "{found:?}");
     }
@@ -405,7 +459,7 @@ mod tests {
 
         #[test]
         fn what_parses_survives_writing(
-            scheme in "tcp://|unix://|unix:///|memory://",
+            scheme in "tcp://|udp://|unix://|unix:///|memory://",
             rest in "[a-zA-Z0-9.:%\\[\\]*@/_-]{0,24}",
             port in 0..70000u32,
         ) {

@@ -154,6 +154,7 @@ impl Turns {
             buffer_len: limits.receive_buffer_bytes,
             posted: limits.receive_buffers_posted,
             pool_bytes_max: limits.receive_pool_bytes,
+            datagram_pool_bytes: limits.datagram_pool_bytes,
             credit: limits.receive_credit_bytes,
         };
         let world = World::new(1 << 16);

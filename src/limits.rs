@@ -39,6 +39,9 @@ pub struct Limits {
     pub receive_buffers_posted: u16,
     /// Most bytes of receive buffers, per core; beyond it messages are copied. Default 64 MiB.
     pub receive_pool_bytes: usize,
+    /// Most bytes of receive buffers for datagrams, per core that has a socket of them; a buffer
+    /// has 68 KiB: a train as the kernel gathers them. 32 are always allowed. Default 16 MiB.
+    pub datagram_pool_bytes: usize,
     /// Bytes one connection may deliver before it lets the others go first. Default 16 KiB.
     pub receive_credit_bytes: usize,
     /// From this length a message is received into a buffer of exactly its size. Default 16 KiB.
@@ -78,6 +81,7 @@ impl Default for Limits {
             receive_buffer_bytes: 4096 + 256,
             receive_buffers_posted: 128,
             receive_pool_bytes: 64 << 20,
+            datagram_pool_bytes: 16 << 20,
             receive_credit_bytes: 16 << 10,
             exact_receive_bytes: 16 << 10,
             unmeasured_message_bytes: 16 << 20,

@@ -159,6 +159,10 @@ impl<F: Framer> Service for ListenerService<F> {
         Ok(Box::new(Endpoint::carrier(self.framer.clone(), core)))
     }
 
+    fn serves_remotes_apart(&self) -> bool {
+        true
+    }
+
     fn accepted(&self, _core: &Rc<Core>, id: Id) {
         self.queue.push(Carrier::own(CarrierRef::new(id)));
     }

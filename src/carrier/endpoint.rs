@@ -3,7 +3,8 @@
 //! Above: a Responder's handler, or a Carrier's inbox. Below: the shard calls it with bytes.
 //! Absent: sockets, timers, threads. Bounds: see `Inbox` and `Limits`.
 
-use std::any::{Any, TypeId};
+mod protocol;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -23,9 +24,8 @@ use super::way::encode;
 use crate::address::Address;
 use crate::error::{CloseReason, Error, Result};
 use crate::framer::Framer;
-use crate::message::Outcome;
-use crate::shard::core::{Core, Id};
-use crate::shard::protocol::{Call, Lost, Progress, Protocol, Verdict};
+use crate::shard::core::Core;
+use crate::shard::protocol::{Call, Packing, Progress, Verdict};
 
 /// Who gets the Messages.
 pub(super) enum Reader<F: Framer> {
@@ -177,6 +177,10 @@ impl<F: Framer> Endpoint<F> {
         mut wishes: Wishes,
     ) -> Result<Receipt> {
         if let Some(part) = wishes.part.take() {
+            if call.packing != Packing::Stream {
+                let what = "a message in parts over datagrams: each datagram is a whole one";
+                return Err(Error::Unsupported(what.into()));
+            }
             return self.push_part(call, message, part);
         }
         let scheduled = call.outgoing.borrow().is_some();
@@ -317,168 +321,5 @@ fn needs<F: Framer>(framer: &F, bytes: &[u8], demand: Demand) -> Option<usize> {
     match demand {
         Demand::Whole => framer.needs(bytes),
         Demand::Part { min, max } => framer.needs_part(bytes, min, max),
-    }
-}
-
-impl<F: Framer> Protocol for Endpoint<F> {
-    fn input(&mut self, call: &Call<'_>, bytes: &[u8], at_end: bool) -> Progress {
-        let (progress, messages) = self.decode_all(call, bytes, at_end);
-        call.core.metrics.received_messages.add(messages);
-        // What nobody has asked for yet is a greeting, too.
-        let came = messages > 0 || (progress.verdict == Verdict::Paused && !bytes.is_empty());
-        if came && !self.greeted {
-            self.greeted = true;
-            // In use: it is in a call.
-            let _ = call.core.change(call.id, |connection| connection.flags.greeted = true);
-        }
-        progress
-    }
-
-    fn needs(&mut self, bytes: &[u8]) -> Option<usize> {
-        let demand = self.demand(false);
-        needs(self.way.framer.get_mut(), bytes, demand)
-    }
-
-    fn input_ended(&mut self, call: &Call<'_>, rest: usize) -> Verdict {
-        let ended = self.way.framer.get_mut().end(rest);
-        let verdict = match ended {
-            Ok(None) => Verdict::More { needs: None },
-            Ok(Some(message)) => {
-                if self.hand_over(call, message) {
-                    Verdict::More { needs: None }
-                } else {
-                    Verdict::Stop
-                }
-            }
-            // Nobody ends in order within a Message.
-            Err(_) if self.is_revivable() => return Verdict::Fail(CloseReason::Reset),
-            Err(error) => {
-                tracing::debug!(%error, "the peer ended within a message");
-                Verdict::Fail(CloseReason::Framing)
-            }
-        };
-        if let Reader::Carrier(inbox) = &mut self.reader {
-            let reason = match verdict {
-                Verdict::Fail(reason) => reason,
-                _ => CloseReason::Finished,
-            };
-            inbox.end(reason);
-        }
-        verdict
-    }
-
-    fn opened(&mut self, call: &Call<'_>) {
-        let Some(rare) = &mut self.rare else { return };
-        for promise in rare.activating.drain(..) {
-            promise.answer(Ok(()));
-        }
-        self.take_parcels(call);
-    }
-
-    fn writable(&mut self, call: &Call<'_>) {
-        self.take_parcels(call);
-        let Some(rare) = &mut self.rare else { return };
-        for waker in rare.room.drain(..) {
-            waker.wake();
-        }
-        if !rare.parcels.is_empty() {
-            // In use: it is in a call.
-            let _ = call.core.change(call.id, |connection| connection.flags.wants_room = true);
-        }
-    }
-
-    fn closed(&mut self, core: &Rc<Core>, id: Id, reason: CloseReason) {
-        if let Reader::Carrier(inbox) = &mut self.reader {
-            inbox.end(reason);
-        }
-        self.break_off(core, Outcome::MayHaveArrived);
-        let connecting = self.connecting();
-        let words = super::here::unresolved(core, id);
-        let Some(rare) = &mut self.rare else { return };
-        let failure = || super::here::error_of(reason, connecting.as_deref(), words.as_deref());
-        for promise in rare.activating.drain(..) {
-            promise.answer(Err(failure()));
-        }
-        super::here::set_full(core, id, None);
-        for (accepting, _) in rare.parcels.drain(..) {
-            if accepting.claim() {
-                accepting.answer(core, id, Err(failure()));
-            }
-        }
-        for waker in rare.room.drain(..) {
-            waker.wake();
-        }
-        for promise in rare.closing.drain(..) {
-            let (address, words) = (connecting.as_deref(), words.as_deref());
-            promise.answer(super::here::closed_in_order(reason, address, words));
-        }
-        // Each is called, whatever the one before it did: a panic is caught, counted and logged.
-        for handler in rare.on_closed.drain(..) {
-            core.guard(|| handler(reason));
-        }
-    }
-
-    fn wants_input(&self, core: &Core) -> bool {
-        self.has_room_for_messages(core)
-    }
-
-    fn awaits_input(&self) -> bool {
-        match &self.reader {
-            Reader::Respond(_) => false,
-            Reader::Carrier(inbox) => inbox.is_awaited(),
-        }
-    }
-
-    fn awaits_connection(&self) -> bool {
-        let activating = self.rare.as_ref().is_some_and(|rare| !rare.activating.is_empty());
-        activating || self.awaits_input()
-    }
-
-    fn lost(&mut self, core: &Core) -> Lost {
-        self.break_off(core, Outcome::MayHaveArrived);
-        if let Reader::Carrier(inbox) = &mut self.reader {
-            inbox.reopen();
-        }
-        let heard = std::mem::take(&mut self.greeted);
-        let Some(rare) = &mut self.rare else { return Lost { ends: Vec::new(), heard } };
-        if let Some(fresh) = &rare.fresh {
-            self.way.framer = RefCell::new(fresh.clone());
-        }
-        Lost { ends: rare.ends.iter().copied().collect(), heard }
-    }
-
-    fn remote(&self) -> Option<Address> {
-        self.address()?.as_ref().ok().cloned()
-    }
-
-    fn is_busy(&self) -> bool {
-        self.answering > 0
-    }
-
-    fn submitted(&self) -> u64 {
-        self.way.submitted.get()
-    }
-
-    fn task_ended(&mut self) {
-        self.answering = self.answering.saturating_sub(1);
-    }
-
-    fn ends_with_input(&self) -> bool {
-        matches!(self.reader, Reader::Respond(_))
-    }
-
-    fn framer(&self) -> TypeId {
-        TypeId::of::<F>()
-    }
-
-    fn name(&self) -> Rc<str> {
-        match &self.reader {
-            Reader::Respond(respond) => respond.name(),
-            Reader::Carrier(_) => std::any::type_name::<F>().into(),
-        }
-    }
-
-    fn as_any(&mut self) -> &mut dyn Any {
-        self
     }
 }

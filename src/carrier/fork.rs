@@ -15,6 +15,7 @@ use super::here::{endpoint_of, place};
 use super::promise::Promise;
 use super::responder::{Answer as HandlerAnswer, Flow};
 use super::{Asked, Carrier, CarrierRef};
+use crate::address::{Address, SocketAddress};
 use crate::association::Key;
 use crate::error::{CloseReason, Error, Result};
 use crate::framer::Framer;
@@ -115,7 +116,10 @@ fn fork_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Promise<Carrier<F>>) {
         let endpoint = endpoint_of::<F>(protocol)?;
         let address = match (remote, endpoint.address()) {
             // The same of several addresses that a name may have.
-            (Peer::Ip(address), _) => format!("tcp://{address}"),
+            (Peer::Ip(address), Some(Ok(named))) if named.is_datagram() => {
+                Address::from(SocketAddress::Udp(address)).to_string()
+            }
+            (Peer::Ip(address), _) => Address::from(address).to_string(),
             (_, Some(Ok(address))) => address.to_string(),
             (_, Some(Err((address, why)))) => {
                 return Err(Error::Address { address: address.clone(), why: why.clone() });

@@ -330,10 +330,11 @@ pub(super) fn place<F: Framer>(
     forked: Option<Arc<Key>>,
 ) -> Id {
     let id = core.allocate(Phase::Inactive);
-    let revivable = forked.is_none() && is_revivable::<F>(core);
     let fresh = framer.clone();
     let mut endpoint = Endpoint::carrier(framer, core);
     let parsed = address.parse::<Address>();
+    let is_datagram = parsed.as_ref().is_ok_and(Address::is_datagram);
+    let revivable = forked.is_none() && !is_datagram && is_revivable::<F>(core);
     let parsed = parsed.and_then(|address| {
         address.check(clock::is_simulated())?;
         Ok(address)

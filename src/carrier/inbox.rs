@@ -47,6 +47,8 @@ pub(crate) struct Inbox<F: Framer> {
     /// They will not come.
     broken: bool,
     ended: Option<CloseReason>,
+    /// Messages come whole, each a datagram.
+    datagrams: bool,
 }
 
 const BROKEN: &str = "the connection was lost within a message received in parts; its rest will \
@@ -67,7 +69,13 @@ impl<F: Framer> Inbox<F> {
             held: false,
             broken: false,
             ended: None,
+            datagrams: false,
         }
+    }
+
+    /// From now on Messages come whole, each a datagram.
+    pub(crate) const fn takes_datagrams(&mut self) {
+        self.datagrams = true;
     }
 
     /// True if a message would find a taker or a place.
@@ -76,7 +84,7 @@ impl<F: Framer> Inbox<F> {
             return false;
         }
         // Parts are cut as they are asked for; so is a stream, which is one Message in parts.
-        let cut = F::PARTS && (!F::STANDS_ALONE || self.last != Demand::Whole);
+        let cut = F::PARTS && !self.datagrams && (!F::STANDS_ALONE || self.last != Demand::Whole);
         let ahead = if cut {
             self.messages.is_empty() && !self.here.is_empty()
         } else {

@@ -228,6 +228,7 @@ impl Drop for Answering {
 pub(crate) struct ResponderService<F: Framer> {
     framer: F,
     respond: Rc<dyn Respond<F>>,
+    answers_later: bool,
 }
 
 impl<F: Framer> ResponderService<F> {
@@ -238,7 +239,7 @@ impl<F: Framer> ResponderService<F> {
     {
         let name = std::any::type_name::<H>().into();
         let respond = Rc::new(Inline { handler: RefCell::new(handler), name });
-        Self { framer, respond: respond as Rc<dyn Respond<F>> }
+        Self { framer, respond: respond as Rc<dyn Respond<F>>, answers_later: false }
     }
 
     pub(crate) fn asynchronous<H, R>(framer: F, handler: H) -> Self
@@ -248,7 +249,7 @@ impl<F: Framer> ResponderService<F> {
     {
         let name = std::any::type_name::<H>().into();
         let respond = Rc::new(Async { handler: Rc::new(handler), name });
-        Self { framer, respond: respond as Rc<dyn Respond<F>> }
+        Self { framer, respond: respond as Rc<dyn Respond<F>>, answers_later: true }
     }
 }
 
@@ -256,6 +257,11 @@ impl<F: Framer> Service for ResponderService<F> {
     fn open(&self, _core: &Rc<Core>, _id: Id) -> Result<Box<dyn Protocol>, CloseReason> {
         let reader = Reader::Respond(Rc::clone(&self.respond));
         Ok(Box::new(Endpoint::new(self.framer.clone(), reader)))
+    }
+
+    /// What answers later needs to know to whom.
+    fn serves_remotes_apart(&self) -> bool {
+        self.answers_later
     }
 
     fn accepted(&self, _core: &Rc<Core>, _id: Id) {}

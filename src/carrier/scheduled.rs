@@ -16,7 +16,7 @@ use crate::message::{ANTECEDENTS_MAX, MessageId, Properties, SPECIFICS_MAX};
 use crate::scheduler::Refusal;
 use crate::shard::core::{Id, TICKET_SLOT};
 use crate::shard::outgoing::{Outgoing, Parcel};
-use crate::shard::protocol::Call;
+use crate::shard::protocol::{Call, Packing};
 use crate::shard::record::{Callbacks, Record};
 
 /// What is asked for a Message beside its own properties.
@@ -50,11 +50,13 @@ pub(super) fn submit<F: Framer>(
     check(&properties, call.id)?;
     let antecedents: Vec<_> = properties.antecedents().iter().map(|named| named.number).collect();
     let mut output = Output::default();
+    let mark = output.mark();
     way.framer.borrow_mut().encode(message, &mut output)?;
+    super::way::pack(call.packing, &mut output, mark)?;
     // Where order is all the framing there is, a Message keeps its place.
-    let niceness = if F::STANDS_ALONE { properties.niceness } else { 0 };
-    let lifetime =
-        properties.lifetime.filter(|lifetime| F::STANDS_ALONE && *lifetime < LIFETIME_MAX);
+    let stands_alone = F::STANDS_ALONE || call.packing != Packing::Stream;
+    let niceness = if stands_alone { properties.niceness } else { 0 };
+    let lifetime = properties.lifetime.filter(|lifetime| stands_alone && *lifetime < LIFETIME_MAX);
     let now_us = call.core.now_us();
     let deadline_us = lifetime.map(|lifetime| {
         now_us.saturating_add(u64::try_from(lifetime.as_micros()).unwrap_or(u64::MAX))

@@ -86,13 +86,15 @@ fn supports_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Promise<Supports>)
         let endpoint = endpoint_of::<F>(protocol)?;
         let address = endpoint.address().and_then(|address| address.as_ref().ok());
         let goes_to_unix = address.is_some_and(Address::is_unix);
-        Ok((goes_to_unix, endpoint.is_revivable()))
+        let is_datagram = address.is_some_and(Address::is_datagram);
+        Ok((goes_to_unix, is_datagram, endpoint.is_revivable()))
     });
     let stack = core.look(id, |connection| (connection.peer, connection.flags.accepted));
     match (about, stack) {
-        (Ok(Ok((goes_to_unix, revivable))), Ok((peer, accepted))) => {
+        (Ok(Ok((goes_to_unix, is_datagram, revivable))), Ok((peer, accepted))) => {
             let is_unix = goes_to_unix || peer == Peer::Unix;
-            promise.answer(Ok(stream::<F>(core, is_unix, accepted, revivable)));
+            let streams = stream::<F>(core, is_unix, accepted, revivable);
+            promise.answer(Ok(if is_datagram { datagrams(streams) } else { streams }));
         }
         (Ok(Err(error)), _) => promise.answer(Err(error)),
         (Err(CallError::InCall), _) | (_, Err(CallError::InCall)) => {
@@ -101,6 +103,19 @@ fn supports_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Promise<Supports>)
         (Err(CallError::Gone(reason)), _) | (_, Err(CallError::Gone(reason))) => {
             promise.answer(Err(reason.into()));
         }
+    }
+}
+
+/// What datagrams can do where a byte stream of the kernel could do `streams`.
+fn datagrams(streams: Supports) -> Supports {
+    Supports {
+        acked: Reporter::None,
+        niceness: true,
+        lifetime: true,
+        unordered: true,
+        unreliable: true,
+        early_data: true,
+        ..streams
     }
 }
 

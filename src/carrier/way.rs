@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use super::scheduled::Wishes;
 use crate::error::{Error, Result};
 use crate::framer::{FrameError, Framer, Mark, Output};
-use crate::shard::protocol::Call;
+use crate::shard::protocol::{Call, DATAGRAM_BYTES_MAX, Packing};
 
 /// The typed way out: the framer, and how many Messages the Carrier sent before they asked for an
 /// order.
@@ -32,11 +32,38 @@ pub(super) fn encode<F: Framer>(way: &Way<F>, call: &Call<'_>, message: F::Out<'
     }
     match framer.encode(message, &mut outbox) {
         Ok(()) => {
+            if call.packing != Packing::Stream {
+                pack(call.packing, &mut outbox, mark)?;
+            }
             call.sent_messages.set(call.sent_messages.get() + 1);
             Ok(())
         }
         Err(error) => Err(undo(&mut outbox, mark, error)),
     }
+}
+
+/// Makes a datagram of what was framed since `mark`.
+pub(super) fn pack(packing: Packing, output: &mut Output, mark: Mark) -> Result<()> {
+    let (to, bytes_max) = match packing {
+        Packing::Stream => return Ok(()),
+        Packing::Connected { bytes_max } => (None, bytes_max),
+        Packing::To(route) => (Some(route), DATAGRAM_BYTES_MAX),
+        Packing::Nowhere => {
+            output.rewind(mark);
+            let what = "send on a Responder's socket of datagrams to nobody in particular: answer \
+                        with the Reply, or initiate a Carrier to the peer";
+            return Err(Error::Unsupported(what.into()));
+        }
+    };
+    let len = output.len() - output.datagram_begin();
+    if len > bytes_max as usize {
+        output.rewind(mark);
+        return Err(Error::Message(format!(
+            "a datagram of {len} bytes exceeds the path's limit of {bytes_max} bytes"
+        )));
+    }
+    output.end_datagram(to);
+    Ok(())
 }
 
 // Apart, so that the usual way is short enough to be part of a handler.

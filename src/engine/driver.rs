@@ -25,6 +25,8 @@ pub(crate) struct BufferPlan {
     pub(crate) posted: u16,
     /// Most bytes the pool may grow to.
     pub(crate) pool_bytes_max: usize,
+    /// Most bytes the pool of datagrams may grow to.
+    pub(crate) datagram_pool_bytes: usize,
     /// The usual credit of a receive, for the bound on posted buffers.
     pub(crate) credit: usize,
 }
@@ -109,6 +111,31 @@ impl Driver {
         each!(self, driver => driver.bytes(data))
     }
 
+    /// The same with what stands before them in their buffer, for those who lease it.
+    pub(crate) fn whole(&self, data: &Data) -> &[u8] {
+        match self {
+            #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+            Self::Uring(driver) => driver.whole(data),
+            #[allow(unreachable_patterns, reason = "the only one on some systems")]
+            _ => self.bytes(data),
+        }
+    }
+
+    /// The longest datagram that the path of a connection carries, where that is known.
+    pub(crate) fn datagram_bytes_max(&self, token: Token) -> Option<u32> {
+        match self {
+            #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+            Self::Uring(driver) => driver.datagram_bytes_max(token),
+            #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+            Self::Epoll(driver) => driver.datagram_bytes_max(token),
+            #[allow(unreachable_patterns, reason = "the only one on some systems")]
+            _ => {
+                let _ = token;
+                None
+            }
+        }
+    }
+
     /// Received bytes by reference count, where its buffers are not leased by number.
     #[inline]
     pub(crate) fn shared(&self, data: &Data) -> Option<Bytes> {
@@ -158,7 +185,7 @@ impl Driver {
             Self::Absent(never) => match *never {},
         };
         match address {
-            Some(SocketAddress::Ip(address)) => Some(address),
+            Some(SocketAddress::Tcp(address) | SocketAddress::Udp(address)) => Some(address),
             _ => None,
         }
     }

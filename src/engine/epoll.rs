@@ -14,6 +14,7 @@
 //! reported again.
 
 mod accepting;
+mod datagrams;
 mod entry;
 mod hot;
 #[cfg(test)]
@@ -110,7 +111,7 @@ impl EpollDriver {
         let done = &mut self.done;
         match operation {
             Operation::Send { output, sent, manner, .. } => {
-                entry.begin_send(token, output, sent, manner, done);
+                entry.begin_send(token, output, sent, manner, done, &self.metrics);
                 // No second look at the entry for the most frequent of all.
                 if entry.notes_change() {
                     self.changed.push(token.slot);
@@ -126,6 +127,7 @@ impl EpollDriver {
             Operation::ReceiveExact { buffer, whole, .. } => {
                 entry.begin_exact(token, buffer, whole, done);
             }
+            Operation::ReceiveDatagrams { .. } => entry.begin_datagrams(token),
             Operation::StopReceive { .. } => entry.stop_receive(token, done),
             Operation::ShutdownWrite { .. } => entry.shutdown_write(),
             Operation::Connect { address, .. } => entry.connect(token, &address, done),
@@ -190,6 +192,13 @@ impl EpollDriver {
         let entry = self.entries.get(token.slot as usize)?;
         let socket = entry.socket.as_ref().filter(|_| entry.generation == token.generation)?;
         crate::kernel::path_sample(socket.as_fd())
+    }
+
+    /// The longest datagram that the path of a connected socket carries.
+    pub(crate) fn datagram_bytes_max(&self, token: Token) -> Option<u32> {
+        let entry = self.entries.get(token.slot as usize)?;
+        let socket = entry.socket.as_ref().filter(|_| entry.generation == token.generation)?;
+        crate::kernel::datagram_bytes_max(socket.as_fd())
     }
 
     /// Where a connection's own end is.
@@ -313,7 +322,7 @@ impl EpollDriver {
         // Reported unasked; whatever is under way learns of it by its own system call.
         let broken = flags.intersects(epoll::EventFlags::ERR | epoll::EventFlags::HUP);
         if broken || flags.contains(epoll::EventFlags::OUT) {
-            entry.output_ready(token, &mut self.done);
+            entry.output_ready(token, &mut self.done, &self.metrics);
         }
         let mut completion = None;
         if broken || flags.contains(epoll::EventFlags::IN) {
@@ -361,6 +370,7 @@ fn token_of(operation: &Operation) -> Token {
         | Operation::StopAccept { token }
         | Operation::Connect { token, .. }
         | Operation::Receive { token, .. }
+        | Operation::ReceiveDatagrams { token }
         | Operation::StopReceive { token }
         | Operation::ReceiveExact { token, .. }
         | Operation::Send { token, .. }
@@ -378,6 +388,9 @@ fn refuse(operation: Operation, done: &mut Completions) {
         Operation::Connect { token, .. } => Completion::Connected { token, result: Err(CANCELED) },
         Operation::Receive { token, .. } => {
             Completion::ReceiveEnded { token, end: ReceiveEnd::Failed(CANCELED) }
+        }
+        Operation::ReceiveDatagrams { token } => {
+            Completion::ReceiveEnded { token, end: ReceiveEnd::Stopped }
         }
         Operation::ReceiveExact { token, buffer, .. } => {
             Completion::ReceivedExact { token, buffer, result: Err(CANCELED) }

@@ -135,7 +135,7 @@ fn take_one(announced: &mut ListenFd, index: usize) -> io::Result<(SocketAddress
 
 fn is_same(local: &SocketAddress, asked: &SocketAddress) -> bool {
     match (local, asked) {
-        (SocketAddress::Ip(local), SocketAddress::Ip(asked)) => {
+        (SocketAddress::Tcp(local), SocketAddress::Tcp(asked)) => {
             local == asked
                 || (local.port() == asked.port()
                     && local.ip().is_unspecified()
@@ -232,8 +232,8 @@ mod tests {
         assert!(Inherited::take_once().0.is_empty(), "only once");
         assert!(std::env::var_os(COUNT).is_none(), "its own children are not concerned");
         let any: SocketAddr = "[::]:1".parse().unwrap();
-        assert!(inherited.take(&SocketAddress::Ip(any)).is_empty());
-        let tcp = inherited.take(&SocketAddress::Ip(address));
+        assert!(inherited.take(&SocketAddress::Tcp(any)).is_empty());
+        let tcp = inherited.take(&SocketAddress::Tcp(address));
         assert_eq!(tcp.len(), 2, "one per core");
         assert_eq!(inherited.0.len(), 1, "the datagram socket is not among them");
         assert_eq!(inherited.0[0].0, path_of(address));
@@ -261,10 +261,10 @@ mod tests {
             return succeed(address.parse().unwrap());
         }
         let shared = ListenOptions { reuse_port: true, ..ListenOptions::default() };
-        let local = SocketAddress::Ip("127.0.0.1:0".parse().unwrap());
+        let local = SocketAddress::Tcp("127.0.0.1:0".parse().unwrap());
         let first = Socket::listen(&local, &shared).unwrap();
-        let SocketAddress::Ip(address) = first.local_address().unwrap() else { panic!("unix") };
-        let second = Socket::listen(&SocketAddress::Ip(address), &shared).unwrap();
+        let SocketAddress::Tcp(address) = first.local_address().unwrap() else { panic!("unix") };
+        let second = Socket::listen(&SocketAddress::Tcp(address), &shared).unwrap();
         let unix = Socket::listen(&path_of(address), &ListenOptions::default()).unwrap();
         let datagrams = Socket::from(OwnedFd::from(UdpSocket::bind("127.0.0.1:0").unwrap()));
         let mut waiting = TcpStream::connect(address).unwrap();
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn any_address_is_any_address() {
-        let ip = |text: &str| SocketAddress::Ip(text.parse().unwrap());
+        let ip = |text: &str| SocketAddress::Tcp(text.parse().unwrap());
         assert!(is_same(&ip("0.0.0.0:7"), &ip("[::]:7")));
         assert!(!is_same(&ip("0.0.0.0:7"), &ip("[::]:8")));
         assert!(!is_same(&ip("0.0.0.0:7"), &ip("127.0.0.1:7")));

@@ -131,6 +131,18 @@ core_metrics! {
     revived: Counter,
     /// Gauge: connections open now.
     open_connections: Gauge,
+    /// Datagrams that could not leave, or that the kernel refused.
+    unsent_datagrams: Counter,
+    /// Datagrams that found no place: their Carrier had enough, or no Carrier was to be had.
+    dropped_datagrams: Counter,
+    /// Carriers that had to make way for those of others, on a Listener of datagrams.
+    evicted_remotes: Counter,
+    /// Datagrams that came longer than a buffer; their end was missing, so they were dropped.
+    truncated_datagrams: Counter,
+    /// Datagrams that the kernel dropped because a socket's receive queue was full.
+    kernel_drops: Counter,
+    /// Sockets whose device refused to cut trains of datagrams; theirs leave one by one.
+    segmentation_refused: Counter,
     /// Receives that ended because no buffer was free (ENOBUFS).
     starved: Counter,
     /// Receives that were started again after the kernel had ended them.

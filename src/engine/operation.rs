@@ -5,7 +5,7 @@
 //! Absent: file descriptors (a driver owns the sockets, operations name their Token) and pointers.
 
 use super::socket::Socket;
-use crate::address::SocketAddress;
+use crate::address::{Route, SocketAddress};
 use crate::framer::Output;
 
 /// From this many bytes on a send may be answered short, so that its progress is seen.
@@ -38,10 +38,14 @@ pub(crate) enum Operation {
     Receive { token: Token, credit: usize },
     /// Ends a receive early; `ReceiveEnded` (or `ReceivedExact`) still comes, exactly once.
     StopReceive { token: Token },
+    /// Receives datagrams into buffers of the driver's pool for them until `StopReceive`; answered
+    /// by `Datagrams`, then `ReceiveEnded`.
+    ReceiveDatagrams { token: Token },
     /// Receives into the spare capacity of `buffer`: until it is full if `whole`, else what is
     /// there. Answered by `ReceivedExact` with the same buffer.
     ReceiveExact { token: Token, buffer: Vec<u8>, whole: bool },
-    /// Sends all of `output` from byte `sent` on; answered by `Sent`, possibly short.
+    /// Sends all of `output` from byte `sent` on; answered by `Sent`, possibly short. An output of
+    /// datagrams goes whole, each train by itself; if one could not leave, the answer is its error.
     Send { token: Token, output: Box<Output>, sent: usize, manner: Manner },
     /// Sets an option of the socket; stacks that do not have it ignore it. No answer.
     Tune { token: Token, option: SocketOption },
@@ -114,6 +118,12 @@ pub(crate) enum Completion {
         token: Token,
         data: Data,
     },
+    /// Datagrams of one sender; `data` is lent as above.
+    Datagrams {
+        token: Token,
+        data: Data,
+        arrival: Arrival,
+    },
     ReceiveEnded {
         token: Token,
         end: ReceiveEnd,
@@ -142,9 +152,26 @@ pub(crate) enum Completion {
 pub(crate) struct Data {
     /// The driver's index of the buffer.
     pub(crate) buffer: u32,
+    /// Where in the buffer they begin.
+    pub(crate) start: u32,
     pub(crate) len: usize,
     /// Whether the buffer can be leased to a message (`lending`).
     pub(crate) leasable: bool,
+}
+
+/// What came with datagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Arrival {
+    /// From whom, and to which address of this host.
+    pub(crate) from: Option<Route>,
+    /// Bytes of each of them but the last; `None`: it is one.
+    pub(crate) segment: Option<u16>,
+    /// The traffic class of its packet; the lower two bits tell of congestion.
+    pub(crate) traffic_class: u8,
+    /// Datagrams that the kernel has dropped on this socket so far, for want of room.
+    pub(crate) dropped: u32,
+    /// It was longer than a buffer: its end is missing.
+    pub(crate) truncated: bool,
 }
 
 /// Why a receive ended.
@@ -178,6 +205,12 @@ impl Errno {
     pub(crate) const HOST_UNREACHABLE: Self = Self(if IS_LINUX { 113 } else { 65 });
     /// No answer in time (ETIMEDOUT).
     pub(crate) const TIMED_OUT: Self = Self(if IS_LINUX { 110 } else { 60 });
+
+    /// True if it tells of what was sent rather than of the path: too long for it (EMSGSIZE), no
+    /// room just now (ENOBUFS, ENOMEM), not let through by this host's own rules (EPERM).
+    pub(crate) const fn is_of_one_datagram(self) -> bool {
+        matches!(self.0, 90 | 105 | 12 | 1)
+    }
 
     pub(crate) fn to_io(self) -> std::io::Error {
         std::io::Error::from_raw_os_error(self.0)

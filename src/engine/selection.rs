@@ -112,8 +112,13 @@ fn report(selected: &Selected, choice: DriverChoice) {
 fn probe() -> std::result::Result<(), &'static String> {
     static ANSWER: OnceLock<std::result::Result<(), String>> = OnceLock::new();
     let answer = ANSWER.get_or_init(|| {
-        let plan =
-            BufferPlan { buffer_len: 4096, posted: 16, pool_bytes_max: 1 << 20, credit: 4096 };
+        let plan = BufferPlan {
+            buffer_len: 4096,
+            posted: 16,
+            pool_bytes_max: 1 << 20,
+            datagram_pool_bytes: 4 << 20,
+            credit: 4096,
+        };
         let options = RingOptions { submissions: 8, completions: 64, spins: false };
         let tried = UringDriver::new(&plan, &options, Arc::default()).and_then(try_receive);
         tried.map_err(|error| remedy(&error))
@@ -206,7 +211,7 @@ mod tests {
         let refused = judge(&Completion::ReceiveEnded { token: TOKEN, end }).unwrap().unwrap_err();
         let sentence = remedy(&refused);
         assert!(sentence.contains("multishot receive") && sentence.contains("6.0"), "{sentence}");
-        let data = Data { buffer: 0, len: 1, leasable: true };
+        let data = Data { buffer: 0, start: 0, len: 1, leasable: true };
         assert!(judge(&Completion::Received { token: TOKEN, data }).unwrap().is_ok());
         assert!(judge(&Completion::Closed { token: TOKEN }).is_none(), "no answer yet");
     }

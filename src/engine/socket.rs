@@ -1,4 +1,5 @@
-//! Socket: one owned socket and what is set up on it before a driver takes it.
+//! Socket: one owned socket, of a stream or of datagrams, and what is set up on it before a
+//! driver takes it.
 //!
 //! Above: the engine listens, the shard connects and hands Sockets to a driver. Below: plain
 //! system calls through rustix. Absent: reading, writing, accepting and waiting (the driver's),
@@ -40,7 +41,7 @@ impl Default for ListenOptions {
     }
 }
 
-/// An owned stream socket, non-blocking and closed on exec.
+/// An owned socket, non-blocking and closed on exec.
 #[derive(Debug)]
 pub(crate) enum Socket {
     /// A socket of the kernel.
@@ -63,7 +64,10 @@ impl Socket {
     pub(crate) fn listen(address: &SocketAddress, options: &ListenOptions) -> io::Result<Self> {
         let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
         let descriptor = match address {
-            SocketAddress::Ip(ip) => bind_ip_or_ipv4(*ip, options)?,
+            SocketAddress::Tcp(ip) => bind_ip_or_ipv4(*ip, SocketType::STREAM, options)?,
+            SocketAddress::Udp(ip) => {
+                return bind_ip_or_ipv4(*ip, SocketType::DGRAM, options).and_then(set_up_datagrams);
+            }
             SocketAddress::Unix(path) => bind_unix(path)?,
             SocketAddress::Memory(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
@@ -76,15 +80,17 @@ impl Socket {
     /// # Errors
     /// What the system says.
     pub(crate) fn connecting(address: &SocketAddress) -> io::Result<Self> {
-        let family = match address {
-            SocketAddress::Ip(SocketAddr::V4(_)) => AddressFamily::INET,
-            SocketAddress::Ip(SocketAddr::V6(_)) => AddressFamily::INET6,
-            SocketAddress::Unix(_) => AddressFamily::UNIX,
+        let (family, kind) = match address {
+            SocketAddress::Tcp(ip) => (family(*ip), SocketType::STREAM),
+            SocketAddress::Udp(ip) => (family(*ip), SocketType::DGRAM),
+            SocketAddress::Unix(_) => (AddressFamily::UNIX, SocketType::STREAM),
             SocketAddress::Memory(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
-        let descriptor = net::socket_with(family, SocketType::STREAM, FLAGS, None)?;
-        if matches!(address, SocketAddress::Ip(_)) {
-            sockopt::set_tcp_nodelay(&descriptor, true)?;
+        let descriptor = net::socket_with(family, kind, FLAGS, None)?;
+        match address {
+            SocketAddress::Tcp(_) => sockopt::set_tcp_nodelay(&descriptor, true)?,
+            SocketAddress::Udp(_) => return set_up_datagrams(descriptor),
+            _ => {}
         }
         Ok(Self::Kernel(descriptor))
     }
@@ -107,6 +113,15 @@ impl Socket {
         }
     }
 
+    /// True if it carries datagrams.
+    pub(crate) fn is_datagram(&self) -> bool {
+        match self {
+            Self::Kernel(descriptor) => is_datagram(descriptor.as_fd()),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Script(_) => false,
+        }
+    }
+
     /// The address it is bound to.
     ///
     /// # Errors
@@ -126,7 +141,9 @@ impl Socket {
         }
         let address = net::getpeername(self.as_fd())?;
         // Only a peer without a name has none: a unix socket that never bound.
-        address.map_or_else(|| Ok(SocketAddress::Unix(PathBuf::new())), from_system)
+        let is_datagram = self.is_datagram();
+        let nameless = || Ok(SocketAddress::Unix(PathBuf::new()));
+        address.map_or_else(nameless, |address| from_system(address, is_datagram))
     }
 
     /// Sets `option`; stacks that do not have it ignore it.
@@ -221,7 +238,7 @@ pub(crate) fn with_system_address<T>(
     act: impl FnOnce(&SocketAddrAny) -> rustix::io::Result<T>,
 ) -> rustix::io::Result<T> {
     match address {
-        SocketAddress::Ip(ip) => act(&SocketAddrAny::from(*ip)),
+        SocketAddress::Tcp(ip) | SocketAddress::Udp(ip) => act(&SocketAddrAny::from(*ip)),
         SocketAddress::Unix(path) => act(&SocketAddrAny::from(unix_address(path)?)),
         SocketAddress::Memory(_) => Err(rustix::io::Errno::AFNOSUPPORT),
     }
@@ -241,12 +258,34 @@ pub(crate) fn unix_address(path: &Path) -> rustix::io::Result<SocketAddrUnix> {
 /// # Errors
 /// What the system says.
 pub(crate) fn local_address(socket: BorrowedFd<'_>) -> io::Result<SocketAddress> {
-    from_system(net::getsockname(socket)?)
+    from_system(net::getsockname(socket)?, is_datagram(socket))
 }
 
-fn from_system(address: SocketAddrAny) -> io::Result<SocketAddress> {
+fn is_datagram(socket: BorrowedFd<'_>) -> bool {
+    sockopt::socket_type(socket).is_ok_and(|kind| kind == SocketType::DGRAM)
+}
+
+fn family(address: SocketAddr) -> AddressFamily {
+    if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET }
+}
+
+/// A datagram socket says where each datagram came from and to, how a train is cut, how it was
+/// marked, and how many were dropped; it never sends fragments.
+fn set_up_datagrams(descriptor: OwnedFd) -> io::Result<Socket> {
+    quinn_udp::UdpSocketState::new((&descriptor).into())?;
+    if !crate::kernel::count_drops(descriptor.as_fd()) {
+        tracing::debug!("this kernel does not count dropped datagrams");
+    }
+    Ok(Socket::Kernel(descriptor))
+}
+
+fn from_system(address: SocketAddrAny, is_datagram: bool) -> io::Result<SocketAddress> {
     if address.address_family() != AddressFamily::UNIX {
-        return Ok(SocketAddress::Ip(SocketAddr::try_from(address)?));
+        let address = SocketAddr::try_from(address)?;
+        return Ok(match is_datagram {
+            true => SocketAddress::Udp(address),
+            false => SocketAddress::Tcp(address),
+        });
     }
     let unix = SocketAddrUnix::try_from(address)?;
     let bytes = match (unix.path_bytes(), unix.abstract_name()) {
@@ -258,24 +297,35 @@ fn from_system(address: SocketAddrAny) -> io::Result<SocketAddress> {
 }
 
 /// "Any address" must work on a host without IPv6 too.
-fn bind_ip_or_ipv4(address: SocketAddr, options: &ListenOptions) -> io::Result<OwnedFd> {
+fn bind_ip_or_ipv4(
+    address: SocketAddr,
+    kind: SocketType,
+    options: &ListenOptions,
+) -> io::Result<OwnedFd> {
     use rustix::io::Errno;
-    match bind_ip(address, options) {
+    match bind_ip(address, kind, options) {
         Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)
             if address.is_ipv6() && address.ip().is_unspecified() =>
         {
             tracing::warn!(%address, "no IPv6 on this host; listening on IPv4 only");
             let ipv4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
-            Ok(bind_ip(ipv4, options)?)
+            Ok(bind_ip(ipv4, kind, options)?)
         }
         outcome => Ok(outcome?),
     }
 }
 
-fn bind_ip(address: SocketAddr, options: &ListenOptions) -> rustix::io::Result<OwnedFd> {
-    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
-    let descriptor = net::socket_with(family, SocketType::STREAM, FLAGS, None)?;
-    sockopt::set_socket_reuseaddr(&descriptor, true)?;
+fn bind_ip(
+    address: SocketAddr,
+    kind: SocketType,
+    options: &ListenOptions,
+) -> rustix::io::Result<OwnedFd> {
+    let descriptor = net::socket_with(family(address), kind, FLAGS, None)?;
+    let is_stream = kind == SocketType::STREAM;
+    if is_stream {
+        // Two datagram sockets with it would share a port by accident.
+        sockopt::set_socket_reuseaddr(&descriptor, true)?;
+    }
     if options.reuse_port {
         sockopt::set_socket_reuseport(&descriptor, true)?;
     }
@@ -286,7 +336,9 @@ fn bind_ip(address: SocketAddr, options: &ListenOptions) -> rustix::io::Result<O
         // The default is a sysctl; the promise of dual stack must not depend on it.
         sockopt::set_ipv6_v6only(&descriptor, !address.ip().is_unspecified())?;
     }
-    sockopt::set_tcp_nodelay(&descriptor, true)?;
+    if is_stream {
+        sockopt::set_tcp_nodelay(&descriptor, true)?;
+    }
     net::bind(&descriptor, &address)?;
     Ok(descriptor)
 }
@@ -317,6 +369,10 @@ fn is_stale(path: &Path, address: &SocketAddrUnix) -> bool {
 /// Sets `option` on a connected socket; stacks that do not have it ignore it.
 pub(crate) fn tune(socket: BorrowedFd<'_>, option: SocketOption) {
     let set = match option {
+        SocketOption::UnsentLimit(bytes) if is_datagram(socket) => {
+            // Of a datagram socket the kernel counts all that has not left the device.
+            sockopt::set_socket_send_buffer_size(socket, bytes as usize).is_ok()
+        }
         SocketOption::UnsentLimit(bytes) => crate::kernel::limit_unsent(socket, bytes),
         SocketOption::TrafficClass(class) => {
             // The two lower bits belong to congestion notification.
@@ -331,126 +387,4 @@ pub(crate) fn tune(socket: BorrowedFd<'_>, option: SocketOption) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream};
-    use std::os::unix::net::{UnixListener, UnixStream};
-
-    use super::*;
-
-    fn loopback(port: u16) -> SocketAddress {
-        SocketAddress::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-    }
-
-    fn port(socket: &Socket) -> u16 {
-        match socket.local_address().unwrap() {
-            SocketAddress::Ip(ip) => ip.port(),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn directory(name: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("postring-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        path
-    }
-
-    #[test]
-    fn listening_sockets_are_non_blocking_without_delay_and_closed_on_exec() {
-        let socket = Socket::listen(&loopback(0), &ListenOptions::default()).unwrap();
-        assert_eq!(net::accept(socket.as_fd()).unwrap_err(), rustix::io::Errno::AGAIN);
-        let flags = rustix::io::fcntl_getfd(socket.as_fd()).unwrap();
-        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
-        let client = TcpStream::connect(("127.0.0.1", port(&socket))).unwrap();
-        let accepted = Socket::from(net::accept(socket.as_fd()).unwrap());
-        assert!(sockopt::tcp_nodelay(accepted.as_fd()).unwrap());
-        assert_eq!(
-            accepted.peer_address().unwrap(),
-            SocketAddress::Ip(client.local_addr().unwrap())
-        );
-        assert!(accepted.take_error().is_none());
-    }
-
-    #[test]
-    fn a_port_is_shared_only_when_asked() {
-        let shared =
-            ListenOptions { reuse_port: true, incoming_cpu: Some(0), ..Default::default() };
-        let first = Socket::listen(&loopback(0), &shared).unwrap();
-        let again = Socket::listen(&loopback(port(&first)), &shared).unwrap();
-        assert_eq!(port(&again), port(&first));
-        let alone = Socket::listen(&loopback(port(&first)), &ListenOptions::default());
-        let error = alone.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        assert!(listen_hint(&error).contains("another port"));
-        assert_eq!(listen_hint(&io::Error::other("odd")), "");
-    }
-
-    #[test]
-    fn any_address_takes_ipv4_too() {
-        let any = SocketAddress::Ip("[::]:0".parse().unwrap());
-        let socket = Socket::listen(&any, &ListenOptions::default()).unwrap();
-        TcpStream::connect(("127.0.0.1", port(&socket))).unwrap();
-        assert!(net::accept(socket.as_fd()).is_ok());
-    }
-
-    #[test]
-    fn a_stale_socket_file_is_replaced_and_nothing_else() {
-        let path = directory("stale").join("server");
-        let address = SocketAddress::Unix(path.clone());
-        drop(UnixListener::bind(&path).unwrap());
-        let live = Socket::listen(&address, &ListenOptions::default()).unwrap();
-        assert_eq!(live.local_address().unwrap(), address);
-        let second = Socket::listen(&address, &ListenOptions::default()).unwrap_err();
-        assert_eq!(second.kind(), io::ErrorKind::AddrInUse, "somebody listens");
-        UnixStream::connect(&path).expect("the live server is unharmed");
-        std::fs::remove_file(&path).unwrap();
-        std::fs::write(&path, "precious").unwrap();
-        let file = Socket::listen(&address, &ListenOptions::default()).unwrap_err();
-        assert_eq!(file.kind(), io::ErrorKind::AddrInUse, "a plain file");
-        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
-        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
-    }
-
-    #[test]
-    fn abstract_names_and_impossible_paths() {
-        let name = format!("\0postring-test-{}", std::process::id());
-        let address = SocketAddress::Unix(PathBuf::from(name));
-        let socket = Socket::listen(&address, &ListenOptions::default()).unwrap();
-        assert_eq!(socket.local_address().unwrap(), address);
-        let client = Socket::connecting(&address).unwrap();
-        with_system_address(&address, |to| net::connect(client.as_fd(), to)).unwrap();
-        assert_eq!(client.peer_address().unwrap(), address);
-        for bad in ["", &"x".repeat(200)] {
-            let bad = SocketAddress::Unix(PathBuf::from(bad));
-            assert!(Socket::listen(&bad, &ListenOptions::default()).is_err());
-        }
-    }
-
-    #[test]
-    fn a_close_with_reset_is_seen_as_one_and_a_shutdown_as_an_end() {
-        let server = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = SocketAddress::Ip(server.local_addr().unwrap());
-        for reset in [true, false] {
-            let client = Socket::connecting(&address).unwrap();
-            assert!(sockopt::tcp_nodelay(client.as_fd()).unwrap());
-            let begun = with_system_address(&address, |to| net::connect(client.as_fd(), to));
-            assert!(matches!(begun, Ok(()) | Err(rustix::io::Errno::INPROGRESS)));
-            let mut peer = server.accept().unwrap().0;
-            peer.write_all(b"unread").unwrap();
-            let copy = client.try_clone().unwrap();
-            if reset {
-                client.send_reset_on_close().unwrap();
-                drop(copy);
-                drop(client);
-                assert_eq!(
-                    peer.read(&mut [0; 8]).unwrap_err().kind(),
-                    io::ErrorKind::ConnectionReset
-                );
-            } else {
-                client.shutdown_write().unwrap();
-                assert_eq!(peer.read(&mut [0; 8]).unwrap(), 0);
-                client.shutdown_both().unwrap();
-            }
-        }
-    }
-}
+mod tests;

@@ -19,6 +19,7 @@ mod postcard;
 #[cfg(feature = "postcard")]
 mod shallow;
 mod shown;
+mod train;
 mod unframed;
 #[cfg(any(feature = "codec", feature = "json", feature = "postcard"))]
 mod value;
@@ -33,6 +34,9 @@ pub(crate) use output::Mark;
 pub use output::Output;
 #[cfg(feature = "postcard")]
 pub use postcard::Postcard;
+#[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+pub(crate) use train::TRAIN_DATAGRAMS_MAX;
+pub(crate) use train::Train;
 pub use unframed::Unframed;
 #[cfg(any(feature = "codec", feature = "json", feature = "postcard"))]
 pub use value::{Decoded, Value};
@@ -174,6 +178,23 @@ pub trait Framer: Clone + Send + 'static {
     /// next belongs right behind it, so nothing may be sent between the two.
     fn is_within_message(&self) -> bool {
         false
+    }
+
+    /// The Message that a datagram is: where the stack carries datagrams (`udp://`) each is one
+    /// Message, framed or not. By default what `decode` makes of it, if that takes all of it.
+    ///
+    /// # Errors
+    /// If the datagram is no Message, or more than one: it is dropped and counted, and the framer
+    /// begins anew with the next one.
+    fn decode_datagram<'a>(&mut self, datagram: &'a [u8]) -> Result<Self::In<'a>, FrameError> {
+        match self.decode(datagram)? {
+            Some((taken, message)) if taken == datagram.len() => Ok(message),
+            Some((taken, _)) => Err(FrameError::Malformed(format!(
+                "{} bytes behind the message of a datagram",
+                datagram.len().saturating_sub(taken)
+            ))),
+            None => Err(FrameError::Truncated { len: datagram.len() }),
+        }
     }
 
     /// The last Message of the direction, made when the peer has ended it and `rest` bytes are

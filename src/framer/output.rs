@@ -5,6 +5,8 @@
 
 use bytes::Bytes;
 
+use super::train::Train;
+use crate::address::Route;
 use crate::lending;
 use crate::message::Message;
 
@@ -19,6 +21,8 @@ pub struct Output {
     shared: Vec<Shared>,
     /// Bytes of the shared payloads.
     shared_len: usize,
+    /// Its datagrams, on a stack that has them.
+    trains: Vec<Train>,
 }
 
 /// A payload that follows the first `after` copied bytes.
@@ -94,8 +98,38 @@ impl Output {
         self.shared.push(Shared { after: self.copied.len(), bytes });
     }
 
+    /// What was put since the last datagram is one more, to `to`.
+    pub(crate) fn end_datagram(&mut self, to: Option<Route>) {
+        let until = self.len();
+        let taken = self.trains.last_mut().is_some_and(|train| train.takes(until, to));
+        if !taken {
+            self.trains.push(Train::one(self.datagram_begin(), until, to));
+        }
+    }
+
+    /// Where the datagram that is being put begins.
+    pub(crate) fn datagram_begin(&self) -> usize {
+        self.trains.last().map_or(0, |train| train.range().end)
+    }
+
+    /// Its datagrams, on a stack that has them.
+    pub(crate) fn trains(&self) -> &[Train] {
+        &self.trains
+    }
+
     /// Moves the bytes of `other` behind those that are there.
     pub(crate) fn append(&mut self, other: Self) {
+        let so_far = self.len();
+        for train in other.trains {
+            let first = train.datagrams().next().map_or(0, |range| range.len());
+            let is_one = train.segment().is_none();
+            let until = so_far + train.range().start + first;
+            let joins =
+                is_one && self.trains.last_mut().is_some_and(|last| last.takes(until, train.to()));
+            if !joins {
+                self.trains.push(train.moved(so_far));
+            }
+        }
         let before = self.copied.len();
         self.copied.extend_from_slice(&other.copied);
         let moved = other.shared.into_iter();
@@ -140,7 +174,7 @@ impl Output {
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len() == 0 && self.trains.is_empty()
     }
 
     /// All the bytes in one piece, copied: what the peer will see. For the tests of a framer.
@@ -168,6 +202,7 @@ impl Output {
             self.copied = Vec::new();
         }
         self.shared_len = 0;
+        self.trains.clear();
         // Last: the drop of a shared payload is user code, which may panic.
         self.shared.clear();
     }
@@ -182,6 +217,16 @@ impl Output {
     #[inline]
     pub(crate) fn contiguous(&self, skip: usize) -> Option<&[u8]> {
         self.shared.is_empty().then(|| self.copied.get(skip..).unwrap_or_default())
+    }
+
+    /// The pieces of `range` in order.
+    pub(crate) fn pieces(&self, range: std::ops::Range<usize>) -> impl Iterator<Item = &[u8]> {
+        let mut left = range.len();
+        self.segments(range.start).map_while(move |piece| {
+            let piece = &piece[..piece.len().min(left)];
+            left -= piece.len();
+            (!piece.is_empty()).then_some(piece)
+        })
     }
 
     /// The pieces in order, without the first `skip` bytes; empty pieces are left out.

@@ -22,6 +22,11 @@ impl Framer for Unframed {
         Ok(Some((input.len(), Message::lent(input).partial())))
     }
 
+    // A datagram is whole, even without a byte.
+    fn decode_datagram<'a>(&mut self, datagram: &'a [u8]) -> Result<Message<'a>, FrameError> {
+        Ok(Message::lent(datagram))
+    }
+
     fn lend(message: Message<'static>) -> Message<'static> {
         message
     }

@@ -132,6 +132,11 @@ impl Pool {
         self.buffer_len
     }
 
+    /// Where what happens to its buffers is counted.
+    pub(super) fn metrics(&self) -> Arc<CoreMetrics> {
+        Arc::clone(&self.metrics)
+    }
+
     /// Where buffer `index` begins.
     #[inline]
     pub(super) fn address(&self, index: u16) -> NonNull<u8> {
@@ -246,6 +251,26 @@ impl Lender for Pool {
             index: index as u16,
             returns: Arc::clone(&self.returns),
         }))
+    }
+}
+
+/// The pools of one driver, for those who lease by a buffer's number: the mark of a pool in it, and
+/// the pool.
+#[derive(Default)]
+pub(super) struct Lenders(RefCell<Vec<(u32, Rc<Pool>)>>);
+
+impl Lenders {
+    /// A pool whose numbers have `mark`; the one without a mark last.
+    pub(super) fn add(&self, mark: u32, pool: Rc<Pool>) {
+        self.0.borrow_mut().insert(0, (mark, pool));
+    }
+}
+
+impl Lender for Lenders {
+    fn lease(&self, index: u32, len: usize) -> Option<Bytes> {
+        let pools = self.0.borrow();
+        let (mark, pool) = pools.iter().find(|(mark, _)| index & mark == *mark)?;
+        pool.lease(index & !mark, len)
     }
 }
 

@@ -23,15 +23,20 @@
 //!   registered, written only by the driver's thread, and published by a release store of the tail.
 //! - **K8, options are plain numbers.** A socket option or ioctl reads or writes one number or one
 //!   structure of numbers, whose size is handed over with it.
+//! - **K9, a header outlives its call.** All that a message header points at is borrowed for the
+//!   whole of a plain system call; that of an entry is owned by the driver's table (K1).
 #![allow(unsafe_code, reason = "the fence: rings and buffers shared with the kernel need it")]
 
 #[cfg(any(test, feature = "__bench"))]
 pub(crate) mod bench;
+mod control;
+mod datagram;
 mod memory;
 mod ring;
 mod tcp;
 mod uring;
 
+pub(crate) use datagram::{count_drops, datagram_bytes_max, receive_datagrams, send_train};
 pub(crate) use ring::RingOptions;
 pub(crate) use tcp::{limit_unsent, path_sample};
 pub(crate) use uring::UringDriver;

@@ -173,10 +173,19 @@ impl Ring {
     }
 
     pub(super) fn register_buffers(&mut self, buffers: &BufferRing) -> io::Result<()> {
+        self.register_group(buffers, GROUP)
+    }
+
+    /// The same for the buffers of datagrams.
+    pub(super) fn register_datagram_buffers(&mut self, buffers: &BufferRing) -> io::Result<()> {
+        self.register_group(buffers, DATAGRAM_GROUP)
+    }
+
+    fn register_group(&mut self, buffers: &BufferRing, group: u16) -> io::Result<()> {
         let base = buffers.region.at(0).as_ptr().addr() as u64;
         let submitter = self.ring.submitter();
         // SAFETY: [K7] the entries are mapped, page-aligned, and live until after the ring (K4).
-        unsafe { submitter.register_buf_ring_with_flags(base, buffers.entries, GROUP, 0) }
+        unsafe { submitter.register_buf_ring_with_flags(base, buffers.entries, group, 0) }
     }
 }
 
@@ -202,6 +211,8 @@ struct Update {
 
 /// The one buffer group of a ring.
 pub(super) const GROUP: u16 = 0;
+/// The group of buffers for datagrams.
+pub(super) const DATAGRAM_GROUP: u16 = 1;
 
 /// Sets a ring up, giving up optional flags one by one; says which were given up.
 fn build(options: &RingOptions) -> io::Result<(IoUring, Vec<&'static str>)> {

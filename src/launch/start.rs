@@ -248,6 +248,7 @@ mod linux {
             buffer_len: duties.limits.receive_buffer_bytes,
             posted: duties.limits.receive_buffers_posted,
             pool_bytes_max: duties.limits.receive_pool_bytes,
+            datagram_pool_bytes: duties.limits.datagram_pool_bytes,
             credit: duties.limits.receive_credit_bytes,
         };
         let spins = duties.wait != Wait::Sleep;
@@ -379,7 +380,7 @@ mod linux {
         limits: &Limits,
     ) -> io::Result<Vec<Socket>> {
         let mut options = ListenOptions { backlog: limits.backlog, ..ListenOptions::default() };
-        let SocketAddress::Ip(asked) = address else {
+        let (SocketAddress::Tcp(asked) | SocketAddress::Udp(asked)) = address else {
             return Ok(vec![listen_when_free(address, &options)?]);
         };
         // Alone first: sharing a port with a stranger by accident must be an error.
@@ -388,12 +389,16 @@ mod linux {
             return Ok(vec![alone]);
         }
         let mut asked = *asked;
-        if let SocketAddress::Ip(local) = alone.local_address()? {
+        let local = alone.local_address()?;
+        if let SocketAddress::Tcp(local) | SocketAddress::Udp(local) = local {
             asked.set_port(local.port());
         }
         drop(alone);
         options.reuse_port = true;
-        let shared = SocketAddress::Ip(asked);
+        let shared = match address {
+            SocketAddress::Udp(_) => SocketAddress::Udp(asked),
+            _ => SocketAddress::Tcp(asked),
+        };
         (0..cores).map(|_| Socket::listen(&shared, &options)).collect()
     }
 

@@ -22,6 +22,7 @@
 //! | `receive_buffer_bytes` | 4 352 | bytes of a buffer: 4 KiB and a header | next buffer |
 //! | `receive_buffers_posted` | 128 | buffers with the kernel at once | starved |
 //! | `receive_pool_bytes` | 64 MiB | bytes of receive buffers in all | copied |
+//! | `datagram_pool_bytes` | 16 MiB | bytes of buffers for datagrams | copied, then dropped |
 //! | `receive_credit_bytes` | 16 KiB | bytes one connection delivers in a row | its turn ends |
 //! | `exact_receive_bytes` | 16 KiB | length of a Message | a buffer of its own |
 //! | `unmeasured_message_bytes` | 16 MiB | bytes of a Message of unknown length | ends |
@@ -108,6 +109,7 @@
 //!
 //! ```text
 //!   receive_pool_bytes                                          64 MiB
+//! + datagram_pool_bytes, where a socket of datagrams is open          16 MiB
 //! + connections  x  (one slot  +  one exact buffer of the framer's limit at most
 //!                    +  send_queue_bytes  +  one Message of overshoot)
 //! + connections  x  receive_queue_messages  x  one Message, copied or leased from the pool

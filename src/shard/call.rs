@@ -11,7 +11,7 @@ use std::rc::Rc;
 use super::connection::Connection;
 use super::core::{CallError, Core, Id, State, attend, find, keep};
 use super::outgoing::Outgoing;
-use super::protocol::{Call, Protocol};
+use super::protocol::{Call, Packing, Protocol, Service};
 use crate::error::CloseReason;
 use crate::framer::Output;
 
@@ -22,6 +22,7 @@ pub(super) struct Taken {
     outgoing: Option<Box<Outgoing>>,
     handed: u64,
     left: u64,
+    pub(super) packing: Packing,
 }
 
 impl State {
@@ -33,7 +34,9 @@ impl State {
         let outbox = connection.outbox.take().or_else(|| self.spare_outputs.pop());
         let (handed, left) = (connection.handed, connection.left());
         let outgoing = connection.outgoing.take();
-        Ok(Taken { protocol, outbox: outbox.unwrap_or_default(), outgoing, handed, left })
+        let packing = connection.packing();
+        let outbox = outbox.unwrap_or_default();
+        Ok(Taken { protocol, outbox, outgoing, handed, left, packing })
     }
 }
 
@@ -63,7 +66,7 @@ impl Core {
         act: impl FnOnce(&mut dyn Protocol, &Call<'_>) -> R,
         then: impl FnOnce(&mut Connection, &R),
     ) -> Result<R, CallError> {
-        let Taken { mut protocol, outbox, outgoing, handed, left } = taken;
+        let Taken { mut protocol, outbox, outgoing, handed, left, packing } = taken;
         let (outbox, outgoing) = (RefCell::new(outbox), RefCell::new(outgoing));
         let call = Call {
             core: self,
@@ -72,13 +75,14 @@ impl Core {
             outgoing: &outgoing,
             handed,
             left,
+            packing,
             sent_messages: Cell::new(0),
         };
         let acted = catch_unwind(AssertUnwindSafe(|| act(&mut *protocol, &call)));
         let name = acted.is_err().then(|| protocol.name());
         self.metrics.sent_messages.add(call.sent_messages.get());
         let (outbox, outgoing) = (outbox.into_inner(), outgoing.into_inner());
-        let taken = Taken { protocol, outbox, outgoing, handed, left };
+        let taken = Taken { protocol, outbox, outgoing, handed, left, packing };
         self.put_back(id, taken, |connection| {
             if let Ok(result) = &acted {
                 then(connection, result);
@@ -96,6 +100,22 @@ impl Core {
         discard(payload);
         self.fail(id, CloseReason::Panicked);
         CallError::Gone(CloseReason::Panicked)
+    }
+
+    /// What `service` makes of a fresh slot; a panic of user code is its failure.
+    pub(super) fn open(
+        self: &Rc<Self>,
+        service: &dyn Service,
+        id: Id,
+    ) -> Result<Box<dyn Protocol>, CloseReason> {
+        let opened = AssertUnwindSafe(|| service.open(self, id));
+        catch_unwind(opened).unwrap_or_else(|payload| {
+            self.metrics.panics.add(1);
+            let panic = super::panic_text(&*payload);
+            tracing::error!(panic, "a factory panicked; its carrier has ended");
+            discard(payload);
+            Err(CloseReason::Panicked)
+        })
     }
 
     /// Runs user code that belongs to no connection: a panic is counted and logged, the core lives

@@ -7,10 +7,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::core::Id;
 use super::outgoing::Outgoing;
-use super::protocol::{Protocol, Service};
+use super::protocol::{DATAGRAM_BYTES_MAX, Packing, Protocol, Service};
+use super::remotes::Remotes;
 use super::revival::Revival;
-use crate::address::SocketAddress;
+use crate::address::{Route, SocketAddress};
 use crate::association::Key;
 use crate::error::CloseReason;
 use crate::framer::Output;
@@ -90,6 +92,16 @@ pub(crate) struct Rare {
     pub(crate) revival: Option<Box<Revival>>,
     /// The Association it belongs to; that of an accepted one is found out when somebody asks.
     pub(crate) association: Option<Arc<Key>>,
+    /// The longest datagram that its path carries, as far as that is known.
+    pub(crate) datagram_bytes_max: Option<u32>,
+    /// Datagrams come to any address of this host, and answers go from the one they came to.
+    pub(crate) at_any_address: bool,
+    /// Datagrams that the kernel has dropped on it.
+    pub(crate) dropped: u32,
+    /// The Carriers of those who send to this socket, if each has one.
+    pub(crate) remotes: Option<Remotes>,
+    /// The socket by which this Carrier sends and is sent to, and where its peer is.
+    pub(crate) hub: Option<(Id, Route)>,
     /// The most urgent class that its packets were marked for, where packets are marked.
     pub(crate) marked_niceness: Option<u32>,
 }
@@ -124,6 +136,8 @@ pub(crate) enum Peer {
     Unix,
     /// An IP peer.
     Ip(SocketAddr),
+    /// Whoever sends a datagram to this socket.
+    Anybody,
 }
 
 /// The yes-or-no state of a slot. Separate booleans of one byte: their names are the documentation.
@@ -171,6 +185,8 @@ pub(crate) struct Flags {
     pub(crate) wants_room: bool,
     /// A failed accept waits for the clock.
     pub(crate) backing_off: bool,
+    /// What it carries are datagrams, each a Message.
+    pub(crate) datagrams: bool,
 }
 
 impl Connection {
@@ -178,6 +194,29 @@ impl Connection {
     #[inline]
     pub(crate) fn queued(&self) -> usize {
         self.outbox.as_ref().map_or(0, |output| output.len())
+    }
+
+    /// True if something is to be sent next, be it a datagram without a byte.
+    #[inline]
+    pub(crate) fn has_queued(&self) -> bool {
+        self.outbox.as_ref().is_some_and(|output| !output.is_empty())
+    }
+
+    /// How Messages that are sent now become packets.
+    #[inline]
+    pub(crate) fn packing(&self) -> Packing {
+        if !self.flags.datagrams {
+            return Packing::Stream;
+        }
+        let rare = self.rare.as_ref();
+        match (self.peer, rare.and_then(|rare| rare.hub)) {
+            (Peer::Anybody, _) => Packing::Nowhere,
+            (_, Some((_, route))) => Packing::To(route),
+            _ => {
+                let known = rare.and_then(|rare| rare.datagram_bytes_max);
+                Packing::Connected { bytes_max: known.unwrap_or(DATAGRAM_BYTES_MAX) }
+            }
+        }
     }
 
     /// True if all it waits for is the kernel: bytes can come, nothing is to be sent, nothing has
@@ -192,7 +231,7 @@ impl Connection {
             && !(ends | pauses)
             && self.gather.is_none()
             && self.outgoing.is_none()
-            && self.queued() == 0
+            && !self.has_queued()
     }
 
     /// Bytes that wait in all, those that wait for their turn included.
@@ -222,6 +261,17 @@ impl Connection {
     /// Its Association, if that is known.
     pub(crate) fn association(&self) -> Option<&Arc<Key>> {
         self.rare.as_ref()?.association.as_ref()
+    }
+
+    /// The socket by which it sends, if that is not its own.
+    pub(crate) fn hub(&self) -> Option<Id> {
+        Some(self.rare.as_ref()?.hub?.0)
+    }
+
+    /// True if Carriers go on by its socket.
+    pub(crate) fn has_remotes(&self) -> bool {
+        let remotes = self.rare.as_ref().and_then(|rare| rare.remotes.as_ref());
+        remotes.is_some_and(|remotes| !remotes.is_empty())
     }
 
     /// Its service, if it listens.

@@ -333,6 +333,9 @@ impl Shard {
     /// Asks the driver for bytes in the way that fits what is expected.
     pub(super) fn ask_for_bytes(&mut self, id: Id) {
         let token = self.token(id);
+        if self.core.look(id, |connection| connection.flags.datagrams) == Ok(true) {
+            return self.ask_for_datagrams(id);
+        }
         let credit = self.core.limits.receive_credit_bytes;
         let mut expects = false;
         let operation = {

@@ -66,7 +66,7 @@ impl Inspection<'_> {
         let sample = self.driver.path(token(id)).unwrap_or_default();
         let (local, peer) = match peer {
             Peer::Ip(peer) => (self.local_address(id), Some(peer)),
-            Peer::Unix | Peer::Unknown => (None, None),
+            Peer::Unix | Peer::Anybody | Peer::Unknown => (None, None),
         };
         measurement(&sample, local, peer)
     }
@@ -101,7 +101,9 @@ impl Inspection<'_> {
         match connection.peer {
             _ if !connection.attached => None,
             Peer::Ip(peer) => Some(Key::accepted(peer.ip(), self.local_address(id), framer)),
-            Peer::Unix | Peer::Unknown => Some(Key::nameless(id.slot, id.generation, framer)),
+            Peer::Unix | Peer::Anybody | Peer::Unknown => {
+                Some(Key::nameless(id.slot, id.generation, framer))
+            }
         }
     }
 

@@ -36,6 +36,9 @@ impl Shard {
 
     /// Begins to listen.
     pub(crate) fn listen(&mut self, listening: Listening) {
+        if listening.socket.is_datagram() {
+            return self.serve_datagrams(listening);
+        }
         let id = self.core.allocate(Phase::Listening);
         let service = self.core.state.borrow().services.get(listening.service).cloned();
         let changed = self.core.change(id, |connection| {
@@ -109,7 +112,7 @@ impl Shard {
     pub(super) fn adopt(&mut self, socket: Socket, service: usize) {
         let core = self.core();
         let peer = match socket.peer_address() {
-            Ok(SocketAddress::Ip(address)) => Peer::Ip(address),
+            Ok(SocketAddress::Tcp(address) | SocketAddress::Udp(address)) => Peer::Ip(address),
             Ok(SocketAddress::Unix(_)) => Peer::Unix,
             // Gone again before it was accepted, or in a simulated world.
             Ok(SocketAddress::Memory(_)) | Err(_) => Peer::Unknown,
@@ -129,14 +132,7 @@ impl Shard {
         }
         let Some(service) = core.state.borrow().services.get(service).cloned() else { return };
         let id = core.allocate(Phase::Open);
-        let opened = std::panic::AssertUnwindSafe(|| service.open(&core, id));
-        let opened = std::panic::catch_unwind(opened).unwrap_or_else(|payload| {
-            core.metrics.panics.add(1);
-            let panic = super::panic_text(&*payload);
-            tracing::error!(panic, "a factory panicked; its carrier has ended");
-            super::call::discard(payload);
-            Err(CloseReason::Panicked)
-        });
+        let opened = core.open(&*service, id);
         let token = self.token(id);
         let accepted = core.change(id, |connection| {
             connection.flags.counted = true;
@@ -207,6 +203,7 @@ impl Shard {
                     connection.clocks.last_activity = now;
                 });
                 timeouts::check_after(&self.core, id, self.core.timeouts.idle);
+                self.begin_datagrams(id);
                 self.revived(id);
                 let _ = self.core.call(id, |protocol, call| protocol.opened(call));
             }
@@ -268,8 +265,9 @@ impl Shard {
 
     fn connect_to(&mut self, id: Id, socket: Socket, address: SocketAddress) {
         let token = self.token(id);
+        let datagrams = matches!(address, SocketAddress::Udp(_));
         let peer = match &address {
-            SocketAddress::Ip(address) => Peer::Ip(*address),
+            SocketAddress::Tcp(address) | SocketAddress::Udp(address) => Peer::Ip(*address),
             SocketAddress::Unix(_) => Peer::Unix,
             SocketAddress::Memory(_) => Peer::Unknown,
         };
@@ -278,6 +276,7 @@ impl Shard {
             connection.phase = Phase::Connecting;
             connection.attached = true;
             connection.peer = peer;
+            connection.flags.datagrams = datagrams;
         });
         self.driver.submit(Operation::Attach { token, socket });
         self.driver.submit(Operation::Connect { token, address });
@@ -330,6 +329,7 @@ impl Shard {
         if !listened {
             core.metrics.closed.add(1);
         }
+        self.leave_hub(id, peer);
         self.tell_closed(id, reason);
         // Asked only now: its owner may have left it to the engine when it was told.
         if core.look(id, |connection| connection.flags.owned) == Ok(true) {

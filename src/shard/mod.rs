@@ -10,6 +10,7 @@
 mod call;
 pub(crate) mod connection;
 pub(crate) mod core;
+mod datagrams;
 pub(crate) mod event_queue;
 pub(crate) mod events;
 mod exact;
@@ -23,12 +24,14 @@ pub(crate) mod outgoing;
 mod prefixes;
 pub(crate) mod protocol;
 pub(crate) mod record;
+mod remotes;
 pub(crate) mod revival;
 mod settle;
 mod sleepers;
 mod stall;
 #[cfg(any(test, feature = "testing"))]
 mod stepping;
+mod steps;
 mod timeouts;
 pub(crate) mod traffic_class;
 mod waiting;
@@ -182,6 +185,9 @@ impl Shard {
         match completion {
             Completion::Received { token, data } => self.received(token, data),
             Completion::Sent { token, output, result } => self.sent(token, output, result),
+            Completion::Datagrams { token, data, arrival } => {
+                self.datagrams(token, data, arrival);
+            }
             Completion::ReceiveEnded { token, end } => self.receive_ended(token, end),
             Completion::ReceivedExact { token, buffer, result } => {
                 self.received_exact(token, buffer, result);

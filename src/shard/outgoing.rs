@@ -146,7 +146,7 @@ impl Outgoing {
         deadline_us: Option<u64>,
         antecedents: &[u64],
         mut parcel: Parcel,
-    ) -> Result<u64, (Refusal, Parcel)> {
+    ) -> Result<u64, (Refusal, Box<Parcel>)> {
         if parcel.idempotent {
             parcel.relies_on = antecedents.into();
         }
@@ -156,14 +156,15 @@ impl Outgoing {
         // What was sent before there was an order has left in front of everything.
         for number in antecedents.iter().filter(|number| **number > self.base) {
             let Some(place) = numbers.get_mut(count) else {
-                return Err((Refusal::TooManyAntecedents, parcel));
+                return Err((Refusal::TooManyAntecedents, Box::new(parcel)));
             };
             *place = number - self.base;
             count += 1;
         }
         let antecedents = &numbers[..count];
         let ask = Ask { carrier: 0, niceness, deadline_us, antecedents, bytes };
-        let number = self.scheduler.submit(now_us, ask, parcel)?;
+        let submitted = self.scheduler.submit(now_us, ask, parcel);
+        let number = submitted.map_err(|(refusal, parcel)| (refusal, Box::new(parcel)))?;
         *self.classes.entry(niceness).or_default() += bytes;
         self.paced |= niceness > 0 || deadline_us.is_some();
         self.expires |= deadline_us.is_some();
@@ -373,6 +374,14 @@ impl Outgoing {
             if asked || self.listeners.want_acks() || handed.again.is_some() {
                 self.unacknowledged.push_back(handed);
             }
+        }
+    }
+
+    /// Of what was handed over up to `position`, nobody knows what has left.
+    pub(crate) fn may_have_left(&mut self, position: u64) {
+        while self.handed.front().is_some_and(|handed| handed.position <= position) {
+            let Some(handed) = self.handed.pop_front() else { return };
+            self.reports.push(Report::of(&handed, Outcome::MayHaveArrived));
         }
     }
 

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use super::core::{Core, Id};
 use super::outgoing::Outgoing;
-use crate::address::Address;
+use crate::address::{Address, Route};
 use crate::error::CloseReason;
 use crate::framer::Output;
 
@@ -25,8 +25,26 @@ pub(crate) struct Call<'a> {
     pub(crate) handed: u64,
     /// Bytes that the kernel had taken before this call.
     pub(crate) left: u64,
+    /// How what is framed becomes packets.
+    pub(crate) packing: Packing,
     /// Messages framed into the outbox so far.
     pub(crate) sent_messages: Cell<u64>,
+}
+
+/// The most that a datagram can carry, whatever its path: what IPv4's length field allows.
+pub(crate) const DATAGRAM_BYTES_MAX: u32 = 65_507;
+
+/// How Messages become packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Packing {
+    /// They follow one another in a stream.
+    Stream,
+    /// Each is a datagram to the peer of a connected socket, of at most so many bytes.
+    Connected { bytes_max: u32 },
+    /// Each is a datagram to whoever sent the one that is being answered.
+    To(Route),
+    /// Each would be a datagram, but to nobody in particular.
+    Nowhere,
 }
 
 impl Call<'_> {
@@ -88,6 +106,12 @@ pub(crate) trait Protocol: Any {
     /// Bytes of the peer, from the first that was not consumed; `at_end`: no more will come.
     fn input(&mut self, call: &Call<'_>, bytes: &[u8], at_end: bool) -> Progress;
 
+    /// From now on its Messages are datagrams.
+    fn takes_datagrams(&mut self);
+
+    /// One datagram of the peer: a Message, or nothing.
+    fn datagram(&mut self, call: &Call<'_>, bytes: &[u8]);
+
     /// How long the message at the start of `bytes` is in all, if that is known.
     fn needs(&mut self, bytes: &[u8]) -> Option<usize>;
 
@@ -145,6 +169,9 @@ pub(crate) trait Protocol: Any {
 pub(crate) trait Service {
     /// The typed half for one connection, or why there is none.
     fn open(&self, core: &Rc<Core>, id: Id) -> Result<Box<dyn Protocol>, CloseReason>;
+
+    /// True if each sender of datagrams gets a Carrier; else one protocol serves the socket.
+    fn serves_remotes_apart(&self) -> bool;
 
     /// The connection is in its slot and can be used.
     fn accepted(&self, core: &Rc<Core>, id: Id);

@@ -1,8 +1,7 @@
-//! Settle: what a slot needs next, decided from its state alone.
+//! Settle: does what slots need next, step by step until nothing is left.
 //!
-//! Above: the turn, for every slot that asked for attention. Below: operations for the driver.
-//! The one place where receives, sends and ends begin, so their order can be read here.
-//! Absent: how it came to this state.
+//! Above: the turn, for every slot that asked for attention. Below: `steps` decides, the driver is
+//! given operations. Absent: how a slot came to its state.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,35 +10,9 @@ use super::Shard;
 use super::connection::{Connection, Peer, Phase};
 use super::core::{ACKS_EVERY, Core, Id};
 use super::outgoing::Filling;
+use super::steps::{Step, next_step};
 use crate::engine::operation::{Errno, Manner, Operation, PathSample, Token};
 use crate::framer::Output;
-
-/// What a slot needs now; one step at a time, until nothing.
-enum Step {
-    Nothing,
-    /// Without a connection, Messages have their lifetimes all the same.
-    Wait {
-        until_us: u64,
-    },
-    /// A dormant Carrier has something to do again.
-    Revive,
-    /// The protocol can go on with what was kept.
-    Resume,
-    /// The protocol does not know yet that the peer ended.
-    TellEnd,
-    /// Messages wait for their turn, and there is room for the next.
-    Schedule,
-    /// Word of Messages is to be delivered.
-    Report,
-    Send,
-    EndOutput,
-    Close,
-    Discard,
-    Receive,
-    StopReceive,
-    Accept,
-    StopAccept,
-}
 
 impl Shard {
     pub(super) fn settle_all(&mut self) {
@@ -139,7 +112,7 @@ impl Shard {
         self.mark(id);
         let token = self.token(id);
         let now = self.core.now_ms();
-        let (output, paced, kept) = {
+        let (output, paced, kept, hub) = {
             let mut state = self.core.state.borrow_mut();
             if let Some(at) = super::timeouts::after(now, self.core.timeouts.unread_send) {
                 state.check_by(id.slot, at, self.core.now_tick());
@@ -151,9 +124,13 @@ impl Shard {
             connection.unsent = output.len();
             connection.handed += output.len() as u64;
             // What may have to go again must stay as it is.
-            (output, connection.paced_quantum(), connection.is_revivable())
+            (output, connection.paced_quantum(), connection.is_revivable(), connection.hub())
         };
+        if let Some(hub) = hub {
+            return self.send_by(hub, id, output);
+        }
         let is_large = !kept && output.len() >= self.core.limits.zero_copy_bytes;
+        let is_large = is_large && output.trains().is_empty();
         let manner = if let Some(bytes) = paced {
             Manner::WhenWritable(bytes)
         } else if is_large && self.leaves_host(id) {
@@ -167,6 +144,7 @@ impl Shard {
     pub(super) fn sent(&mut self, token: Token, output: Box<Output>, result: Result<usize, Errno>) {
         let id = self.id(token);
         let now = self.core.now_ms();
+        let is_datagrams = !output.trains().is_empty();
         let (unsent, broken, wants_room, manner) = {
             let mut state = self.core.state.borrow_mut();
             let connection = &mut state.slots[token.slot as usize];
@@ -201,12 +179,15 @@ impl Shard {
             (connection.unsent, broken, low && connection.flags.wants_room, manner)
         };
         match result {
-            Err(errno) => {
+            Err(errno) if !is_datagrams => {
                 self.core.fail(id, super::input::reason_of(errno));
                 return self.keep_unsent(id, output);
             }
+            Err(errno) if self.could_not_leave(id, errno) => return self.core.recycle(output),
+            Err(_) => {}
             Ok(some) => self.core.metrics.sent_bytes.add(some as u64),
         }
+        let unsent = if is_datagrams { 0 } else { unsent };
         if unsent > 0 && !broken {
             let mut state = self.core.state.borrow_mut();
             let connection = &mut state.slots[token.slot as usize];
@@ -223,6 +204,7 @@ impl Shard {
             return self.keep_unsent(id, output);
         }
         self.core.recycle(output);
+        self.let_remotes_send(id);
         if wants_room {
             // In use: the driver has just reported on it.
             let _ = self.core.change(id, |connection| connection.flags.wants_room = false);
@@ -367,7 +349,10 @@ impl Shard {
             connection.flags.output_ended = true;
             connection.clocks.ended = now;
         }
-        self.driver.submit(Operation::ShutdownWrite { token: self.token(id) });
+        let is_stream = self.core.look(id, |connection| !connection.flags.datagrams);
+        if is_stream == Ok(true) {
+            self.driver.submit(Operation::ShutdownWrite { token: self.token(id) });
+        }
         super::timeouts::check_after(&self.core, id, self.core.timeouts.linger);
     }
 
@@ -390,104 +375,6 @@ impl Shard {
             self.finish_slot(id);
         }
     }
-}
-
-fn next_step(connection: &Connection, core: &Core) -> Step {
-    match connection.phase {
-        Phase::Closed if has_reports(connection) => Step::Report,
-        Phase::Free | Phase::Closing | Phase::Closed => Step::Nothing,
-        Phase::Listening => listening(connection),
-        Phase::Inactive | Phase::Resolving | Phase::Connecting | Phase::Dormant => {
-            unconnected(connection)
-        }
-        Phase::Open => open(connection, core),
-    }
-}
-
-fn has_reports(connection: &Connection) -> bool {
-    connection.outgoing.as_ref().is_some_and(|outgoing| outgoing.has_reports())
-}
-
-fn listening(connection: &Connection) -> Step {
-    let flags = &connection.flags;
-    if flags.end_wanted {
-        return match (flags.accepting, flags.stopping) {
-            (true, false) => Step::StopAccept,
-            (true, true) => Step::Nothing,
-            (false, _) => Step::Close,
-        };
-    }
-    if !flags.accepting && !flags.backing_off { Step::Accept } else { Step::Nothing }
-}
-
-fn unconnected(connection: &Connection) -> Step {
-    let flags = &connection.flags;
-    let dormant = connection.phase == Phase::Dormant;
-    if flags.end_wanted && (flags.output_ended || (dormant && connection.is_done_dormant())) {
-        return Step::Close;
-    }
-    if has_reports(connection) {
-        return Step::Report;
-    }
-    if dormant && connection.wants_revival() {
-        return Step::Revive;
-    }
-    match connection.outgoing.as_ref().and_then(|outgoing| outgoing.next_timeout_us()) {
-        Some(until_us) => Step::Wait { until_us },
-        None => Step::Nothing,
-    }
-}
-
-fn open(connection: &Connection, core: &Core) -> Step {
-    let low_water = core.limits.send_queue_bytes / 2;
-    let flags = &connection.flags;
-    let Some(protocol) = &connection.protocol else { return Step::Nothing };
-    if flags.reset {
-        return Step::Close;
-    }
-    let resumable = flags.paused && connection.waiting() < low_water && protocol.wants_input(core);
-    if resumable && !flags.discarding {
-        return Step::Resume;
-    }
-    if flags.input_ended && !flags.input_end_told && !flags.discarding && !flags.paused {
-        return Step::TellEnd;
-    }
-    if has_reports(connection) {
-        return Step::Report;
-    }
-    if !flags.sending && connection.queued() > 0 && !flags.output_ended {
-        return Step::Send;
-    }
-    if !flags.sending && connection.has_scheduled() && !flags.output_ended {
-        return Step::Schedule;
-    }
-    let flushed = !flags.sending && (connection.waiting() == 0 || flags.output_ended);
-    if flags.end_wanted && flushed && !flags.output_ended && !protocol.is_busy() {
-        return Step::EndOutput;
-    }
-    // A Sink has still to take what came before the peer's end.
-    let taken = !flags.sink || flags.input_end_told || flags.discarding;
-    if flags.output_ended && flags.input_ended && taken {
-        return Step::Close;
-    }
-    // This side has ended and waits for no message: what still comes is read and thrown away, so
-    // that the peer sees an end and no reset.
-    let awaits = protocol.awaits_input() || flags.sink;
-    if flags.output_ended && !flags.discarding && !awaits {
-        return Step::Discard;
-    }
-    // A Responder that is to end answers what it has begun and begins nothing more.
-    let begins = !(flags.end_wanted && protocol.ends_with_input());
-    let wants = flags.discarding || (begins && protocol.wants_input(core));
-    let wants = wants && !flags.input_ended && !flags.paused && !flags.gathering;
-    if wants && !flags.receiving {
-        return Step::Receive;
-    }
-    // A large message has a buffer of its own: the pool's receive makes way for it.
-    if flags.receiving && !flags.stopping && connection.gather.is_some() && !flags.discarding {
-        return Step::StopReceive;
-    }
-    Step::Nothing
 }
 
 impl Shard {

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::Shard;
-use super::connection::{Connection, Phase};
+use super::connection::{Connection, Peer, Phase};
 use super::core::{Core, Id};
 use crate::engine::operation::{Errno, Operation};
 use crate::error::CloseReason;
@@ -74,7 +74,7 @@ fn deadlines(
             clocks.last_activity,
             timeouts.idle,
             CloseReason::IdleTimeout,
-            connection.phase == Phase::Open,
+            connection.phase == Phase::Open && connection.peer != Peer::Anybody,
         ),
     ]
     .into_iter()

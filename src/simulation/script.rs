@@ -130,6 +130,11 @@ impl ScriptDriver {
         match operation {
             Operation::Attach { token, socket } => self.attach(token, endpoint_of(&socket)),
             Operation::Receive { token, credit } => self.receive(token, credit),
+            // The simulated world has streams only.
+            Operation::ReceiveDatagrams { token } => {
+                let end = ReceiveEnd::Failed(errno::EOPNOTSUPP);
+                self.late.push_back(Completion::ReceiveEnded { token, end });
+            }
             Operation::ReceiveExact { token, buffer, whole } => self.exact(token, buffer, whole),
             Operation::Send { token, output, sent, manner } => {
                 self.send(token, Send::new(output, sent, manner));

@@ -276,7 +276,7 @@ impl ScriptDriver {
                 };
             };
             receive.credit_left = receive.credit_left.saturating_sub(len);
-            let data = Data { buffer, len, leasable: false };
+            let data = Data { buffer, start: 0, len, leasable: false };
             self.late.push_back(Completion::Received { token, data });
             if self.random.chance(self.faults.stall) {
                 return None;

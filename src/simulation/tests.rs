@@ -13,8 +13,13 @@ use crate::engine::operation::{
 };
 use crate::framer::Output;
 
-const PLAN: BufferPlan =
-    BufferPlan { buffer_len: 100, posted: 2, pool_bytes_max: 200, credit: 100 };
+const PLAN: BufferPlan = BufferPlan {
+    buffer_len: 100,
+    posted: 2,
+    pool_bytes_max: 200,
+    datagram_pool_bytes: 4 << 20,
+    credit: 100,
+};
 const ONE: Token = Token { slot: 0, generation: 1 };
 
 fn kind_driver(world: &World) -> ScriptDriver {

@@ -28,6 +28,7 @@ pub(crate) mod errno {
     pub(crate) const ENOTCONN: Errno = either(107, 57);
     pub(crate) const ECONNREFUSED: Errno = either(111, 61);
     pub(crate) const ECANCELED: Errno = Errno::CANCELLED;
+    pub(crate) const EOPNOTSUPP: Errno = either(95, 45);
 
     const fn either(linux: i32, bsd: i32) -> Errno {
         let is_linux = cfg!(all(target_os = "linux", not(postring_no_kernel)));

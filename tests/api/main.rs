@@ -13,6 +13,7 @@ mod cancel;
 mod capture;
 mod carriers;
 mod closing;
+mod datagrams;
 mod dormant;
 mod echo;
 mod edges;

@@ -27,6 +27,7 @@ const LAYERS: [Layer; 12] = [
     Layer {
         name: "kernel",
         imports: Imports::Only(&[
+            "address::Route",
             "address::SocketAddress",
             "engine::bell",
             "engine::completion",
@@ -36,6 +37,8 @@ const LAYERS: [Layer; 12] = [
             "engine::operation",
             "engine::socket",
             "framer::Output",
+            "framer::TRAIN_DATAGRAMS_MAX",
+            "framer::Train",
             "lending",
         ]),
     },

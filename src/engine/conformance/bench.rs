@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::ledger::{Ledger, answered_token};
 use super::{Driving, Peer, PeerRead, Subject};
 use crate::engine::driver::{BufferPlan, Patience};
-use crate::engine::operation::{Completion, Errno, Manner, Operation, ReceiveEnd, Token};
+use crate::engine::operation::{Arrival, Completion, Errno, Manner, Operation, ReceiveEnd, Token};
 use crate::engine::socket::Socket;
 use crate::framer::Output;
 use crate::simulation::random::Random;
@@ -25,6 +25,7 @@ const TURN: Duration = Duration::from_millis(10);
 pub(super) struct Seen {
     pub(super) bytes: Vec<u8>,
     pub(super) receive_ends: Vec<ReceiveEnd>,
+    pub(super) trains: Vec<(Vec<u8>, Arrival)>,
     pub(super) exact: Vec<(Vec<u8>, Result<usize, Errno>)>,
     /// Bytes that left, over all sends.
     pub(super) sent: usize,
@@ -226,6 +227,11 @@ impl<S: Subject> Bench<S> {
             Completion::Received { data, .. } => {
                 let driver = self.subject.driver();
                 seen.bytes.extend_from_slice(driver.bytes(&data));
+                driver.release(data);
+            }
+            Completion::Datagrams { data, arrival, .. } => {
+                let driver = self.subject.driver();
+                seen.trains.push((driver.bytes(&data).to_vec(), arrival));
                 driver.release(data);
             }
             Completion::ReceiveEnded { end, .. } => seen.receive_ends.push(end),

@@ -134,12 +134,12 @@ impl Transport for Tcp {
     }
 
     fn fresh_address() -> SocketAddress {
-        SocketAddress::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+        SocketAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
     }
 
     fn empty_address() -> SocketAddress {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
-        SocketAddress::Ip(listener.local_addr().expect("it is bound"))
+        SocketAddress::Tcp(listener.local_addr().expect("it is bound"))
     }
 }
 

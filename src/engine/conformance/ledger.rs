@@ -70,6 +70,11 @@ impl Ledger {
                 account.receive = Some(Receive { credit: *credit, received: 0 });
                 account.stopped = account.closing;
             }
+            Operation::ReceiveDatagrams { .. } => {
+                assert!(account.receive.is_none() && account.exact.is_none(), "test: one receive");
+                account.receive = Some(Receive { credit: usize::MAX, received: 0 });
+                account.stopped = account.closing;
+            }
             Operation::ReceiveExact { buffer, .. } => {
                 assert!(account.receive.is_none() && account.exact.is_none(), "test: one receive");
                 account.exact = Some(Exact {
@@ -123,6 +128,9 @@ impl Ledger {
                     receive.received,
                     receive.credit
                 );
+            }
+            Completion::Datagrams { .. } => {
+                assert!(account.receive.is_some(), "{completion:?} unasked");
             }
             Completion::ReceiveEnded { end, .. } => {
                 assert!(account.receive.take().is_some(), "{completion:?} unasked");
@@ -211,6 +219,7 @@ fn token_of(operation: &Operation) -> Token {
         | Operation::StopAccept { token }
         | Operation::Connect { token, .. }
         | Operation::Receive { token, .. }
+        | Operation::ReceiveDatagrams { token }
         | Operation::StopReceive { token }
         | Operation::ReceiveExact { token, .. }
         | Operation::Send { token, .. }
@@ -226,6 +235,7 @@ pub(super) fn answered_token(completion: &Completion) -> Token {
         | Completion::AcceptEnded { token, .. }
         | Completion::Connected { token, .. }
         | Completion::Received { token, .. }
+        | Completion::Datagrams { token, .. }
         | Completion::ReceiveEnded { token, .. }
         | Completion::ReceivedExact { token, .. }
         | Completion::Sent { token, .. }

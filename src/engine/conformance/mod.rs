@@ -124,11 +124,21 @@ enum PeerRead {
 }
 
 /// Buffers enough for every law.
-const ROOMY: BufferPlan =
-    BufferPlan { buffer_len: 1024, posted: 64, pool_bytes_max: 1 << 20, credit: 4096 };
+const ROOMY: BufferPlan = BufferPlan {
+    buffer_len: 1024,
+    posted: 64,
+    pool_bytes_max: 1 << 20,
+    datagram_pool_bytes: 4 << 20,
+    credit: 4096,
+};
 /// As few buffers as `Limits` allows: fewer than the receives of a flood ask for.
-const SCARCE: BufferPlan =
-    BufferPlan { buffer_len: 512, posted: 16, pool_bytes_max: 16 * 1024, credit: 2048 };
+const SCARCE: BufferPlan = BufferPlan {
+    buffer_len: 512,
+    posted: 16,
+    pool_bytes_max: 16 * 1024,
+    datagram_pool_bytes: 4 << 20,
+    credit: 2048,
+};
 
 /// Runs `law` with every seed of the subject; says the seed when one fails.
 fn run<S: Subject>(name: &str, plan: &BufferPlan, law: fn(&mut Bench<S>)) {

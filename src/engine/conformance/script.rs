@@ -68,7 +68,7 @@ impl Subject for Script {
 
     fn nobody(&mut self) -> (SocketAddress, Socket) {
         self.ports += 1;
-        let address = SocketAddress::Ip(SocketAddr::from(([127, 0, 0, 1], self.ports)));
+        let address = SocketAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], self.ports)));
         (address, self.world.connecting())
     }
 

@@ -13,6 +13,7 @@ use rustix::net::{self, RecvFlags, SendAncillaryBuffer, SendFlags};
 
 use super::hot::Hot;
 use crate::address::SocketAddress;
+use crate::engine::metrics::CoreMetrics;
 use crate::engine::operation::{Completion, Errno, Manner, ReceiveEnd, SEND_BYTES_MAX, Token};
 use crate::engine::socket::{Socket, with_system_address};
 use crate::framer::Output;
@@ -49,10 +50,12 @@ pub(super) struct Entry {
     pub(super) changed: bool,
     connecting: bool,
     end_after_send: bool,
-    reading: Reading,
-    sending: Option<Sending>,
+    pub(super) reading: Reading,
+    pub(super) sending: Option<Sending>,
     /// The send under way is kept short: what has left of it is said at once.
     paced: bool,
+    /// The device does not cut trains: datagrams leave one by one.
+    pub(super) singly: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +69,7 @@ pub(super) enum Accepting {
 }
 
 #[derive(Debug, Default)]
-enum Reading {
+pub(super) enum Reading {
     #[default]
     Nothing,
     /// Into the driver's buffer until `credit` bytes came.
@@ -74,23 +77,26 @@ enum Reading {
         credit: usize,
     },
     Exact(Box<Exact>),
+    Datagrams,
 }
 
 #[derive(Debug)]
-struct Exact {
+pub(super) struct Exact {
     buffer: Vec<u8>,
     /// Bytes that were in the buffer before.
     before: usize,
     whole: bool,
 }
 
+/// A send under way. Of an output of datagrams `before` counts those that are done with, and `sent`
+/// is the number of the first error, 0 for none.
 #[derive(Debug)]
-struct Sending {
-    output: Box<Output>,
+pub(super) struct Sending {
+    pub(super) output: Box<Output>,
     /// Bytes of the output that had left before this operation.
-    before: usize,
+    pub(super) before: usize,
     /// Bytes that have left with it.
-    sent: u32,
+    pub(super) sent: u32,
     /// Bytes that leave with it at most.
     sent_max: u32,
 }
@@ -160,6 +166,7 @@ impl Entry {
         sent: usize,
         manner: Manner,
         done: &mut Completions,
+        metrics: &CoreMetrics,
     ) {
         debug_assert!(self.sending.is_none(), "two sends for {token:?}");
         let rest = u32::try_from(output.len() - sent).unwrap_or(u32::MAX);
@@ -171,7 +178,7 @@ impl Entry {
         self.sending = Some(Sending { output, before: sent, sent: 0, sent_max });
         // epoll reports a socket as writable by the same limit that this manner waits for.
         if !self.connecting && !matches!(manner, Manner::WhenWritable(_)) {
-            self.send(token, done);
+            self.send(token, done, metrics);
         }
     }
 
@@ -192,7 +199,7 @@ impl Entry {
     }
 
     /// The socket takes bytes again, or is broken.
-    pub(super) fn output_ready(&mut self, token: Token, done: &mut Completions) {
+    pub(super) fn output_ready(&mut self, token: Token, done: &mut Completions, m: &CoreMetrics) {
         if std::mem::take(&mut self.connecting) {
             let result = match self.socket.as_ref().and_then(Socket::take_error) {
                 None => Ok(()),
@@ -203,10 +210,13 @@ impl Entry {
                 self.send_end();
             }
         }
-        self.send(token, done);
+        self.send(token, done, m);
     }
 
-    fn send(&mut self, token: Token, done: &mut Completions) {
+    fn send(&mut self, token: Token, done: &mut Completions, metrics: &CoreMetrics) {
+        if self.sending.as_ref().is_some_and(|sending| !sending.output.trains().is_empty()) {
+            return self.send_trains(token, done, metrics);
+        }
         let (Some(sending), Some(socket)) = (&mut self.sending, &self.socket) else { return };
         let result = match send_all(socket, sending) {
             // Much has left: saying so lets the shard see that the peer reads.
@@ -244,6 +254,7 @@ impl Entry {
         let socket = self.socket.as_ref()?;
         match &mut self.reading {
             Reading::Nothing => None,
+            Reading::Datagrams => self.datagrams_ready(token, hot, done),
             Reading::Shared { credit } => {
                 let (room, number) = hot.room(*credit);
                 match net::recv(socket.as_fd(), room, RecvFlags::DONTWAIT) {
@@ -279,7 +290,7 @@ impl Entry {
         }
     }
 
-    fn end_receive(&mut self, token: Token, end: ReceiveEnd, done: &mut Completions) {
+    pub(super) fn end_receive(&mut self, token: Token, end: ReceiveEnd, done: &mut Completions) {
         self.reading = Reading::Nothing;
         done.push_back(Completion::ReceiveEnded { token, end });
     }
@@ -300,7 +311,9 @@ impl Entry {
     pub(super) fn stop_receive(&mut self, token: Token, done: &mut Completions) {
         match &self.reading {
             Reading::Nothing => {}
-            Reading::Shared { .. } => self.end_receive(token, ReceiveEnd::Stopped, done),
+            Reading::Shared { .. } | Reading::Datagrams => {
+                self.end_receive(token, ReceiveEnd::Stopped, done);
+            }
             Reading::Exact(exact) => {
                 let received = exact.buffer.len() - exact.before;
                 let result = if received > 0 { Ok(received) } else { Err(CANCELED) };
@@ -318,7 +331,7 @@ impl Entry {
     ) {
         match error {
             None => self.stop_receive(token, done),
-            Some(error) if matches!(self.reading, Reading::Shared { .. }) => {
+            Some(error) if matches!(self.reading, Reading::Shared { .. } | Reading::Datagrams) => {
                 self.end_receive(token, ReceiveEnd::Failed(error), done);
             }
             Some(error) => self.end_exact(token, Err(error), done),

@@ -59,6 +59,11 @@ impl Hot {
         (&mut self.small[..len.min(SMALL_BYTES)], SMALL)
     }
 
+    /// Where to receive a train of datagrams of up to `len` bytes, and its number.
+    pub(super) fn room_for_train(&mut self, len: usize) -> (&mut [u8], u32) {
+        (&mut self.small[..len.min(SMALL_BYTES)], SMALL)
+    }
+
     fn large(&mut self) -> &mut [u8] {
         if self.large.is_empty() || Arc::strong_count(&self.large) > 1 {
             self.large = Arc::new(vec![0; LARGE_RECEIVE_BYTES]);
@@ -69,7 +74,7 @@ impl Hot {
     /// What came when `len` bytes were received into buffer `number`.
     #[inline]
     pub(super) fn filled(number: u32, len: usize) -> Data {
-        Data { buffer: number, len, leasable: number == LARGE && len >= SHARE_BYTES_MIN }
+        Data { buffer: number, start: 0, len, leasable: number == LARGE && len >= SHARE_BYTES_MIN }
     }
 
     #[inline]

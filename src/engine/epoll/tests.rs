@@ -16,7 +16,9 @@ const A: Token = Token { slot: 0, generation: 1 };
 const B: Token = Token { slot: 1, generation: 7 };
 
 fn driver() -> EpollDriver {
-    let plan = BufferPlan { buffer_len: 4096, posted: 64, pool_bytes_max: 1 << 20, credit: 65_536 };
+    let (buffer_len, posted, credit) = (4096, 64, 65_536);
+    let (pool_bytes_max, datagram_pool_bytes) = (1 << 20, 4 << 20);
+    let plan = BufferPlan { buffer_len, posted, pool_bytes_max, datagram_pool_bytes, credit };
     EpollDriver::new(&plan, Arc::default()).unwrap()
 }
 
@@ -79,9 +81,9 @@ fn attached(driver: &mut EpollDriver, token: Token) -> TcpStream {
 
 /// On a loopback address of this file alone: the port is nobody else's once it is given back.
 fn listening(driver: &mut EpollDriver, token: Token) -> SocketAddr {
-    let any = SocketAddress::Ip((Ipv4Addr::new(127, 0, 0, 3), 0).into());
+    let any = SocketAddress::Tcp((Ipv4Addr::new(127, 0, 0, 3), 0).into());
     let socket = Socket::listen(&any, &ListenOptions::default()).unwrap();
-    let SocketAddress::Ip(address) = socket.local_address().unwrap() else { panic!("not IP") };
+    let SocketAddress::Tcp(address) = socket.local_address().unwrap() else { panic!("not IP") };
     driver.submit(Operation::Attach { token, socket });
     driver.submit(Operation::Accept { token });
     address
@@ -348,7 +350,7 @@ fn a_listener_accepts_and_stops_only_after_its_queue() {
     let first = TcpStream::connect(address).unwrap();
     let socket = expect!(
         &mut driver, Seen::Other(Completion::Accepted { token: A, socket }) => socket);
-    assert_eq!(socket.peer_address().unwrap(), SocketAddress::Ip(first.local_addr().unwrap()));
+    assert_eq!(socket.peer_address().unwrap(), SocketAddress::Tcp(first.local_addr().unwrap()));
     let waiting: Vec<_> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
     driver.submit(Operation::StopAccept { token: A });
     for _ in &waiting {
@@ -428,7 +430,7 @@ fn connecting_succeeds_or_says_why_not() {
         driver.submit(Operation::Attach { token, socket });
         driver.submit(Operation::Connect { token, address });
     };
-    connect(&mut driver, A, SocketAddress::Ip(address));
+    connect(&mut driver, A, SocketAddress::Tcp(address));
     driver.submit(Operation::Send {
         token: A,
         output: output(&[b"early"]),
@@ -441,7 +443,7 @@ fn connecting_succeeds_or_says_why_not() {
     listener.accept().unwrap().0.read_exact(&mut early).unwrap();
     drop(listener);
     let refused = SystemErrno::CONNREFUSED.raw_os_error();
-    connect(&mut driver, B, SocketAddress::Ip(address));
+    connect(&mut driver, B, SocketAddress::Tcp(address));
     expect!(&mut driver, Seen::Other(Completion::Connected { token: B, result: Err(error) })
         if error.0 == refused);
     let nowhere = SocketAddress::Unix("\0postring-nobody-listens-here".into());

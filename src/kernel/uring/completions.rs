@@ -28,6 +28,7 @@ impl UringDriver {
             Kind::ZeroCopy => {
                 return self.zero_copy_answered(user_data as u32, result, flags);
             }
+            Kind::Departure => return self.departed(user_data as u32, result),
             Kind::Sibling => {
                 // Only failures are told: then the bell wakes it.
                 if let Some(Some(sibling)) = self.siblings.get(user_data as u32 as usize) {
@@ -51,6 +52,7 @@ impl UringDriver {
         }
         let completion = match kind {
             Kind::Receive => self.received(token, result, flags, last),
+            Kind::Datagrams => self.datagrams_received(token, result, flags, last),
             Kind::Send => self.sent(token, result),
             Kind::Exact => self.received_exact(token, result),
             Kind::Accept => self.accepted(token, result, last),
@@ -58,7 +60,7 @@ impl UringDriver {
                 let result = if result < 0 { Err(Errno(-result)) } else { Ok(()) };
                 Some(Completion::Connected { token, result })
             }
-            Kind::Ignored | Kind::Bell | Kind::Sibling | Kind::ZeroCopy => None,
+            Kind::Ignored | Kind::Bell | Kind::Sibling | Kind::ZeroCopy | Kind::Departure => None,
         };
         if last && self.slots[slot as usize].closing {
             // This completion first, then whatever it left behind, then the last word.
@@ -115,7 +117,8 @@ impl UringDriver {
         } else if !self.total_cap && slot.credit_left == 0 {
             self.cancel(token, Kind::Receive);
         }
-        let data = Data { buffer: buffer.into(), len: result as usize, leasable: true };
+        let len = result as usize;
+        let data = Data { buffer: buffer.into(), start: 0, len, leasable: true };
         Some(Completion::Received { token, data })
     }
 

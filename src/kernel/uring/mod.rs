@@ -5,6 +5,7 @@
 //! Bounds: one receive, one send, one connect per Token; completions per turn; the pool's budget.
 
 mod completions;
+mod datagrams;
 mod operations;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,8 @@ use std::sync::Arc;
 use io_uring::{opcode, squeue, types};
 use rustix::net::SocketAddrAny;
 
-use super::memory::Pool;
+use self::datagrams::{DatagramReceives, Departing, Departure};
+use super::memory::{Lenders, Pool};
 use super::ring::{BufferRing, Ring, RingOptions};
 use crate::address::SocketAddress;
 use crate::engine::bell::EventBell;
@@ -50,10 +52,12 @@ enum Kind {
     Bell = 6,
     Sibling = 7,
     ZeroCopy = 8,
+    Datagrams = 9,
+    Departure = 10,
 }
 
 impl Kind {
-    const fn bit(self) -> u8 {
+    const fn bit(self) -> u16 {
         1 << self as u8
     }
 
@@ -68,6 +72,8 @@ impl Kind {
             6 => Self::Bell,
             7 => Self::Sibling,
             8 => Self::ZeroCopy,
+            9 => Self::Datagrams,
+            10 => Self::Departure,
             _ => return None,
         })
     }
@@ -85,7 +91,7 @@ struct InFlight {
     socket: Option<OwnedFd>,
     generation: u32,
     /// Bits of `Kind`: entries whose last completion has not come.
-    kinds: u8,
+    kinds: u16,
     stopping: bool,
     closing: bool,
     /// A receive that waits for its turn to be armed, or for buffers.
@@ -121,6 +127,10 @@ struct Rare {
     header: Option<Box<SendHeader>>,
     /// Where its zero-copy send lingers.
     zero_copy: Option<u32>,
+    /// The trains of the output that is being sent.
+    departing: Departing,
+    /// The device does not cut trains into datagrams.
+    no_segmentation: bool,
 }
 
 /// The scatter list of a send in several pieces.
@@ -140,6 +150,13 @@ pub(crate) struct UringDriver {
     ring: Ring,
     buffers: BufferRing,
     pool: Rc<Pool>,
+    /// Those of datagrams, once there is a socket for them.
+    datagrams: Option<Box<DatagramReceives>>,
+    lenders: Rc<Lenders>,
+    #[allow(clippy::vec_box, reason = "the kernel reads what lies in them: they must not move")]
+    departures: Vec<Box<Departure>>,
+    /// Unused places among them.
+    departures_free: Vec<u32>,
     plan: BufferPlan,
     slots: Vec<InFlight>,
     in_flight: usize,
@@ -179,10 +196,16 @@ impl UringDriver {
             Arc::clone(&metrics),
         );
         buffers.fill(&pool, plan.posted);
+        let lenders = Rc::new(Lenders::default());
+        lenders.add(0, Rc::clone(&pool));
         let mut driver = Self {
             ring,
             buffers,
             pool,
+            datagrams: None,
+            lenders,
+            departures: Vec::new(),
+            departures_free: Vec::new(),
             plan: plan.clone(),
             slots: Vec::new(),
             in_flight: 0,
@@ -215,7 +238,7 @@ impl UringDriver {
 
     /// Who leases the buffers of this driver.
     pub(crate) fn lender(&self) -> Rc<dyn Lender> {
-        Rc::clone(&self.pool) as Rc<dyn Lender>
+        Rc::clone(&self.lenders) as Rc<dyn Lender>
     }
 
     /// Names the ring and the bell of sibling `index`.
@@ -231,6 +254,13 @@ impl UringDriver {
         let slot = self.slots.get(token.slot as usize)?;
         let socket = slot.socket.as_ref().filter(|_| slot.generation == token.generation)?;
         super::path_sample(socket.as_fd())
+    }
+
+    /// The longest datagram that the path of a connected socket carries.
+    pub(crate) fn datagram_bytes_max(&self, token: Token) -> Option<u32> {
+        let slot = self.slots.get(token.slot as usize)?;
+        let socket = slot.socket.as_ref().filter(|_| slot.generation == token.generation)?;
+        super::datagram_bytes_max(socket.as_fd())
     }
 
     /// Where a connection's own end is.
@@ -260,6 +290,7 @@ impl UringDriver {
             Operation::StopAccept { token } => self.stop(token, Kind::Accept),
             Operation::Connect { token, address } => self.connect(token, &address),
             Operation::Receive { token, credit } => self.receive(token, credit),
+            Operation::ReceiveDatagrams { token } => self.receive_datagrams(token),
             Operation::StopReceive { token } => self.stop_receive(token),
             Operation::ReceiveExact { token, buffer, whole } => self.exact(token, buffer, whole),
             Operation::Send { token, output, sent, manner } => {
@@ -282,7 +313,7 @@ impl UringDriver {
 
     pub(crate) fn turn(&mut self, patience: Patience) -> io::Result<()> {
         debug_assert!(self.next == self.reaped.len(), "completions are taken before the turn");
-        let unarmed = self.arm();
+        let unarmed = self.arm() | self.arm_datagrams();
         let goes_on = unarmed || !self.made.is_empty() || self.more_waiting;
         match patience {
             _ if goes_on => self.ring.enter(0, None)?,
@@ -339,13 +370,23 @@ impl UringDriver {
 
     #[inline]
     pub(crate) fn bytes(&self, data: &Data) -> &[u8] {
-        self.pool.bytes(data.buffer as u16, data.len)
+        let (pool, index) = self.pool_of(data.buffer);
+        let start = data.start as usize;
+        &pool.bytes(index, start + data.len)[start..]
+    }
+
+    /// The same with what stands before it in its buffer, for those who lease it.
+    #[inline]
+    pub(crate) fn whole(&self, data: &Data) -> &[u8] {
+        let (pool, index) = self.pool_of(data.buffer);
+        pool.bytes(index, data.start as usize + data.len)
     }
 
     #[inline]
     #[allow(clippy::needless_pass_by_value, reason = "a released buffer cannot be read again")]
     pub(crate) fn release(&mut self, data: Data) {
-        self.pool.give(data.buffer as u16);
+        let (pool, index) = self.pool_of(data.buffer);
+        pool.give(index);
     }
 }
 
@@ -359,6 +400,9 @@ impl Drop for UringDriver {
             // A receive that is armed from now on would be one more to cancel.
             self.arming.clear();
             self.starved.clear();
+            if let Some(datagrams) = &mut self.datagrams {
+                datagrams.clear();
+            }
             // What is queued goes to the kernel first: siblings hear of their wakes, and only
             // what the kernel has can be cancelled.
             if self.ring.queued() > 0 && self.ring.enter(0, None).is_err() {
@@ -390,7 +434,8 @@ impl Drop for UringDriver {
         // [K4] leak on purpose: sockets, outputs and buffers stay where the kernel knows them.
         std::mem::forget(std::mem::take(&mut self.slots));
         std::mem::forget(std::mem::take(&mut self.lingering));
-        std::mem::forget(Rc::clone(&self.pool));
+        std::mem::forget(std::mem::take(&mut self.departures));
+        std::mem::forget(Rc::clone(&self.lenders));
     }
 }
 

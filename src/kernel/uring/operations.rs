@@ -4,7 +4,6 @@
 //! Absent: completions.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
 use io_uring::{opcode, squeue, types};
@@ -130,7 +129,7 @@ impl UringDriver {
             return self.made.push_back(Completion::ReceiveEnded { token, end });
         }
         slot.stopping = true;
-        for kind in [Kind::Receive, Kind::Exact] {
+        for kind in [Kind::Receive, Kind::Datagrams, Kind::Exact] {
             if self.slots[token.slot as usize].kinds & kind.bit() != 0 {
                 self.cancel(token, kind);
             }
@@ -159,6 +158,9 @@ impl UringDriver {
             return self.made.push_back(Completion::Sent { token, output, result });
         };
         self.assert_free(token, Kind::Send);
+        if !output.trains().is_empty() {
+            return self.send_datagrams(token, output, manner);
+        }
         let slot = &mut self.slots[token.slot as usize];
         if manner == Manner::ZeroCopy && !slot.copies_anyway {
             return self.send_zero_copy(token, output, sent);
@@ -197,6 +199,7 @@ impl UringDriver {
             // Refused only by stacks that have no reset; their end is a plain one.
             let _ = rustix::net::sockopt::set_socket_linger(socket, now);
         }
+        let departs = slot.rare.as_ref().is_some_and(|rare| rare.departing.is_some());
         if waiting {
             let end = ReceiveEnd::Stopped;
             self.made.push_back(Completion::ReceiveEnded { token, end });
@@ -204,7 +207,12 @@ impl UringDriver {
         if let Some(place) = lingering {
             self.cancel_zero_copy(place);
         }
-        for kind in [Kind::Accept, Kind::Receive, Kind::Exact, Kind::Send, Kind::Connect] {
+        if departs {
+            self.cancel_departures(token);
+        }
+        let kinds_here =
+            [Kind::Accept, Kind::Receive, Kind::Datagrams, Kind::Exact, Kind::Send, Kind::Connect];
+        for kind in kinds_here {
             if kinds & kind.bit() != 0 {
                 self.cancel(token, kind);
             }
@@ -307,8 +315,7 @@ impl SendHeader {
 
 fn encode(address: &SocketAddress) -> Result<SocketAddrAny, Errno> {
     match address {
-        SocketAddress::Ip(SocketAddr::V4(v4)) => Ok(SocketAddrAny::from(*v4)),
-        SocketAddress::Ip(SocketAddr::V6(v6)) => Ok(SocketAddrAny::from(*v6)),
+        SocketAddress::Tcp(ip) | SocketAddress::Udp(ip) => Ok(SocketAddrAny::from(*ip)),
         SocketAddress::Unix(path) => crate::engine::socket::unix_address(path)
             .map(SocketAddrAny::from)
             .map_err(|error| Errno(error.raw_os_error())),

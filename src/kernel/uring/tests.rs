@@ -15,7 +15,13 @@ const SOON: Duration = Duration::from_secs(5);
 const SHORT: Patience = Patience::Sleep(Duration::from_millis(10));
 
 fn driver() -> Option<UringDriver> {
-    let plan = BufferPlan { buffer_len: 1024, posted: 16, pool_bytes_max: 64 << 10, credit: 1024 };
+    let plan = BufferPlan {
+        buffer_len: 1024,
+        posted: 16,
+        pool_bytes_max: 64 << 10,
+        datagram_pool_bytes: 4 << 20,
+        credit: 1024,
+    };
     let options = RingOptions { submissions: 8, completions: 64, spins: false };
     match UringDriver::new(&plan, &options, Arc::default()) {
         Ok(driver) => Some(driver),

@@ -1,0 +1,93 @@
+//! Datagrams on one socket of the epoll driver: a train is received a turn, trains are sent as far
+//! as the socket takes them.
+//!
+//! Above: `entry`, for sockets of this kind. Below: `kernel` for the two system calls. Absent:
+//! epoll; streams. Bounds: one train of 64 KiB received at a time, into the shared buffer.
+
+use rustix::io::Errno as SystemErrno;
+
+use super::entry::{Completions, Entry, Reading, Sending};
+use super::hot::Hot;
+use crate::engine::metrics::CoreMetrics;
+use crate::engine::operation::{Completion, Errno, ReceiveEnd, Token};
+use crate::framer::{Output, Train};
+use crate::kernel::{receive_datagrams, send_train};
+
+/// The longest train that the kernel gathers.
+const TRAIN_BYTES_MAX: usize = 64 << 10;
+
+impl Entry {
+    pub(super) fn begin_datagrams(&mut self, token: Token) {
+        debug_assert!(matches!(self.reading, Reading::Nothing), "two receives for {token:?}");
+        self.reading = Reading::Datagrams;
+    }
+
+    /// The socket has datagrams or an error.
+    pub(super) fn datagrams_ready(
+        &mut self,
+        token: Token,
+        hot: &mut Hot,
+        done: &mut Completions,
+    ) -> Option<Completion> {
+        let socket = self.socket.as_ref()?;
+        let (room, number) = hot.room_for_train(TRAIN_BYTES_MAX);
+        match receive_datagrams(socket.as_fd(), room) {
+            Ok((len, arrival)) => {
+                let data = Hot::filled(number, len);
+                Some(Completion::Datagrams { token, data, arrival })
+            }
+            Err(SystemErrno::AGAIN | SystemErrno::INTR) => None,
+            Err(error) => {
+                self.end_receive(token, ReceiveEnd::Failed(error.into()), done);
+                None
+            }
+        }
+    }
+
+    /// Sends trains until all are gone or the socket takes no more. What has left as single
+    /// datagrams of a train that the device refused is not sent again: the rest of it waits.
+    pub(super) fn send_trains(&mut self, token: Token, done: &mut Completions, m: &CoreMetrics) {
+        let (Some(sending), Some(socket)) = (&mut self.sending, &self.socket) else { return };
+        let output = &*sending.output;
+        while let Some(train) = next_train(output, sending.before, self.singly) {
+            let count = train.datagrams().count();
+            match send_train(socket.as_fd(), output, &train) {
+                Err(SystemErrno::AGAIN) => return,
+                Err(SystemErrno::INTR) => {}
+                Err(SystemErrno::IO | SystemErrno::INVAL) if count > 1 => {
+                    self.singly = true;
+                    m.segmentation_refused.add(1);
+                    tracing::info!("the device does not segment datagrams; they leave one by one");
+                }
+                Ok(()) => sending.before += count,
+                Err(error) => {
+                    m.unsent_datagrams.add(count as u64);
+                    if sending.sent == 0 {
+                        sending.sent = error.raw_os_error().cast_unsigned();
+                    }
+                    sending.before += count;
+                }
+            }
+        }
+        let Some(Sending { output, sent, .. }) = self.sending.take() else { return };
+        let result = match sent {
+            0 => Ok(output.len()),
+            errno => Err(Errno(errno.cast_signed())),
+        };
+        done.push_back(Completion::Sent { token, output, result });
+    }
+}
+
+/// What leaves next when `gone` datagrams of the output have left: the rest of a train, or one
+/// datagram of it.
+fn next_train(output: &Output, gone: usize, singly: bool) -> Option<Train> {
+    let mut gone = gone;
+    for train in output.trains() {
+        let count = train.datagrams().count();
+        if gone < count {
+            return if singly || gone > 0 { train.split().nth(gone) } else { Some(*train) };
+        }
+        gone -= count;
+    }
+    None
+}

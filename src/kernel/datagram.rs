@@ -1,0 +1,187 @@
+//! Datagrams by plain system calls: one train received, one train sent, and what the kernel says
+//! of a datagram socket.
+//!
+//! Above: the epoll driver, and `engine::socket` when it sets a socket up. Below: `recvmsg`,
+//! `sendmsg` and `getsockopt` through `libc`; `control` codes what travels beside. Absent: waiting.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::control::{self, CONTROL_IN_BYTES, Control, NAME_BYTES};
+use crate::engine::operation::Arrival;
+use crate::framer::{Output, Train};
+
+/// Segments of one train; each shared payload makes two.
+const SEGMENTS_MAX: usize = 2 * crate::framer::TRAIN_DATAGRAMS_MAX + 1;
+/// The most that a datagram can carry over IPv4: what a length field allows, less the headers.
+const IPV4_PAYLOAD_MAX: u32 = 65_507;
+const IPV4_HEADERS: u32 = 20 + 8;
+const IPV6_HEADERS: u32 = 40 + 8;
+
+/// Receives one train, if there is one: how long it is and what came with it.
+///
+/// # Errors
+/// What the system says; `EAGAIN` if there is none.
+pub(crate) fn receive_datagrams(
+    socket: BorrowedFd<'_>,
+    into: &mut [u8],
+) -> rustix::io::Result<(usize, Arrival)> {
+    let mut name = [0; NAME_BYTES];
+    let mut beside = Aligned([0; CONTROL_IN_BYTES]);
+    let mut segment = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    // SAFETY: [K6] a message header of zeros is valid: no name, no segments, no control.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_name = name.as_mut_ptr().cast();
+    header.msg_namelen = NAME_BYTES as u32;
+    header.msg_iov = &raw mut segment;
+    header.msg_iovlen = 1;
+    header.msg_control = beside.0.as_mut_ptr().cast();
+    header.msg_controllen = CONTROL_IN_BYTES as _;
+    // SAFETY: [K9] everything the header points at is borrowed for the whole call.
+    let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_DONTWAIT) };
+    let len = usize::try_from(len).map_err(|_| last_error())?;
+    let name = &name[..(header.msg_namelen as usize).min(NAME_BYTES)];
+    let beside = &beside.0[..(header.msg_controllen as usize).min(CONTROL_IN_BYTES)];
+    Ok((len.min(into.len()), control::read(name, beside, header.msg_flags)))
+}
+
+#[repr(align(8))]
+struct Aligned([u8; CONTROL_IN_BYTES]);
+
+/// Sends one train of `output`.
+///
+/// # Errors
+/// What the system says: `EAGAIN` if the socket takes no more now, `EIO` or `EINVAL` if the device
+/// does not cut trains.
+pub(crate) fn send_train(
+    socket: BorrowedFd<'_>,
+    output: &Output,
+    train: &Train,
+) -> rustix::io::Result<()> {
+    let nothing = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+    let mut segments = [nothing; SEGMENTS_MAX];
+    let mut count = 0;
+    for (segment, bytes) in segments.iter_mut().zip(output.pieces(train.range())) {
+        *segment = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        count += 1;
+    }
+    let mut name = [0; NAME_BYTES];
+    let mut beside = Control::empty();
+    let to = train.to();
+    let is_v6 = to.is_some_and(|to| to.remote.is_ipv6());
+    beside.say(to.and_then(|to| to.local), is_v6, train.segment());
+    let name_len = to.map_or(0, |to| control::put_name(to.remote, &mut name));
+    // SAFETY: [K6] a message header of zeros is valid: no name, no segments, no control.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    if name_len > 0 {
+        header.msg_name = name.as_mut_ptr().cast();
+        header.msg_namelen = name_len as u32;
+    }
+    header.msg_iov = segments.as_mut_ptr();
+    header.msg_iovlen = count;
+    let beside = beside.bytes();
+    header.msg_control = beside.as_ptr().cast_mut().cast();
+    header.msg_controllen = beside.len() as _;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: [K9] everything the header points at is borrowed for the whole call, and only read.
+    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, flags) };
+    if sent < 0 { Err(last_error()) } else { Ok(()) }
+}
+
+fn last_error() -> rustix::io::Errno {
+    rustix::io::Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(rustix::io::Errno::IO)
+}
+
+/// The longest datagram that a connected socket's path carries whole, as far as the kernel knows.
+pub(crate) fn datagram_bytes_max(socket: BorrowedFd<'_>) -> Option<u32> {
+    let ask = |level, option| {
+        let mut mtu: libc::c_int = 0;
+        let mut len = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: [K8] the kernel writes at most one int.
+        let asked = unsafe {
+            libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut mtu).cast(), &raw mut len)
+        };
+        (asked == 0).then(|| u32::try_from(mtu).unwrap_or(0))
+    };
+    // An IPv6 socket that is connected to an IPv4 address answers the first, too.
+    let v4 = ask(libc::IPPROTO_IP, libc::IP_MTU).map(|mtu| mtu.saturating_sub(IPV4_HEADERS));
+    let v6 = || ask(libc::IPPROTO_IPV6, libc::IPV6_MTU).map(|mtu| mtu.saturating_sub(IPV6_HEADERS));
+    v4.or_else(v6).map(|bytes| bytes.min(IPV4_PAYLOAD_MAX))
+}
+
+/// Has each datagram say how many were dropped before it for want of room.
+pub(crate) fn count_drops(socket: BorrowedFd<'_>) -> bool {
+    let on: libc::c_int = 1;
+    // SAFETY: [K8] the kernel reads one int.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RXQ_OVFL,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    set == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::address::Route;
+
+    fn socket() -> (UdpSocket, std::net::SocketAddr) {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        quinn_udp::UdpSocketState::new((&socket).into()).unwrap();
+        let address = socket.local_addr().unwrap();
+        (socket, address)
+    }
+
+    #[test]
+    fn a_train_leaves_in_one_call_and_comes_in_one() {
+        let ((near, from), (far, to)) = (socket(), socket());
+        assert!(count_drops(far.as_fd()));
+        let mut output = Output::default();
+        for round in 0..16_u8 {
+            output.put(&[round; 1200]);
+            output.end_datagram(Some(Route { remote: to, local: None }));
+        }
+        let [train] = output.trains() else { panic!("{:?}", output.trains()) };
+        send_train(near.as_fd(), &output, train).unwrap();
+        let mut bytes = vec![0; 70_000];
+        let (len, arrival) = receive_datagrams(far.as_fd(), &mut bytes).unwrap();
+        assert_eq!(&bytes[..len], &output.to_vec());
+        assert_eq!(arrival.segment, Some(1200));
+        let local = Some(to.ip());
+        assert_eq!(arrival.from, Some(Route { remote: from, local }));
+        let none = receive_datagrams(far.as_fd(), &mut bytes);
+        assert_eq!(none.unwrap_err(), rustix::io::Errno::AGAIN);
+    }
+
+    #[test]
+    fn a_datagram_of_no_bytes_and_one_that_is_too_long() {
+        let ((near, _), (far, to)) = (socket(), socket());
+        near.connect(to).unwrap();
+        assert_eq!(datagram_bytes_max(near.as_fd()), Some(65_507));
+        let mut output = Output::default();
+        output.end_datagram(None);
+        send_train(near.as_fd(), &output, &output.trains()[0]).unwrap();
+        let mut small = [0; 100];
+        let (len, arrival) = receive_datagrams(far.as_fd(), &mut small).unwrap();
+        assert_eq!((len, arrival.truncated), (0, false));
+        let mut output = Output::default();
+        output.put(&[1; 200]);
+        output.end_datagram(None);
+        send_train(near.as_fd(), &output, &output.trains()[0]).unwrap();
+        let (len, arrival) = receive_datagrams(far.as_fd(), &mut small).unwrap();
+        assert_eq!((len, arrival.truncated), (100, true));
+        let mut output = Output::default();
+        output.put(&[1; 65_508]);
+        output.end_datagram(None);
+        let error = send_train(near.as_fd(), &output, &output.trains()[0]).unwrap_err();
+        assert_eq!(error, rustix::io::Errno::MSGSIZE);
+    }
+}

@@ -1,0 +1,115 @@
+//! Remotes: which Carrier belongs to whom on a socket of datagrams that serves each sender apart.
+//!
+//! Above: `datagrams` asks for every train that comes. Below: plain data. Absent: sockets, time.
+//! Bounds: as many as its core may have connections; when there is no room for one more, the one
+//! that was heard of least recently, as far as a few looks tell, makes way.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+
+use super::core::Id;
+
+/// Looks that are taken for one that makes way.
+const LOOKS: usize = 8;
+
+/// The Carriers of one socket, by remote address.
+#[derive(Default)]
+pub(crate) struct Remotes {
+    carriers: HashMap<SocketAddr, Id>,
+    /// In the order in which they were looked at, with when they had been heard of by then.
+    order: VecDeque<(SocketAddr, Id, u32)>,
+    /// The last one that had to make way.
+    pub(super) evicted: Option<Id>,
+    /// Those that wait for room in the socket's queue.
+    waiting: Vec<Id>,
+}
+
+impl Remotes {
+    pub(super) fn find(&self, remote: SocketAddr) -> Option<Id> {
+        self.carriers.get(&remote).copied()
+    }
+
+    pub(super) fn add(&mut self, remote: SocketAddr, id: Id, now_ms: u32) {
+        self.carriers.insert(remote, id);
+        self.order.push_back((remote, id, now_ms));
+    }
+
+    /// Forgets the Carrier to `remote`, if it is this one.
+    pub(super) fn remove(&mut self, remote: SocketAddr, id: Id) {
+        if self.carriers.get(&remote) == Some(&id) {
+            self.carriers.remove(&remote);
+        }
+        // What is left in `order` is found out to be gone, at the latest when half of it is.
+        if self.order.len() > 64 && self.order.len() > 2 * self.carriers.len() {
+            let carriers = &self.carriers;
+            self.order.retain(|(remote, id, _)| carriers.get(remote) == Some(id));
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.carriers.is_empty()
+    }
+
+    /// One that was heard of no more since it was looked at last: `heard` says when that was.
+    pub(super) fn idlest(&mut self, heard: impl Fn(Id) -> Option<u32>) -> Option<Id> {
+        for _ in 0..LOOKS {
+            let (remote, id, before) = self.order.pop_front()?;
+            match heard(id).filter(|_| self.carriers.get(&remote) == Some(&id)) {
+                None => {}
+                Some(now) if now == before => {
+                    self.evicted = Some(id);
+                    return Some(id);
+                }
+                Some(now) => self.order.push_back((remote, id, now)),
+            }
+        }
+        None
+    }
+
+    pub(super) fn wait(&mut self, id: Id) {
+        self.waiting.push(id);
+    }
+
+    pub(super) fn take_waiting(&mut self) -> Vec<Id> {
+        std::mem::take(&mut self.waiting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(slot: u32) -> Id {
+        Id { unit: 1, slot, generation: 1 }
+    }
+
+    fn remote(port: u32) -> SocketAddr {
+        ([127, 0, 0, 1], port as u16).into()
+    }
+
+    #[test]
+    fn who_was_not_heard_of_makes_way() {
+        let mut remotes = Remotes::default();
+        (1..4).for_each(|slot| remotes.add(remote(slot), id(slot), 10));
+        // The first one spoke since.
+        let heard = |one: Id| Some(if one.slot == 1 { 20 } else { 10 });
+        assert_eq!(remotes.idlest(heard), Some(id(2)));
+        remotes.remove(remote(2), id(2));
+        assert_eq!(remotes.find(remote(2)), None);
+        assert_eq!(remotes.idlest(heard), Some(id(3)));
+        remotes.remove(remote(3), id(3));
+        assert_eq!(remotes.idlest(heard), Some(id(1)), "quiet since it was looked at");
+        assert_eq!(remotes.idlest(heard), None);
+    }
+
+    #[test]
+    fn a_million_that_come_and_go_leave_nothing() {
+        let mut remotes = Remotes::default();
+        for slot in 0..1_000_000_u32 {
+            let address = SocketAddr::from(([127, 0, (slot >> 16) as u8, 1], slot as u16));
+            remotes.add(address, id(slot), slot);
+            remotes.remove(address, id(slot));
+        }
+        assert!(remotes.is_empty() && remotes.order.len() <= 64);
+    }
+}
