@@ -1,6 +1,6 @@
 //! A comparison: two sides measured in turn, and what differs by more than chance.
 //!
-//! Above: `conduct`. Below: its runs, `difference`. Absent: percentiles over several runs: each run
+//! Above: `command`. Below: its runs, `difference`. Absent: percentiles over several runs: each run
 //! has its own, and the pairs' differences are looked at. Messages, seed and rate are the same on
 //! both sides. Bound: `--pairs` times two runs.
 

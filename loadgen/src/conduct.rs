@@ -1,11 +1,11 @@
-//! Carries a command out: starts the engines, watches the run, gathers, reports.
+//! Carries a run out: starts the engines, watches the generators, gathers what they have counted.
 //!
-//! Above: `main`. Below: `plan`, `server`, `worker`, `measurement`, `report`. Absent: numbers.
+//! Above: `command`, and what makes series of runs: `scenario`, `compare`, `search`. Below: `plan`,
+//! `server`, `worker`, `measurement`. Absent: numbers, reports.
 //! Bound: every wait ends: connecting after `CONNECT_MAX`, the run after its own length and an
 //! overtime.
 
 use std::io::Write;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -13,23 +13,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::arguments::{Command, DeadlineArguments, RunArguments, ScenarioArguments};
-use crate::compare;
 use crate::environment::{self, CpuSnapshot, Environment};
 use crate::live::Live;
-use crate::mark;
 use crate::measurement::{CpuSpan, Measurement, Observed};
 use crate::pace::Share;
 use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::report;
-use crate::scenario::{self, Scenario};
-use crate::search;
-use crate::server::{self, EchoServer, Generators};
+use crate::server::Generators;
 use crate::tcp_counters::TcpWatch;
-use crate::verdict::Level;
 use crate::worker::{Control, Event, OVERTIME, Orders, Outcome};
-use crate::workload::{self, Arrival};
+use crate::workload::Arrival;
 
 /// How long making all connections may take.
 const CONNECT_MAX: Duration = Duration::from_secs(15);
@@ -43,105 +36,10 @@ const CAPACITY_DEPTH: u32 = 16;
 const CAPACITY_WARMUP: Duration = Duration::from_millis(500);
 /// How long it is measured.
 const CAPACITY_DURATION: Duration = Duration::from_secs(2);
-/// Exit code of a run whose figures must not be quoted.
-const EXIT_INVALID: u8 = 3;
-
-/// Does what was asked for.
-pub(crate) fn command(command: Command) -> Result<ExitCode> {
-    // Times of arrival count from here, so no run begins before it.
-    mark::epoch();
-    match command {
-        Command::Run(arguments) => run(&arguments),
-        Command::FrontPage(arguments) => series(&scenario::FRONT_PAGE, &arguments),
-        Command::BulkVsClass0(arguments) => series(&scenario::BULK_VS_CLASS0, &arguments),
-        Command::Deadline(arguments) => deadline(&arguments),
-        Command::Homa(arguments) => stoppable(|stop| scenario::homa::run(&arguments, stop)),
-        Command::Blocks(arguments) => stoppable(|stop| scenario::blocks::run(&arguments, stop)),
-        Command::Rrul(arguments) => series(&scenario::RRUL, &arguments),
-        Command::Compare(arguments) => stoppable(|stop| compare::run(&arguments, stop)),
-        Command::Sweep(arguments) => stoppable(|stop| search::sweep(&arguments, stop)),
-        Command::Knee(arguments) => stoppable(|stop| search::knee(&arguments, stop)),
-        Command::Serve(arguments) => {
-            server::serve(&arguments, announce)?;
-            Ok(ExitCode::SUCCESS)
-        }
-    }
-}
-
-/// Sends the library's log to standard error; RUST_LOG asks for more. A run stays silent but for
-/// errors: what a warning would tell of it is in its verdict.
-pub(crate) fn logging(command: &Command) {
-    use tracing_subscriber::EnvFilter;
-    let level = if matches!(command, Command::Serve(_)) { "warn" } else { "error" };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-}
-
-/// One line about what went wrong.
-pub(crate) fn complain(error: &anyhow::Error) {
-    let mut line = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        // Many errors already say their cause.
-        if !line.contains(&cause) {
-            line += if line.is_empty() { "" } else { ": " };
-            line += &cause;
-        }
-    }
-    announce(&line);
-}
-
 /// One line on standard error.
 pub(crate) fn announce(line: &str) {
     // Without standard error there is nobody left to tell.
     let _ = writeln!(std::io::stderr(), "loadgen: {line}");
-}
-
-fn run(arguments: &RunArguments) -> Result<ExitCode> {
-    let environment = Environment::read();
-    let quiet = arguments.traffic.quiet;
-    let mut plan = Plan::new(&arguments.traffic, &environment.cpus_allowed, &workload::read)?;
-    report::check_writable(&arguments.reports)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    end_on_signals(&stop)?;
-    let server = match &plan.address {
-        None => Some(EchoServer::embedded(&plan)?),
-        Some(_) => None,
-    };
-    let own = server.as_ref().map(|server| server.address.clone());
-    let address = own.or_else(|| plan.address.clone()).context("a run has a server")?;
-    let measured = at_load(&mut plan, &address, &stop, quiet)
-        .and_then(|()| measure(&plan, &address, stop, quiet));
-    // The run's own error says more than what follows from it.
-    let ended = server.map_or(Ok(()), EchoServer::end);
-    let observed = measured?;
-    ended?;
-    let measurement = Measurement::new(plan, environment, address, observed);
-    report::publish(&measurement, arguments)?;
-    Ok(exit_code(measurement.verdict.level))
-}
-
-/// Runs a scenario.
-fn series(scenario: &'static Scenario, arguments: &ScenarioArguments) -> Result<ExitCode> {
-    stoppable(|stop| scenario::run(scenario, arguments, stop))
-}
-
-/// Deadlines on one connection, or against the number of senders.
-fn deadline(arguments: &DeadlineArguments) -> Result<ExitCode> {
-    let Some(fan_in) = &arguments.fan_in else {
-        return series(&scenario::DEADLINE, &arguments.scenario);
-    };
-    stoppable(|stop| scenario::fan_in::run(&arguments.scenario, &fan_in.0, stop))
-}
-
-/// Does `work`, which ends early once a signal came.
-fn stoppable(work: impl FnOnce(&Arc<AtomicBool>) -> Result<Level>) -> Result<ExitCode> {
-    let stop = Arc::new(AtomicBool::new(false));
-    end_on_signals(&stop)?;
-    Ok(exit_code(work(&stop)?))
-}
-
-fn exit_code(level: Level) -> ExitCode {
-    if level == Level::Invalid { ExitCode::from(EXIT_INVALID) } else { ExitCode::SUCCESS }
 }
 
 /// One run against `address`, judged.
@@ -157,17 +55,6 @@ pub(crate) fn measurement(
 ) -> Result<Measurement> {
     let observed = measure(&plan, address, stop.clone(), quiet)?;
     Ok(Measurement::new(plan, environment.clone(), address.to_owned(), observed))
-}
-
-/// The first SIGINT or SIGTERM ends the run early, the second ends the process.
-fn end_on_signals(stop: &Arc<AtomicBool>) -> Result<()> {
-    #[cfg(unix)]
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, stop.clone())?;
-        signal_hook::flag::register(signal, stop.clone())?;
-    }
-    let _ = stop;
-    Ok(())
 }
 
 /// Where the rate is a part of the capacity: measures this in a closed loop and sets the rate.
@@ -203,7 +90,15 @@ pub(crate) fn at_load(
 }
 
 /// Starts the generators, runs them to the end and ends them.
-fn measure(plan: &Plan, address: &str, stop: Arc<AtomicBool>, quiet: bool) -> Result<Observed> {
+///
+/// # Errors
+/// If it cannot be carried out.
+pub(crate) fn measure(
+    plan: &Plan,
+    address: &str,
+    stop: Arc<AtomicBool>,
+    quiet: bool,
+) -> Result<Observed> {
     let (events, inbox) = channel();
     let live = plan.generator_cores.iter().map(|_| Live::new(plan.workload.classes.len()));
     let control = Arc::new(Control { stop, live: live.collect(), ..Control::default() });

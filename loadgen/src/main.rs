@@ -1,6 +1,7 @@
 //! loadgen: drives a message server and says what its latency is, and whether to believe it.
 //!
-//! Below: `arguments` (as typed) -> `plan` (as meant) -> `conduct` (the run) -> `report`.
+//! Below: `arguments` (as typed) -> `command` -> `plan` (as meant) -> `conduct` (the run) ->
+//! `report`.
 //! Absent: everything but the exit code: 0 fine, 1 error, 2 usage, 3 the run is INVALID.
 
 #![forbid(unsafe_code)]
@@ -8,6 +9,7 @@
 mod arguments;
 mod churn;
 mod class_books;
+mod command;
 mod compare;
 mod conduct;
 mod connecting;
@@ -44,9 +46,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let command = arguments::parse();
-    conduct::logging(&command);
-    conduct::command(command).unwrap_or_else(|error| {
-        conduct::complain(&error);
+    command::logging(&command);
+    command::carry_out(command).unwrap_or_else(|error| {
+        command::complain(&error);
         ExitCode::from(1)
     })
 }

@@ -1,6 +1,6 @@
 //! Searches over rates: a sweep of given ones, and the knee, the highest that a server bears.
 //!
-//! Above: `conduct`. Below: its runs. Absent: what bearing means beyond a limit of the response
+//! Above: `command`. Below: its runs. Absent: what bearing means beyond a limit of the response
 //! time and of missed messages. A rate that the generator could not send says nothing about the
 //! server: the search ends there and says so. Bound: `RUNS_MAX` runs.
 

@@ -1,6 +1,6 @@
 //! The two engines of a process: the echo server and the generators.
 //!
-//! Above: `conduct`. Below: postring's public API. Absent: measuring.
+//! Above: `command`, `conduct`. Below: postring's public API. Absent: measuring.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;

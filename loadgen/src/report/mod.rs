@@ -1,6 +1,6 @@
 //! The reports of a run: a table, JSON, CSV, a log of histograms, one HTML page.
 //!
-//! Above: `conduct`. Below: one file per form, all from the same `Measurement`.
+//! Above: `command`. Below: one file per form, all from the same `Measurement`.
 //! Absent: measuring and judging.
 
 mod comparison_html;

@@ -1,6 +1,6 @@
 //! `blocks`: audio, video and file blocks with deadlines and priorities over one connection.
 //!
-//! Above: `conduct`. Below: the runs and the link of `scenario`; shown as an `exhibit`.
+//! Above: `command`. Below: the runs and the link of `scenario`; shown as an `exhibit`.
 //! Absent: real media: sizes and times are those of its blocks, the bytes are none.
 //! Bound: loads times four runs.
 

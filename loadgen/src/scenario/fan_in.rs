@@ -1,6 +1,6 @@
 //! `deadline --fan-in`: the missed share against the number of senders that are due at once.
 //!
-//! Above: `conduct`. Below: the runs and the link of `scenario`; shown as an `exhibit`.
+//! Above: `command`. Below: the runs and the link of `scenario`; shown as an `exhibit`.
 //! Absent: switches: what the senders meet in is the link.
 //! Bound: loads times fan-ins times two runs.
 
@@ -171,7 +171,7 @@ fn panel(cells: &[Cell]) -> Panel {
     let load = cells.first().map_or(0.0, |cell| cell.load);
     Panel {
         title: format!("Load {:.0} %: missed share against fan-in", load * 100.0),
-        note: "Missed: not in time, of what was scheduled, in hundredths of a per cent; none is 1.",
+        note: "Missed: not in time, of what was scheduled; none at all is drawn at 0.01 %.",
         columns: titles.map(ToOwned::to_owned).to_vec(),
         rows: cells.iter().map(row).collect(),
         curves: Some(curves(cells)),

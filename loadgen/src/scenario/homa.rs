@@ -1,6 +1,6 @@
 //! `homa`: the slowdown of messages against their size, first come first served and by size.
 //!
-//! Above: `conduct`. Below: the runs and the link of `scenario`, `slowdown`; shown as an `exhibit`.
+//! Above: `command`. Below: the runs and the link of `scenario`, `slowdown`; shown as an `exhibit`.
 //! Absent: network priorities: what is ordered are the messages of one connection.
 //! Bound: one run for what each size takes alone, then loads times two for each distribution.
 
@@ -36,8 +36,8 @@ const BANDS: [f64; 11] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1.0
 const SIZES_ALONE: u32 = 12;
 /// How long the longest of them is on the link: longer ones take what the link takes.
 const LONGEST_ALONE: Duration = Duration::from_millis(20);
-/// How often each is measured alone, at least and at most.
-const ROUNDS: (u64, u64) = (5, 40);
+/// How often each is measured alone, at least and at most: evenly in both halves of the run.
+const ROUNDS: (u64, u64) = (6, 40);
 /// An idle link lets so many bytes pass at once; they come back between two messages alone.
 const BURST_BYTES: f64 = 32.0 * 1024.0;
 
@@ -120,9 +120,7 @@ fn all(runs: &Runs<'_>, arguments: &HomaArguments, base: &Plan) -> Result<Found>
 /// Each of some sizes alone on the idle link, several times.
 fn alone(runs: &Runs<'_>, base: &Plan, link_bytes_per_s: f64) -> Result<Measurement> {
     let sizes = sizes_alone(link_bytes_per_s);
-    let lines = lines_alone(&sizes, link_bytes_per_s, base.duration);
-    let last_ns = lines.last().map_or(0, |line| line.at_ns);
-    let duration = Duration::from_nanos(last_ns) + 4 * LONGEST_ALONE;
+    let (lines, duration) = lines_alone(&sizes, link_bytes_per_s, base.duration);
     runs.play(&Plan { duration, ..base.clone() }, Workload::of_sizes(&sizes), lines)
 }
 
@@ -138,11 +136,12 @@ fn sizes_alone(link_bytes_per_s: f64) -> Vec<u32> {
     (0..SIZES_ALONE).map(at).collect()
 }
 
-/// One size after the other, in rounds, with time between two for the link to be idle again.
-fn lines_alone(sizes: &[u32], link_bytes_per_s: f64, duration: Duration) -> Vec<Line> {
+/// One size after the other, in rounds, with time between two for the link to be idle again; and
+/// how long that takes, `duration` if it can be.
+fn lines_alone(sizes: &[u32], link_bytes_per_s: f64, duration: Duration) -> (Vec<Line>, Duration) {
     let gap_s = |bytes: u32| 0.003 + 1.25 * (f64::from(bytes) + BURST_BYTES) / link_bytes_per_s;
     let round_s: f64 = sizes.iter().map(|bytes| gap_s(*bytes)).sum();
-    let rounds = ((duration.as_secs_f64() / round_s) as u64).clamp(ROUNDS.0, ROUNDS.1);
+    let rounds = ((duration.as_secs_f64() / round_s) as u64).clamp(ROUNDS.0, ROUNDS.1) / 2 * 2;
     let mut at_s = 0.0;
     let mut lines = Vec::new();
     for _ in 0..rounds {
@@ -152,7 +151,7 @@ fn lines_alone(sizes: &[u32], link_bytes_per_s: f64, duration: Duration) -> Vec<
             at_s += gap_s(bytes);
         }
     }
-    lines
+    (lines, Duration::from_secs_f64(at_s))
 }
 
 /// The shortest time of each size.
@@ -330,7 +329,8 @@ mod tests {
             let sizes = sizes_alone(link_bytes_per_s);
             assert!(sizes.is_sorted_by(|one, next| one < next), "{sizes:?}");
             assert_eq!(sizes[0], MARKED_BYTES);
-            let lines = lines_alone(&sizes, link_bytes_per_s, Duration::from_secs(1));
+            let (lines, length) = lines_alone(&sizes, link_bytes_per_s, Duration::from_secs(1));
+            assert!(lines.iter().all(|line| u128::from(line.at_ns) < length.as_nanos()));
             assert!(lines.len() >= sizes.len() * ROUNDS.0 as usize);
             for pair in lines.windows(2) {
                 let gap_s = (pair[1].at_ns - pair[0].at_ns) as f64 / 1e9;

@@ -1,6 +1,6 @@
 //! Scenarios: named series of runs over one narrow link, with the same messages each time.
 //!
-//! Above: `conduct`. Below: `definition` (classes that are run), `homa`, `blocks` and `fan_in`
+//! Above: `command`. Below: `definition` (classes that are run), `homa`, `blocks` and `fan_in`
 //! (scenarios with figures of their own, shown as an `exhibit`), `ground` (the link), `conduct`'s
 //! runs; `report` shows what came. Absent: measuring.
 //! Bound: loads times variants runs, each as long as `--duration` and its warm-up.

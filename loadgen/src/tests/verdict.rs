@@ -90,6 +90,17 @@ fn faults_of_the_connection_are_found() {
 }
 
 #[test]
+fn connections_that_were_not_made_anew_are_told_with_the_reason() {
+    let renewals =
+        |renewals| Facts { renewals, first_failed_renewal: Some("refused".to_owned()), ..good() };
+    assert_eq!(found(&renewals([100, 98, 0])).0, Level::Valid, "the last are still being made");
+    assert!(judge(&renewals([100, 99, 1])).reasons[0].text.contains("anew, 1 could"));
+    expect(renewals([100, 99, 1]), Level::Suspect, "churn");
+    assert!(judge(&renewals([100, 50, 50])).reasons[0].text.contains("refused"));
+    expect(renewals([100, 50, 50]), Level::Invalid, "churn");
+}
+
+#[test]
 fn faults_of_the_machine_make_it_suspect() {
     expect(Facts { busy_share: 0.91, ..good() }, Level::Suspect, "busy");
     expect(Facts { cpu_moves: 1, ..good() }, Level::Suspect, "moved");
