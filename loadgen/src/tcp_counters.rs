@@ -21,7 +21,7 @@ pub(crate) struct TcpCounters {
 }
 
 impl TcpCounters {
-    /// Of the namespace that the thread `thread` of this process is in; `None` where it is not told.
+    /// Of the namespace of this process's thread `thread`; `None` where it is not told.
     fn read(thread: u32) -> Option<Self> {
         Self::parse(&fs::read_to_string(format!("/proc/self/task/{thread}/net/snmp")).ok()?)
     }

@@ -353,7 +353,8 @@ fn waiting_section(out: &mut String, measurement: &Measurement) {
         return;
     }
     let note = "How long the oldest message of each class had waited to be sent, by a look every \
-                50&nbsp;ms; also of those that were discarded later. None waiting is drawn as 1&nbsp;µs.";
+                50&nbsp;ms; also of those that were discarded later. None waiting is drawn as \
+                1&nbsp;µs.";
     open_section(out, "Oldest waiting", note);
     let names: Vec<_> = measurement.classes().map(|(class, _)| escape(&class.name)).collect();
     let styles = CLASS_STYLES.into_iter().cycle();

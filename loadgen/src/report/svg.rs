@@ -155,15 +155,20 @@ impl Scale {
 
 fn draw_line(out: &mut String, series: &Series, scale: &Scale) {
     let mut path = String::new();
-    let mut pen_down = false;
-    for (x, y) in &series.points {
-        if y.is_finite() && *y > 0.0 {
-            let command = if pen_down { 'L' } else { 'M' };
+    let is_drawn = |(_, y): &&(f64, f64)| y.is_finite() && *y > 0.0;
+    for run in series.points.split(|point| !is_drawn(&point)) {
+        for (at, (x, y)) in run.iter().enumerate() {
+            let command = if at > 0 { 'L' } else { 'M' };
             let _ = write!(path, "{command}{:.1} {:.1}", scale.x(*x), scale.y(*y));
         }
-        pen_down = y.is_finite() && *y > 0.0;
+        if run.len() == 1 {
+            // A line of no length is not drawn; this one looks like a dot.
+            path.push_str("h0.1");
+        }
     }
-    let _ = write!(out, r#"<path class="line {}" d="{path}"/>"#, series.class);
+    if !path.is_empty() {
+        let _ = write!(out, r#"<path class="line {}" d="{path}"/>"#, series.class);
+    }
 }
 
 fn draw_mark(out: &mut String, mark: &Mark, scale: &Scale) {
@@ -248,6 +253,7 @@ mod tests {
         let points = vec![(0.0, 1e4), (0.5, f64::NAN), (1.0, 2e4), (2.0, 3e4)];
         let svg = chart(points).draw("wide", 960.0, 380.0);
         assert_eq!(svg.matches('M').count() - svg.matches(r#"class="grid" d="M"#).count(), 3);
+        assert_eq!(svg.matches("h0.1\"").count() + svg.matches("h0.1M").count(), 1, "a dot");
         assert!(svg.contains(r#"aria-label="a &lt;test&gt;""#) && svg.ends_with("</svg>"));
         assert!(svg.contains("10 µs") && svg.contains("90 %"));
     }
