@@ -178,6 +178,18 @@ fn the_report_of_a_scenario() {
 }
 
 #[test]
+fn the_report_of_slowdowns() {
+    let line = "homa --on loopback --sizes uniform:64:4KiB --loads 80% --link 50M -d 400ms";
+    looks_right("slowdown", line, &["k2", "k3"]);
+}
+
+#[test]
+fn the_report_of_blocks() {
+    let line = "blocks --on loopback --loads 80% --link 20M -d 700ms";
+    looks_right("blocks", line, &["k0", "k1"]);
+}
+
+#[test]
 fn the_report_of_a_comparison() {
     let line = "compare -r 2k -c 2 -d 300ms --warmup 50ms --pairs 3 \
                 --class name=urgent,share=20%,deadline=50ms --class name=bulk";
