@@ -28,13 +28,15 @@ impl Scale {
     /// From measured points (bytes, nanoseconds) with rising sizes, at least one, the time of a
     /// byte on the link, and the rising edges of the bands; equal edges are one.
     pub(crate) fn new(points: &[(u32, u64)], byte_ns: f64, mut edges: Vec<u32>) -> Self {
-        let mut before: f64 = 1.0;
-        let rising = points.iter().map(|(bytes, time_ns)| {
-            // A longer message is never better off: what says so is noise.
-            before = before.max(*time_ns as f64);
-            (*bytes, before)
+        // A longer message is never better off: where a shorter one seems to take more time, that
+        // was not its best.
+        let mut least = f64::INFINITY;
+        let falling = points.iter().rev().map(|(bytes, time_ns)| {
+            least = least.min((*time_ns).max(1) as f64);
+            (*bytes, least)
         });
-        let best = rising.collect();
+        let mut best: Vec<_> = falling.collect();
+        best.reverse();
         edges.dedup();
         edges.truncate(BANDS_MAX - 1);
         Self { best, byte_ns, edges }
@@ -130,7 +132,7 @@ mod tests {
     use super::*;
 
     fn scale() -> Scale {
-        Scale::new(&[(100, 1_000), (200, 900), (300, 3_000)], 10.0, vec![150, 150, 400])
+        Scale::new(&[(100, 1_100), (200, 1_000), (300, 3_000)], 10.0, vec![150, 150, 400])
     }
 
     #[test]

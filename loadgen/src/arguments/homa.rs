@@ -15,7 +15,7 @@ pub(crate) struct HomaArguments {
     pub(crate) scenario: ScenarioArguments,
 
     /// Distributions of message sizes, e.g. homa-w1,homa-w5 or cdf:FILE; W4 and W5 are of long
-    /// messages: give them a --link of 1G or a -d of minutes
+    /// messages: give them a --link of 1G and a -d of minutes
     #[arg(long, default_value = "homa-w2,homa-w3", value_name = "LIST",
           value_parser = Mixes::parse)]
     pub(crate) sizes: Mixes,

@@ -36,10 +36,13 @@ const BANDS: [f64; 11] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1.0
 const SIZES_ALONE: u32 = 12;
 /// How long the longest of them is on the link: longer ones take what the link takes.
 const LONGEST_ALONE: Duration = Duration::from_millis(20);
-/// How often each is measured alone, at least and at most: evenly in both halves of the run.
-const ROUNDS: (u64, u64) = (6, 40);
-/// An idle link lets so many bytes pass at once; they come back between two messages alone.
-const BURST_BYTES: f64 = 32.0 * 1024.0;
+/// Rounds of all of them, at least and at most: an even number, so that both halves of the run are
+/// alike.
+const ROUNDS: (u64, u64) = (6, 100);
+/// How long one size is sent, message after message, before it is the next one's turn.
+const TURN_S: f64 = 0.01;
+/// From a message alone to the next, beside the time that it takes on the link.
+const PAUSE_S: f64 = 0.001;
 
 const QUESTION: &str = "How many times as long a message of each size takes under load as alone, \
                         first come first served and with the shorter ones more urgent.";
@@ -139,16 +142,20 @@ fn sizes_alone(link_bytes_per_s: f64) -> Vec<u32> {
 /// One size after the other, in rounds, with time between two for the link to be idle again; and
 /// how long that takes, `duration` if it can be.
 fn lines_alone(sizes: &[u32], link_bytes_per_s: f64, duration: Duration) -> (Vec<Line>, Duration) {
-    let gap_s = |bytes: u32| 0.003 + 1.25 * (f64::from(bytes) + BURST_BYTES) / link_bytes_per_s;
-    let round_s: f64 = sizes.iter().map(|bytes| gap_s(*bytes)).sum();
+    // What an idle link lets pass at once comes back in the time that the bytes would have taken.
+    let gap_s = |bytes: u32| PAUSE_S + 1.5 * f64::from(bytes) / link_bytes_per_s;
+    let times = |bytes: u32| (TURN_S / gap_s(bytes)).ceil();
+    let round_s: f64 = sizes.iter().map(|bytes| times(*bytes) * gap_s(*bytes)).sum();
     let rounds = ((duration.as_secs_f64() / round_s) as u64).clamp(ROUNDS.0, ROUNDS.1) / 2 * 2;
     let mut at_s = 0.0;
     let mut lines = Vec::new();
     for _ in 0..rounds {
         for (class, &bytes) in sizes.iter().enumerate() {
-            let at_ns = (at_s * 1e9) as u64;
-            lines.push(Line { at_ns, bytes, class: class as u8, deadline_ns: None });
-            at_s += gap_s(bytes);
+            for _ in 0..times(bytes) as u64 {
+                let at_ns = (at_s * 1e9) as u64;
+                lines.push(Line { at_ns, bytes, class: class as u8, deadline_ns: None });
+                at_s += gap_s(bytes);
+            }
         }
     }
     (lines, Duration::from_secs_f64(at_s))
@@ -193,13 +200,14 @@ impl Found {
             name: "homa",
             question: QUESTION,
             note: format!(
-                "Slowdown is the response time, from the intended send to the echo, divided by the \
-                 shortest time that a message of this size took alone. Bands are tenths of the \
-                 messages, the last one parted again. With niceness there are {LEVELS} levels by \
-                 size, cut so that each carries equally many bytes; FIFO tells the library \
-                 nothing. Over plain TCP a frame that has begun is finished first, so a short \
-                 message still waits for the rest of a long one. Messages have at least \
-                 {MARKED_BYTES} bytes; n/a: too few messages for an honest figure."
+                "Slowdown is the response time, from the intended send to the echo, divided by \
+                 the shortest time that a message of this size took alone; a host that has just \
+                 been busy answers sooner than one that idles, so a little less than 1 can occur. \
+                 Bands are tenths of the messages, the last one parted again. With niceness there \
+                 are {LEVELS} levels by size, cut so that each carries equally many bytes; FIFO \
+                 tells the library nothing. Over plain TCP a frame that has begun is finished \
+                 first, so a short message still waits for the rest of a long one. Messages have \
+                 at least {MARKED_BYTES} bytes; n/a: too few messages for an honest figure."
             ),
             link,
             link_bytes_per_s,
