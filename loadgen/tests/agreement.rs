@@ -1,3 +1,5 @@
+//! Equal things are told to be equal: two measurements of one server, by two clients or by one.
+//!
 //! An independent measurement of the same server finds the same percentiles. The other client is
 //! written here with the standard library alone: no line of it is the generator's. A binary of its
 //! own, so that no other test takes its CPUs.
@@ -162,4 +164,35 @@ fn an_independent_client_finds_the_same_percentiles() {
         let truth_s = -MEAN_S * (1.0 - share).ln();
         assert!((value_s / truth_s - 1.0).abs() < 0.15, "p{share}: {value_s} s for {truth_s}");
     }
+}
+
+/// Comparisons of a server with itself, each of twelve short runs.
+const COMPARISONS: u32 = 100;
+
+/// With real runs, as they come: a comparison claims that a server differs from itself in at most
+/// 5 of 100.
+#[test]
+#[ignore = "takes eight minutes: cargo test -p postring-loadgen --test agreement -- --ignored"]
+fn a_server_hardly_ever_differs_from_itself() {
+    let mut apart = 0;
+    for seed in 1..=COMPARISONS {
+        let line = format!(
+            "compare -r 5k -c 5 -d 200ms --warmup 50ms --pairs 6 --seed {seed} --json - -q"
+        );
+        let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+            .args(line.split_whitespace())
+            .stdin(Stdio::null())
+            .output()
+            .expect("the binary starts");
+        let result: Value = serde_json::from_slice(&output.stdout).expect("a comparison");
+        let figures = result["figures"].as_array().expect("figures");
+        assert!(figures.iter().any(|figure| figure["change"].is_number()), "{result}");
+        let shown: Vec<_> = figures.iter().filter(|figure| figure["shown"] == true).collect();
+        if !shown.is_empty() {
+            eprintln!("seed {seed}, {}: {shown:?}", result["level"]);
+            apart += 1;
+        }
+    }
+    eprintln!("{apart} of {COMPARISONS} comparisons claim a difference");
+    assert!(apart * 20 <= COMPARISONS, "{apart} of {COMPARISONS}");
 }
