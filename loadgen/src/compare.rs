@@ -33,6 +33,7 @@ const SHARES: [(f64, &str); 3] = [(0.5, "p50"), (0.9, "p90"), (0.99, "p99")];
 /// # Errors
 /// If a run cannot be made or the result not be written.
 pub(crate) fn run(arguments: &CompareArguments, stop: &Arc<AtomicBool>) -> Result<Level> {
+    report::check_pages(&arguments.json, &arguments.html)?;
     let environment = Environment::read();
     let cpus = &environment.cpus_allowed;
     let mut plan_a = Plan::new(&arguments.traffic, cpus, &workload::read)?;
@@ -61,12 +62,14 @@ pub(crate) fn run(arguments: &CompareArguments, stop: &Arc<AtomicBool>) -> Resul
     let comparison = Comparison::new(&runs);
     let mut document = serde_json::to_string(&comparison)?;
     document.push('\n');
-    report::publish_text(&table(&comparison, &runs), &document, &arguments.json)?;
+    let page = |path| (path, report::comparison_page(&comparison, &runs, &document));
+    let html = arguments.html.as_deref().map(page);
+    report::publish_text(&table(&comparison, &runs), &document, &arguments.json, html)?;
     Ok(comparison.level)
 }
 
 /// The runs of both sides, A first.
-type Runs = [Vec<Measurement>; 2];
+pub(crate) type Runs = [Vec<Measurement>; 2];
 
 fn measure(
     pairs: u32,
@@ -100,30 +103,30 @@ fn measure(
 
 /// What came out.
 #[derive(Debug, Serialize)]
-struct Comparison {
-    schema: &'static str,
+pub(crate) struct Comparison {
+    pub(crate) schema: &'static str,
     /// The addresses of A and B.
-    addresses: [String; 2],
-    pairs: usize,
-    level: Level,
+    pub(crate) addresses: [String; 2],
+    pub(crate) pairs: usize,
+    pub(crate) level: Level,
     /// Chance that equal sides are taken for different, over all figures together.
-    error_max: f64,
-    figures: Vec<Figure>,
+    pub(crate) error_max: f64,
+    pub(crate) figures: Vec<Figure>,
 }
 
 /// One figure of one class.
 #[derive(Debug, Serialize)]
-struct Figure {
-    class: String,
-    figure: &'static str,
+pub(crate) struct Figure {
+    pub(crate) class: String,
+    pub(crate) figure: &'static str,
     /// Medians over the runs, in nanoseconds; for `missed` shares.
-    median: [Option<f64>; 2],
+    pub(crate) median: [Option<f64>; 2],
     /// B over A less 1; for `missed` B less A. Null where too few runs have the figure.
-    change: Option<f64>,
-    low: Option<f64>,
-    high: Option<f64>,
+    pub(crate) change: Option<f64>,
+    pub(crate) low: Option<f64>,
+    pub(crate) high: Option<f64>,
     /// True if no change at all is outside of the interval.
-    shown: bool,
+    pub(crate) shown: bool,
 }
 
 impl Comparison {
@@ -210,6 +213,44 @@ impl Figure {
     }
 }
 
+/// A change or an end of its interval.
+fn percent(value: Option<f64>) -> String {
+    value.map_or_else(|| "n/a".to_owned(), |share| format!("{:+.1} %", share * 100.0))
+}
+
+/// The figure in words.
+impl Figure {
+    /// The medians of A and B.
+    pub(crate) fn shown_medians(&self) -> [String; 2] {
+        let missed = self.figure == "missed";
+        self.median.map(|value| match value {
+            None => "n/a".to_owned(),
+            Some(share) if missed => format!("{:.2} %", share * 100.0),
+            Some(time_ns) => time_shown(time_ns as u64),
+        })
+    }
+
+    /// B against A.
+    pub(crate) fn shown_change(&self) -> String {
+        percent(self.change)
+    }
+
+    /// The interval of the change.
+    pub(crate) fn shown_interval(&self) -> String {
+        format!("{} to {}", percent(self.low), percent(self.high))
+    }
+
+    /// What it comes to.
+    pub(crate) const fn said(&self) -> &'static str {
+        match (self.change, self.shown) {
+            (None, _) => "too few samples",
+            (_, false) => "no difference shown",
+            (Some(change), true) if change < 0.0 => "B is lower",
+            _ => "B is higher",
+        }
+    }
+}
+
 /// B less A over the pairs, if every pair has the figure.
 fn difference(
     runs: &Runs,
@@ -231,24 +272,9 @@ fn table(comparison: &Comparison, runs: &Runs) -> String {
         "", "", "A", "B", "B against A", "interval"
     );
     for figure in &comparison.figures {
-        let missed = figure.figure == "missed";
-        let shown = |value: Option<f64>| match value {
-            None => "n/a".to_owned(),
-            Some(share) if missed => format!("{:.2} %", share * 100.0),
-            Some(time_ns) => time_shown(time_ns as u64),
-        };
-        let percent = |value: Option<f64>| {
-            value.map_or_else(|| "n/a".to_owned(), |share| format!("{:+.1} %", share * 100.0))
-        };
-        let interval = format!("{} to {}", percent(figure.low), percent(figure.high));
-        let [a, b] = figure.median.map(shown);
-        let said = match (figure.change, figure.shown) {
-            (None, _) => "too few samples",
-            (_, false) => "no difference shown",
-            (Some(change), true) if change < 0.0 => "B is lower",
-            _ => "B is higher",
-        };
-        let (class, name, change) = (&figure.class, figure.figure, percent(figure.change));
+        let [a, b] = figure.shown_medians();
+        let (interval, said) = (figure.shown_interval(), figure.said());
+        let (class, name, change) = (&figure.class, figure.figure, figure.shown_change());
         let _ = writeln!(out, "{class:16}{name:8}{a:>12}{b:>12}{change:>12}{interval:>22}  {said}");
     }
     let _ = writeln!(

@@ -14,12 +14,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::environment::{self, CpuSnapshot, Environment};
+use crate::live::Live;
 use crate::measurement::{CpuSpan, Measurement, Observed};
 use crate::pace::Share;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::server::Generators;
-use crate::worker::{Control, Event, Live, OVERTIME, Orders, Outcome};
+use crate::tcp_counters::TcpWatch;
+use crate::worker::{Control, Event, OVERTIME, Orders, Outcome};
 use crate::workload::Arrival;
 
 /// How long making all connections may take.
@@ -112,8 +114,8 @@ pub(crate) fn measure_from(
     begin: impl FnOnce() -> Result<Instant>,
 ) -> Result<Observed> {
     let (events, inbox) = channel();
-    let live = plan.generator_cores.iter().map(|_| Live::default()).collect();
-    let control = Arc::new(Control { stop, live, ..Control::default() });
+    let live = plan.generator_cores.iter().map(|_| Live::new(plan.workload.classes.len()));
+    let control = Arc::new(Control { stop, live: live.collect(), ..Control::default() });
     let generators = Generators::start(plan, orders(plan, address, &control, &events))?;
     drop(events);
     // This thread only waits, but when it wakes it must not take a generator's CPU.
@@ -123,7 +125,8 @@ pub(crate) fn measure_from(
         address,
         control: &control,
         inbox,
-        progress: Progress::new(plan.warmup, plan.duration, quiet),
+        progress: Progress::new(plan, quiet),
+        tcp: TcpWatch::new(plan.duration.as_nanos() as u64),
     };
     let result = watch.connected(begin).and_then(|()| watch.finished());
     watch.progress.clear();
@@ -133,7 +136,8 @@ pub(crate) fn measure_from(
     let ended = generators.end();
     let (outcomes, cpus) = result?;
     ended?;
-    Ok(Observed { outcomes, cpus, driver, driver_reason })
+    let tcp = watch.tcp.span();
+    Ok(Observed { outcomes, cpus, driver, driver_reason, tcp })
 }
 
 /// One order for each generator.
@@ -177,6 +181,7 @@ struct Watch<'r> {
     control: &'r Control,
     inbox: Receiver<Event>,
     progress: Progress,
+    tcp: TcpWatch,
 }
 
 impl Watch<'_> {
@@ -234,9 +239,20 @@ impl Watch<'_> {
                     self.progress.draw(elapsed, &self.control.live);
                 }
             }
+            self.look_at_tcp(start + self.plan.warmup);
         }
         let after = after.unwrap_or_else(CpuSnapshot::read);
         Ok((outcomes, (before.unwrap_or_default(), after)))
+    }
+
+    /// Looks at what TCP has sent since the measured part began, in the generators' namespace.
+    fn look_at_tcp(&mut self, begin: Instant) {
+        let over_tcp = self.address.starts_with("tcp://");
+        let live = self.control.live.first().filter(|_| over_tcp && Instant::now() >= begin);
+        if let Some(live) = live {
+            let at_ns = begin.elapsed().as_nanos() as u64;
+            self.tcp.look(at_ns, live.thread.load(Ordering::Relaxed));
+        }
     }
 
     /// The next event, or `None` when the time is over.

@@ -147,6 +147,14 @@ pub(crate) fn current_cpu() -> Option<usize> {
     None
 }
 
+/// The number of this thread in /proc; `None` where threads have none.
+pub(crate) fn thread_number() -> Option<u32> {
+    #[cfg(target_os = "linux")]
+    return u32::try_from(rustix::thread::gettid().as_raw_nonzero().get()).ok();
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
 /// How long this thread has been ready to run while others had its CPU, in nanoseconds since it
 /// began; `None` where that cannot be asked.
 pub(crate) fn waited_for_cpu_ns() -> Option<u64> {

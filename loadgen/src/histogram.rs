@@ -135,13 +135,16 @@ pub(crate) struct Interval {
     pub(crate) lag_sum_ns: u64,
     /// Longest of their send lags, in nanoseconds.
     pub(crate) lag_max_ns: u64,
+    /// By class, how long the oldest message had waited for the kernel at the worst look within
+    /// this stretch, in nanoseconds; empty where nobody looked.
+    pub(crate) waited_ns: Vec<u64>,
 }
 
 impl Interval {
     fn new() -> Self {
         let counts = Histogram::new_with_bounds(1, TIME_MAX_NS / TIMELINE_UNIT_NS, 2);
         let response = counts.expect("constant bounds that hdrhistogram accepts");
-        Self { response, submitted: 0, lag_sum_ns: 0, lag_max_ns: 0 }
+        Self { response, submitted: 0, lag_sum_ns: 0, lag_max_ns: 0, waited_ns: Vec::new() }
     }
 
     /// Answered messages.
@@ -165,6 +168,16 @@ impl Interval {
         self.submitted += other.submitted;
         self.lag_sum_ns += other.lag_sum_ns;
         self.lag_max_ns = self.lag_max_ns.max(other.lag_max_ns);
+        for (class, waited_ns) in other.waited_ns.iter().enumerate() {
+            self.waited(class, *waited_ns);
+        }
+    }
+
+    fn waited(&mut self, class: usize, waited_ns: u64) {
+        if self.waited_ns.len() <= class {
+            self.waited_ns.resize(class + 1, 0);
+        }
+        self.waited_ns[class] = self.waited_ns[class].max(waited_ns);
     }
 }
 
@@ -184,9 +197,14 @@ impl Timeline {
 
     /// An empty timeline of `duration_ns`.
     pub(crate) fn new(duration_ns: u64) -> Self {
+        let (interval_ns, count) = Self::stretches(duration_ns);
+        Self { interval_ns, intervals: vec![Interval::new(); count] }
+    }
+
+    /// Length in nanoseconds and number of the stretches of so long a run.
+    pub(crate) fn stretches(duration_ns: u64) -> (u64, usize) {
         let count = (duration_ns / Self::INTERVAL_MIN_NS).clamp(1, Self::INTERVALS_MAX);
-        let interval_ns = duration_ns.div_ceil(count).max(1);
-        Self { interval_ns, intervals: vec![Interval::new(); count as usize] }
+        (duration_ns.div_ceil(count).max(1), count as usize)
     }
 
     /// Length of a stretch, in nanoseconds.
@@ -219,6 +237,16 @@ impl Timeline {
         let small = |interval: &Interval| interval.submitted.max(interval.lag_sum_ns) < 1 << 53;
         (self.interval_ns, self.intervals.len()) == (other.interval_ns, other.intervals.len())
             && other.intervals.iter().all(small)
+    }
+
+    /// Notes that at `at_ns` the oldest message of a class had waited so long for the kernel.
+    pub(crate) fn waited(&mut self, at_ns: u64, class: usize, waited_ns: u64) {
+        self.interval(at_ns).waited(class, waited_ns);
+    }
+
+    /// The longest such wait of a class; `None` where nobody looked.
+    pub(crate) fn longest_wait_ns(&self, class: usize) -> Option<u64> {
+        self.intervals.iter().filter_map(|interval| interval.waited_ns.get(class)).max().copied()
     }
 
     /// Adds another worker's timeline of the same run.
@@ -339,6 +367,18 @@ mod tests {
         assert!(third.response_ns(0.5).is_some_and(|ns| ns.abs_diff(7_000_000) < 70_000));
         assert_eq!(timeline.intervals()[99].received(), 1, "late ones go to the last stretch");
         assert_eq!(timeline.intervals()[0].response_ns(0.5), None);
+    }
+
+    #[test]
+    fn the_worst_look_of_a_stretch_is_kept() {
+        let mut timeline = Timeline::new(10_000_000_000);
+        timeline.waited(250_000_000, 1, 700);
+        timeline.waited(260_000_000, 1, 300);
+        let mut other = Timeline::new(10_000_000_000);
+        other.waited(270_000_000, 0, 5);
+        timeline.merge(&other);
+        assert_eq!(timeline.intervals()[2].waited_ns, [5, 700]);
+        assert_eq!((timeline.longest_wait_ns(1), timeline.longest_wait_ns(2)), (Some(700), None));
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod histogram;
 #[cfg(target_os = "linux")]
 mod lab;
 mod ledger;
+mod live;
 mod mark;
 mod measurement;
 mod pace;
@@ -36,7 +37,9 @@ mod search;
 mod server;
 mod slowdown;
 mod statistics;
+mod tcp_counters;
 mod verdict;
+mod waiting;
 mod worker;
 mod workload;
 

@@ -11,6 +11,7 @@ use crate::histogram::Latencies;
 use crate::plan::Plan;
 use crate::recorder::Recorder;
 use crate::statistics::{self, Percentile};
+use crate::tcp_counters::TcpSpan;
 use crate::verdict::{self, EarlyEnd, Facts, Verdict};
 use crate::worker::Outcome;
 use crate::workload::Class;
@@ -40,6 +41,8 @@ pub(crate) struct Measurement {
     pub(crate) server_busy_share: Option<f64>,
     /// What bears on the credibility.
     pub(crate) facts: Facts,
+    /// What TCP sent meanwhile in the generators' network namespace, if it was to be seen.
+    pub(crate) tcp: Option<TcpSpan>,
     /// Whether to believe it.
     pub(crate) verdict: Verdict,
 }
@@ -74,6 +77,8 @@ pub(crate) struct Observed {
     pub(crate) driver: &'static str,
     /// Why it is not the preferred one.
     pub(crate) driver_reason: Option<String>,
+    /// What TCP sent in the measured part.
+    pub(crate) tcp: Option<TcpSpan>,
 }
 
 impl Measurement {
@@ -84,7 +89,7 @@ impl Measurement {
         address: String,
         observed: Observed,
     ) -> Self {
-        let Observed { outcomes, cpus: (before, after), driver, driver_reason } = observed;
+        let Observed { outcomes, cpus: (before, after), driver, driver_reason, tcp } = observed;
         let ended_ns = outcomes.iter().map(|outcome| outcome.ended_ns).max().unwrap_or(0);
         let mut facts = Facts {
             open_loop: plan.open_loop(),
@@ -124,6 +129,7 @@ impl Measurement {
             measured_ns,
             server_busy_share,
             facts,
+            tcp,
             verdict,
         }
     }

@@ -19,7 +19,7 @@ use crate::workload::trace::{self, Line};
 use crate::workload::{self, Arrival, Read, Sizes, Workload};
 
 /// Messages that may be open at once over all connections: bounds the generator's memory
-/// (64 bytes each).
+/// (some 80 bytes each).
 pub(crate) const OPEN_MAX: u64 = 4 << 20;
 /// Open messages per connection in an open loop, if the connections are not too many.
 const DEPTH_DEFAULT_MAX: u64 = 1024;

@@ -6,6 +6,9 @@
 //! the run).
 //! Bound: `depth` open messages per connection; a table grows to what was open at once.
 
+mod merging;
+mod sample;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -14,9 +17,11 @@ use serde::{Deserialize, Serialize};
 use crate::class_books::ClassBooks;
 use crate::histogram::{Latencies, Timeline};
 use crate::ledger::{Account, Ledger};
+use crate::live::{ClassCounts, Counts};
 use crate::mark;
 use crate::pace::Due;
 use crate::slowdown::{Scale, Slowdowns};
+use crate::waiting::Waiting;
 use crate::workload::{NEVER_NS, Workload};
 
 /// Marks a free entry of a table: no message has this number.
@@ -84,6 +89,10 @@ pub(crate) struct Recorder {
     pub(crate) timeline: Timeline,
     /// Counts over all classes and both parts, for the progress line.
     pub(crate) pulse: Counts,
+    /// Watched messages not handed to the kernel, by class, over all connections.
+    waiting: Vec<Waiting>,
+    /// For the view of each class.
+    views: Vec<ClassCounts>,
     /// Replies that answer no open message, or are not its echo.
     pub(crate) unmatched: u64,
     /// Connections that ended.
@@ -92,19 +101,6 @@ pub(crate) struct Recorder {
     pub(crate) first_disconnection: Option<Disconnection>,
     /// Messages open now, over all connections.
     pub(crate) open: u64,
-}
-
-/// Sums that are read while the run goes on.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Counts {
-    /// Scheduled messages.
-    pub(crate) scheduled: u64,
-    /// Handed to the engine.
-    pub(crate) submitted: u64,
-    /// Answered.
-    pub(crate) received: u64,
-    /// Skipped.
-    pub(crate) skipped: u64,
 }
 
 #[derive(Debug)]
@@ -132,6 +128,8 @@ struct Open {
     /// Until when its answer is of use.
     due_ns: u64,
     bytes: u32,
+    /// Its place among those that wait, if it is watched and not sent.
+    place: u32,
     class: u8,
     sent: bool,
 }
@@ -161,6 +159,8 @@ impl Recorder {
             slowdowns: bounds.scale.clone().map(Slowdowns::new),
             timeline: Timeline::new(bounds.end_ns - bounds.warmup_ns),
             pulse: Counts::default(),
+            waiting: (0..if watched { classes } else { 0 }).map(|_| Waiting::new()).collect(),
+            views: vec![ClassCounts::new(); classes],
             unmatched: 0,
             disconnections: 0,
             first_disconnection: None,
@@ -218,6 +218,7 @@ impl Recorder {
         let place = connection.free.pop().unwrap_or(connection.table.len() as u32);
         let number = connection.sequence << PLACE_BITS | u64::from(place);
         connection.sequence += 1;
+        let waiting = self.waiting.get_mut(usize::from(due.kind.class));
         let entry = Open {
             number,
             intended_ns: due.intended_ns,
@@ -225,6 +226,7 @@ impl Recorder {
             sent_ns: NEVER_NS,
             due_ns: due.intended_ns.saturating_add(due.kind.deadline_ns),
             bytes: due.kind.bytes,
+            place: waiting.map_or(0, |waiting| waiting.add(now_ns)),
             class: due.kind.class,
             sent: !self.watched,
         };
@@ -289,6 +291,7 @@ impl Recorder {
 
     fn note_sent(&mut self, connection: u32, open: &Open) {
         self.connections[connection as usize].waiting[usize::from(open.class)] -= 1;
+        self.waiting[usize::from(open.class)].remove(open.place);
         let account = self.account(open.intended_ns, open.class);
         account.book(1, open.bytes, |ledger| &mut ledger.sent);
     }
@@ -349,14 +352,18 @@ impl Recorder {
             account.book(1, open.bytes, |ledger| &mut ledger.sent);
         }
         let account = self.account(open.intended_ns, open.class);
-        if arrived_ns.unwrap_or(now_ns) <= open.due_ns {
+        let is_late = arrived_ns.unwrap_or(now_ns) > open.due_ns;
+        if !is_late {
             account.book(1, open.bytes, |ledger| &mut ledger.on_time);
         } else {
             account.book(1, open.bytes, |ledger| &mut ledger.late);
         }
         self.pulse.received += 1;
-        if let Some(at_ns) = open.intended_ns.checked_sub(self.bounds.warmup_ns) {
-            let response_ns = now_ns.saturating_sub(open.intended_ns);
+        let at_ns = open.intended_ns.checked_sub(self.bounds.warmup_ns);
+        let response_ns = now_ns.saturating_sub(open.intended_ns);
+        let view = &mut self.views[usize::from(open.class)];
+        view.replied(at_ns.map(|_| response_ns), is_late);
+        if let Some(at_ns) = at_ns {
             let begun_ns = if open.sent_ns == NEVER_NS { open.submitted_ns } else { open.sent_ns };
             let class = &mut self.classes[usize::from(open.class)];
             class.response.record(response_ns);
@@ -386,6 +393,7 @@ impl Recorder {
                 account.book(1, open.bytes, |ledger| &mut ledger.lost);
             } else {
                 account.book(1, open.bytes, |ledger| &mut ledger.unsent);
+                self.waiting[usize::from(open.class)].remove(open.place);
             }
             self.open -= 1;
         }
@@ -418,32 +426,6 @@ impl Recorder {
         }
     }
 
-    /// Adds what another worker of the same run counted.
-    pub(crate) fn merge(&mut self, other: &Self) {
-        self.warmup.merge(&other.warmup);
-        for (own, other) in self.classes.iter_mut().zip(&other.classes) {
-            own.merge(other);
-        }
-        self.submitted_in_time += other.submitted_in_time;
-        self.lag.merge(&other.lag);
-        self.timeline.merge(&other.timeline);
-        if let (Some(own), Some(other)) = (&mut self.slowdowns, &other.slowdowns) {
-            own.merge(other);
-        }
-        self.unmatched += other.unmatched;
-        self.disconnections += other.disconnections;
-        let first = |d: &Disconnection| d.at_ns;
-        let both = [self.first_disconnection.take(), other.first_disconnection.clone()];
-        self.first_disconnection = both.into_iter().flatten().min_by_key(first);
-    }
-
-    /// The measured part, over all classes.
-    pub(crate) fn all_classes(&self) -> ClassBooks {
-        let mut all = ClassBooks::new();
-        self.classes.iter().for_each(|class| all.merge(class));
-        all
-    }
-
     #[inline]
     fn account(&mut self, intended_ns: u64, class: u8) -> &mut Account {
         if intended_ns < self.bounds.warmup_ns {
@@ -468,6 +450,7 @@ impl Recorder {
         connection.free.push((number & ((1 << PLACE_BITS) - 1)) as u32);
         if !open.sent {
             connection.waiting[usize::from(open.class)] -= 1;
+            self.waiting[usize::from(open.class)].remove(open.place);
         }
         self.open -= 1;
         Some(open)

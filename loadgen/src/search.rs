@@ -5,6 +5,7 @@
 //! server: the search ends there and says so. Bound: `RUNS_MAX` runs.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,7 +18,7 @@ use crate::environment::Environment;
 use crate::measurement::Measurement;
 use crate::plan::Plan;
 use crate::quantity::{rate_shown, time_shown};
-use crate::report;
+use crate::report::{self, Found};
 use crate::server::EchoServer;
 use crate::verdict::Level;
 use crate::workload;
@@ -34,6 +35,7 @@ const GENERATOR: [&str; 6] = ["out_of_reach", "skipped", "rate", "lag", "lag_gro
 /// # Errors
 /// If a run cannot be made or the result not be written.
 pub(crate) fn sweep(arguments: &SweepArguments, stop: &Arc<AtomicBool>) -> Result<Level> {
+    report::check_pages(&arguments.json, &arguments.html)?;
     let points = with_bench(&arguments.traffic, stop, |bench| {
         let mut points = Vec::new();
         for &rate_per_s in &arguments.rates.0 {
@@ -46,7 +48,8 @@ pub(crate) fn sweep(arguments: &SweepArguments, stop: &Arc<AtomicBool>) -> Resul
     })?;
     let level = points.iter().map(|point| point.verdict.level).max().unwrap_or(Level::Invalid);
     let text = table(&points, |_| "");
-    publish(&text, "sweep", &points, None, &arguments.json)?;
+    let found = Found { search: "sweep", outcome: "", level };
+    publish(&text, &found, &points, None, (&arguments.json, &arguments.html))?;
     Ok(level)
 }
 
@@ -55,6 +58,7 @@ pub(crate) fn sweep(arguments: &SweepArguments, stop: &Arc<AtomicBool>) -> Resul
 /// # Errors
 /// If a run cannot be made or the result not be written.
 pub(crate) fn knee(arguments: &KneeArguments, stop: &Arc<AtomicBool>) -> Result<Level> {
+    report::check_pages(&arguments.json, &arguments.html)?;
     let limits = Limits { p99_ns: arguments.until.as_nanos() as u64, missed_share: arguments.miss };
     let (points, bracket) = with_bench(&arguments.traffic, stop, |bench| {
         let mut points = Vec::new();
@@ -70,8 +74,11 @@ pub(crate) fn knee(arguments: &KneeArguments, stop: &Arc<AtomicBool>) -> Result<
         Ok((points, bracket))
     })?;
     let mut text = table(&points, |point| limits.judge(point).name());
+    let before = text.len();
     let level = bracket.tell(&mut text, &limits);
-    publish(&text, "knee", &points, Some(&bracket), &arguments.json)?;
+    let outcome = text[before..].trim().lines().next().unwrap_or_default();
+    let found = Found { search: "knee", outcome, level };
+    publish(&text, &found, &points, Some(&bracket), (&arguments.json, &arguments.html))?;
     Ok(level)
 }
 
@@ -168,7 +175,8 @@ impl Limits {
     }
 }
 
-fn percentile_ns(point: &Measurement, share: f64) -> Option<u64> {
+/// A percentile of the response time over all classes.
+pub(crate) fn percentile_ns(point: &Measurement, share: f64) -> Option<u64> {
     let rows = point.rows();
     let found = rows[0].percentiles.iter().find(|percentile| percentile.share == share)?;
     found.value_ns
@@ -282,16 +290,18 @@ struct Document<'p> {
 
 fn publish(
     text: &str,
-    search: &'static str,
+    found: &Found<'_>,
     points: &[Measurement],
     knee: Option<&Bracket>,
-    json: &Option<std::path::PathBuf>,
+    (json, html): (&Option<PathBuf>, &Option<PathBuf>),
 ) -> Result<()> {
     let runs = points.iter().map(report::of).collect();
+    let search = found.search;
     let document = Document { schema: "postring-loadgen-search/1", search, knee, runs };
     let mut document = serde_json::to_string(&document)?;
     document.push('\n');
-    report::publish_text(text, &document, json)
+    let page = |path| (path, report::search_page(found, points, &document));
+    report::publish_text(text, &document, json, html.as_deref().map(page))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
@@ -19,6 +19,7 @@ use crate::churn::{Churn, Pace, Renewals};
 use crate::connecting::{Connecting, Line};
 use crate::desk::{self, at_desk};
 use crate::environment;
+use crate::live::Live;
 use crate::pace::{Due, Gaps, Schedule, Share, seed_of};
 use crate::pulse::Pulse;
 use crate::recorder::{Bounds, Recorder, Refusal};
@@ -35,6 +36,8 @@ const BEHIND_MAX_NS: u64 = 3_000_000_000;
 const SKIPPED_MAX: u64 = 1_000_000;
 /// How long the last replies are waited for.
 const DRAIN_NS: u64 = 2_000_000_000;
+/// Between two looks at what waits.
+const SAMPLE_NS: u64 = 50_000_000;
 /// Arrivals drawn one by one for the ledger when the run ends behind its schedule.
 const REST_DRAWN_MAX: usize = 1_000_000;
 
@@ -65,19 +68,8 @@ pub(crate) struct Control {
     pub(crate) stop: Arc<AtomicBool>,
     /// The moment all times count from; set once all generators are ready.
     pub(crate) start: OnceLock<Instant>,
-    /// Counts for the progress line, one set per generator.
+    /// What the view shows, one set per generator.
     pub(crate) live: Vec<Live>,
-}
-
-/// Counts that change while the run goes on; written by one generator only.
-#[derive(Debug, Default)]
-pub(crate) struct Live {
-    /// Messages handed to the engine.
-    pub(crate) submitted: AtomicU64,
-    /// Replies.
-    pub(crate) received: AtomicU64,
-    /// Messages not sent.
-    pub(crate) skipped: AtomicU64,
 }
 
 /// What a generator says.
@@ -119,6 +111,8 @@ pub(crate) async fn run(orders: Orders) {
     let Some(start) = started(&orders.control).await else { return };
     at_desk(|desk| desk.start = Some(start));
     let mut generator = Generator::new(&orders, carriers, start);
+    let thread = environment::thread_number().unwrap_or(0);
+    generator.live().thread.store(thread, Ordering::Relaxed);
     let (ended_ns, early_end) = generator.send_all().await;
     let pulse = generator.pulse();
     generator.drain(ended_ns).await;
@@ -169,6 +163,7 @@ struct Generator<'o> {
     pulse: Pulse,
     /// Read once, at the start of the measured part.
     waited_before_ns: Option<Option<u64>>,
+    next_sample_ns: u64,
 }
 
 impl<'o> Generator<'o> {
@@ -193,6 +188,7 @@ impl<'o> Generator<'o> {
             payload: Vec::new(),
             pulse: Pulse::default(),
             waited_before_ns: None,
+            next_sample_ns: 0,
         }
     }
 
@@ -224,10 +220,24 @@ impl<'o> Generator<'o> {
             if ended {
                 return (self.orders.bounds.end_ns, None);
             }
+            self.sample(now_ns);
             self.renew();
             self.publish();
             postring::yield_now().await;
         }
+    }
+
+    /// Now and then, looks at what waits.
+    fn sample(&mut self, now_ns: u64) {
+        if now_ns >= self.next_sample_ns {
+            self.next_sample_ns = now_ns + SAMPLE_NS;
+            let live = self.live();
+            at_desk(|desk| desk.books.sample(now_ns, live));
+        }
+    }
+
+    fn live(&self) -> &'o Live {
+        &self.orders.control.live[self.orders.share.worker as usize]
     }
 
     /// Lets connections be made anew.
@@ -391,13 +401,7 @@ impl<'o> Generator<'o> {
     }
 
     fn publish(&self) {
-        let live = &self.orders.control.live[self.orders.share.worker as usize];
-        at_desk(|desk| {
-            let counts = desk.books.pulse;
-            live.submitted.store(counts.submitted, Ordering::Relaxed);
-            live.received.store(counts.received, Ordering::Relaxed);
-            live.skipped.store(counts.skipped, Ordering::Relaxed);
-        });
+        at_desk(|desk| self.live().sums(desk.books.pulse));
     }
 }
 

@@ -15,7 +15,8 @@ use serde_json::Value;
 const RUN: &str = "run -r 4k -c 3 --warmup 100ms --json - --no-html -q \
                    --class name=urgent,share=20%,lifetime=500us \
                    --class name=bulk,size=uniform:100:20KiB,niceness=1";
-/// Runs that are interrupted; LOADGEN_INTERRUPTED_RUNS asks for more.
+/// Runs that are interrupted, and a quarter as many whose server is killed;
+/// LOADGEN_INTERRUPTED_RUNS asks for more.
 const RUNS: u64 = 8;
 
 fn result(output: &Output) -> Option<Value> {
@@ -43,10 +44,14 @@ fn assert_closes(value: &Value) {
     assert!(reasons.iter().all(|reason| reason["code"] != "ledger"), "{reasons:?}");
 }
 
+fn runs() -> u64 {
+    let asked = std::env::var("LOADGEN_INTERRUPTED_RUNS").ok();
+    asked.and_then(|runs| runs.parse().ok()).unwrap_or(RUNS)
+}
+
 #[test]
 fn a_run_that_is_interrupted_at_any_time_closes_its_ledger() {
-    let asked = std::env::var("LOADGEN_INTERRUPTED_RUNS").ok().and_then(|runs| runs.parse().ok());
-    let runs = asked.unwrap_or(RUNS);
+    let runs = runs();
     let mut told = 0;
     for number in 0..runs {
         let child = start(&format!("{RUN} -d 30s"));
@@ -72,7 +77,8 @@ fn a_run_that_is_interrupted_at_any_time_closes_its_ledger() {
 
 #[test]
 fn a_run_whose_server_is_killed_closes_its_ledger_and_is_invalid() {
-    for delay_ms in [300, 900] {
+    for number in 0..runs() / 4 {
+        let delay_ms = 300 + number * 7_919 % 1_300;
         let (server, address) = serve();
         let begun = Instant::now();
         let child = start(&format!("{} -d 30s", RUN.replacen("run", &format!("run {address}"), 1)));

@@ -182,6 +182,8 @@ pub(super) fn merged(
         driver: merging.drivers.join(", "),
         agents: merging.agents,
         server_busy_share: None,
+        // Of several hosts nobody could say what a sum would mean.
+        tcp: None,
         plan,
         environment,
         address,

@@ -29,4 +29,8 @@ pub(crate) struct CompareArguments {
     /// Write the comparison as JSON, e.g. comparison.json, or - for standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+
+    /// Write the report as one HTML page, e.g. comparison.html
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 }

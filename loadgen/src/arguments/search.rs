@@ -24,6 +24,10 @@ pub(crate) struct SweepArguments {
     /// Write all results as JSON, e.g. sweep.json, or - for standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+
+    /// Write the report as one HTML page, e.g. sweep.html
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 /// Flags of `loadgen knee`.
@@ -49,6 +53,10 @@ pub(crate) struct KneeArguments {
     /// Write all results as JSON, e.g. knee.json, or - for standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+
+    /// Write the report as one HTML page, e.g. knee.html
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 fn within(text: &str) -> Result<f64, String> {

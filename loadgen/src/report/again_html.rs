@@ -93,6 +93,7 @@ fn marks(run: &Saved) -> Vec<Mark> {
         let value_ns = p.value_ns?;
         let interval = p.low_95_ns.zip(p.high_95_ns);
         Some(Mark {
+            class: CLASS_STYLES[0],
             x: nines(p.percentile / 100.0),
             y: value_ns as f64,
             interval: interval.map(|(low, high)| (low as f64, high as f64)),

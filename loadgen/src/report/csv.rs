@@ -9,6 +9,7 @@ use std::fmt::Write;
 use crate::class_books::ClassBooks;
 use crate::ledger::Ledger;
 use crate::measurement::{Measurement, Row};
+use crate::tcp_counters::TcpCounters;
 
 /// The name of what is counted over all classes.
 const ALL: &str = "(all)";
@@ -17,8 +18,18 @@ const ALL: &str = "(all)";
 pub(crate) fn document(measurement: &Measurement) -> String {
     let mut out =
         String::from("class,measure,unit,percentile,value,low_95,high_95,samples_above\n");
-    for (class, books) in measurement.classes() {
-        of_class(&mut out, measurement, &class.name, books);
+    for (number, (class, books)) in measurement.classes().enumerate() {
+        let name = &class.name;
+        of_class(&mut out, measurement, name, books);
+        if let Some(oldest_ns) = measurement.books.timeline.longest_wait_ns(number) {
+            let _ = writeln!(out, "{name},oldest_waiting,ns,,{oldest_ns},,,");
+            let _ = writeln!(out, "{name},inversions,messages,,{},,,", books.inversions);
+        }
+    }
+    if let Some(tcp) = &measurement.tcp {
+        let TcpCounters { segments_sent, segments_retransmitted } = tcp.total;
+        let _ = writeln!(out, "{ALL},tcp_sent,segments,,{segments_sent},,,");
+        let _ = writeln!(out, "{ALL},tcp_retransmitted,segments,,{segments_retransmitted},,,");
     }
     if measurement.books.classes.len() > 1 {
         of_class(&mut out, measurement, ALL, &measurement.overall);

@@ -1,4 +1,4 @@
-//! A scenario with figures of its own, as a table, as JSON (`scenario.schema.json`) and as a page.
+//! A scenario with figures of its own, as a table, as JSON (`schemas/scenario.json`) and as a page.
 //!
 //! Above: `report` publishes them. Below: `scenario::Exhibit`, `html`, `text`, and `json` for
 //! single runs. Absent: colours. Bound: 100 columns, as long as names and figures are short.

@@ -12,6 +12,9 @@ use crate::report::{json, text};
 use crate::statistics::{self, Percentile};
 use crate::verdict::Level;
 
+/// Where it is drawn that no message waits: a logarithmic axis has no zero.
+const WAITED_NONE_NS: u64 = 1_000;
+
 const STYLE: &str = include_str!("style.css");
 
 /// The page.
@@ -25,6 +28,7 @@ pub(crate) fn page(measurement: &Measurement) -> String {
     table_section(&mut out, &rows);
     class_section(&mut out, measurement);
     timeline_section(&mut out, measurement);
+    waiting_section(&mut out, measurement);
     ledger_section(&mut out, measurement);
     manifest_section(&mut out, measurement);
     if let Ok(document) = json::summary(measurement) {
@@ -70,13 +74,19 @@ pub(super) const fn class(level: Level) -> &'static str {
     }
 }
 
+/// What was asked of whom, and one thing more.
+pub(super) fn lead(out: &mut String, measurement: &Measurement, more: &str) {
+    let (workload, places) = (text::workload(measurement), text::places(measurement));
+    let lines = [more, &workload, &places];
+    let lines = lines.iter().filter(|line| !line.is_empty()).map(|line| escape(line));
+    let _ = writeln!(out, "<p class=\"lead\">{}</p>", lines.collect::<Vec<_>>().join("<br>"));
+}
+
 fn header(out: &mut String, measurement: &Measurement) {
     let verdict = &measurement.verdict;
     let class = class(verdict.level);
     title(out, "Message latency", verdict.level);
-    let workload = escape(&text::workload(measurement));
-    let places = escape(&text::places(measurement));
-    let _ = writeln!(out, "<p class=\"lead\">{workload}<br>{places}</p>");
+    lead(out, measurement, "");
     if !verdict.reasons.is_empty() {
         let _ = write!(out, "<ul class=\"reasons {class}\">");
         for reason in &verdict.reasons {
@@ -180,6 +190,7 @@ fn described(row: &Row<'_>) -> String {
 fn mark(percentile: &Percentile) -> Option<Mark> {
     let value_ns = percentile.value_ns?;
     Some(Mark {
+        class: "response",
         x: nines(percentile.share),
         y: value_ns as f64,
         interval: percentile.interval_ns.map(|(low, high)| (low as f64, high as f64)),
@@ -267,7 +278,7 @@ fn class_section(out: &mut String, measurement: &Measurement) {
 pub(super) const CLASS_STYLES: [&str; 6] = ["k0", "k1", "k2", "k3", "k4", "k5"];
 
 fn class_table(out: &mut String, measurement: &Measurement) {
-    out.push_str("<div class=\"scroll\"><table><thead><tr><th></th>");
+    out.push_str("<div class=\"scroll tight\"><table><thead><tr><th></th>");
     for title in ["p50", "p99", "p99.9"].iter().chain(&text::CELLS) {
         let _ = write!(out, "<th scope=\"col\">{title}</th>");
     }
@@ -333,6 +344,46 @@ fn timeline_section(out: &mut String, measurement: &Measurement) {
     out.push_str("</section>\n");
 }
 
+/// The age of the oldest message of each class that the kernel did not have yet.
+fn waiting_section(out: &mut String, measurement: &Measurement) {
+    let timeline = &measurement.books.timeline;
+    let longest_ns =
+        (0..measurement.books.classes.len()).filter_map(|c| timeline.longest_wait_ns(c));
+    if longest_ns.max().unwrap_or(0) == 0 {
+        return;
+    }
+    let note = "How long the oldest message of each class had waited to be sent, by a look every \
+                50&nbsp;ms; also of those that were discarded later. None waiting is drawn as \
+                1&nbsp;µs.";
+    open_section(out, "Oldest waiting", note);
+    let names: Vec<_> = measurement.classes().map(|(class, _)| escape(&class.name)).collect();
+    let styles = CLASS_STYLES.into_iter().cycle();
+    legend(out, &styles.clone().zip(names.iter().map(String::as_str)).collect::<Vec<_>>());
+    let middle = |number: usize| (number as f64 + 0.5) * timeline.interval_ns() as f64 / 1e9;
+    let series = styles.zip(0..names.len()).map(|(style, class)| {
+        let age = |waited_ns: &[u64]| {
+            waited_ns.get(class).map_or(f64::NAN, |ns| (*ns).max(WAITED_NONE_NS) as f64)
+        };
+        let intervals = timeline.intervals().iter().enumerate();
+        let points = intervals.map(|(at, i)| (middle(at), age(&i.waited_ns))).collect();
+        Series { class: style, points }
+    });
+    let end_s = measurement.plan.duration.as_secs_f64();
+    draw_both(
+        out,
+        &Chart {
+            description: format!("Age of the oldest waiting message: {}", names.join(", ")),
+            x: (0.0, end_s),
+            x_ticks: second_ticks(end_s),
+            x_title: "seconds since the end of the warm-up",
+            y_shown: time_shown,
+            series: series.collect(),
+            marks: Vec::new(),
+        },
+    );
+    out.push_str("</section>\n");
+}
+
 /// At most six round numbers of seconds.
 pub(super) fn second_ticks(end_s: f64) -> Vec<(f64, String)> {
     let rough = end_s / 5.0;
@@ -387,6 +438,7 @@ fn manifest_section(out: &mut String, measurement: &Measurement) {
         ("Started", environment.started_at.clone()),
         ("Rates", text::rates(measurement)),
         ("CPU time", text::cpu(measurement)),
+        ("TCP", text::tcp(measurement).unwrap_or_else(unknown)),
         ("Longest standstill", time_shown(measurement.facts.longest_gap_ns)),
         ("Depth and seed", format!("{} · {}", plan.depth, plan.seed)),
         ("Driver", format!("{} (asked: {})", measurement.driver, plan.driver.name())),

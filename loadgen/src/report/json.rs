@@ -1,4 +1,4 @@
-//! The result as JSON, described by `loadgen/schema.json`.
+//! The result as JSON, described by `loadgen/schemas/run.json`.
 //!
 //! Above: `report` writes it. Below: `measurement`. Absent: formatting of numbers: times are
 //! nanoseconds, rates per second. Names are stable; `SCHEMA` changes when one does.
@@ -7,12 +7,11 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::agents::Agent;
-use crate::class_books::ClassBooks;
 use crate::environment::Environment;
 use crate::ledger::Account;
 use crate::measurement::{Measurement, Row};
+use crate::tcp_counters::TcpCounters;
 use crate::verdict::Verdict;
-use crate::workload;
 
 /// Name and version of the form.
 pub(crate) const SCHEMA: &str = "postring-loadgen/2";
@@ -55,6 +54,7 @@ pub(crate) struct Document<'m> {
     latency: Vec<Latency>,
     classes: Vec<Class<'m>>,
     timeline: Vec<Stretch>,
+    tcp: Option<Tcp>,
     generator: Generator,
     server: Server<'m>,
     /// Who measured, if several processes did.
@@ -116,6 +116,7 @@ struct Class<'m> {
     goodput_bytes_per_s: f64,
     wasted_bytes: u64,
     inversions: Option<u64>,
+    oldest_waiting_ns: Option<u64>,
     latency: Vec<Latency>,
 }
 
@@ -150,6 +151,15 @@ struct Stretch {
     response_p99_ns: Option<u64>,
     lag_mean_ns: Option<f64>,
     lag_max_ns: u64,
+    oldest_waiting_ns: Vec<u64>,
+    segments_retransmitted: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Tcp {
+    scope: &'static str,
+    #[serde(flatten)]
+    counters: TcpCounters,
 }
 
 #[derive(Serialize)]
@@ -189,8 +199,12 @@ pub(crate) fn of(measurement: &Measurement) -> Document<'_> {
         },
         ledger: Ledgers { measured: measurement.overall.account, warmup: measurement.books.warmup },
         latency: measurement.rows().iter().map(latency).collect(),
-        classes: measurement.classes().map(|(c, books)| class(measurement, c, books)).collect(),
+        classes: (0..measurement.books.classes.len()).map(|at| class(measurement, at)).collect(),
         timeline: timeline(measurement),
+        tcp: measurement.tcp.as_ref().map(|tcp| {
+            // Nobody counts the segments of some connections alone.
+            Tcp { scope: "network namespace", counters: tcp.total }
+        }),
         generator: Generator {
             busy_share: facts.busy_share,
             longest_gap_ns: facts.longest_gap_ns,
@@ -235,12 +249,9 @@ fn manifest(measurement: &Measurement) -> Manifest<'_> {
     }
 }
 
-fn class<'m>(
-    measurement: &Measurement,
-    class: &'m workload::Class,
-    books: &ClassBooks,
-) -> Class<'m> {
+fn class(measurement: &Measurement, number: usize) -> Class<'_> {
     let workload = &measurement.plan.workload;
+    let (class, books) = (&workload.classes[number], &measurement.books.classes[number]);
     let messages = &books.account.messages;
     Class {
         name: &class.name,
@@ -259,6 +270,7 @@ fn class<'m>(
         goodput_bytes_per_s: measurement.goodput_bytes_per_s(books),
         wasted_bytes: books.account.bytes.late,
         inversions: workload.is_watched().then_some(books.inversions),
+        oldest_waiting_ns: measurement.books.timeline.longest_wait_ns(number),
         latency: measurement.rows_of(books).iter().map(latency).collect(),
     }
 }
@@ -284,6 +296,8 @@ fn latency(row: &Row<'_>) -> Latency {
 
 fn timeline(measurement: &Measurement) -> Vec<Stretch> {
     let timeline = &measurement.books.timeline;
+    let tcp = measurement.tcp.as_ref();
+    let retransmitted = |at: u64| tcp?.retransmitted.get(at as usize).copied();
     let stretches = timeline.intervals().iter().zip(0_u64..);
     let stretches = stretches.map(|(interval, number)| Stretch {
         start_ns: number * timeline.interval_ns(),
@@ -293,6 +307,8 @@ fn timeline(measurement: &Measurement) -> Vec<Stretch> {
         response_p99_ns: interval.response_ns(0.99),
         lag_mean_ns: interval.lag_mean_ns(),
         lag_max_ns: interval.lag_max_ns,
+        oldest_waiting_ns: interval.waited_ns.clone(),
+        segments_retransmitted: retransmitted(number),
     });
     stretches.collect()
 }

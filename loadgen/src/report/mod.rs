@@ -5,12 +5,14 @@
 
 mod again;
 mod again_html;
+mod comparison_html;
 mod csv;
 mod exhibit;
 mod hlog;
 mod html;
 mod json;
 mod saved;
+mod search_html;
 mod series;
 mod series_html;
 mod svg;
@@ -23,7 +25,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 pub(crate) use self::again::again;
+pub(crate) use self::comparison_html::page as comparison_page;
 pub(crate) use self::json::{Document, of};
+pub(crate) use self::search_html::{Found, page as search_page};
 use crate::arguments::{Reports, RunArguments, ScenarioArguments};
 use crate::measurement::Measurement;
 use crate::scenario::{Exhibit, Series};
@@ -45,6 +49,14 @@ pub(crate) fn check_writable(arguments: &Reports) -> Result<()> {
 pub(crate) fn check_scenario_writable(arguments: &ScenarioArguments) -> Result<()> {
     let html = (!arguments.no_html).then_some(arguments.html.as_path());
     check([json_file(&arguments.json), html].into_iter())
+}
+
+/// As `check_writable`, for a comparison or a search.
+///
+/// # Errors
+/// If a file cannot be opened for writing.
+pub(crate) fn check_pages(json: &Option<PathBuf>, html: &Option<PathBuf>) -> Result<()> {
+    check([json_file(json), html.as_deref()].into_iter())
 }
 
 fn check<'p>(paths: impl Iterator<Item = Option<&'p Path>>) -> Result<()> {
@@ -137,11 +149,19 @@ fn publish_forms(
     if json_on_stdout { print(stderr(), &table) } else { print(stdout(), &table) }
 }
 
-/// Prints what is neither a run's nor a scenario's table.
+/// Writes all reports of a comparison or a search that were asked for; `page` is the HTML one.
 ///
 /// # Errors
 /// If a file or standard output cannot be written.
-pub(crate) fn publish_text(text: &str, document: &str, json: &Option<PathBuf>) -> Result<()> {
+pub(crate) fn publish_text(
+    text: &str,
+    document: &str,
+    json: &Option<PathBuf>,
+    html: Option<(&Path, String)>,
+) -> Result<()> {
+    if let Some((path, page)) = &html {
+        write_file(path, page.as_bytes())?;
+    }
     if let Some(path) = json_file(json) {
         write_file(path, document.as_bytes())?;
     }

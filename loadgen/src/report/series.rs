@@ -1,4 +1,5 @@
-//! A scenario's reports: one table and one JSON document over all its runs.
+//! A scenario's reports: one table and one JSON document (`loadgen/schemas/series.json`) over all
+//! its runs.
 //!
 //! Above: `report` publishes them; `series_html` draws the same. Below: `scenario::Series`, and
 //! `text` and `json` for single runs. Absent: colours. Bound: 100 columns, except for reasons.

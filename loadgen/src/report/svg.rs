@@ -1,5 +1,5 @@
 //! Charts as inline SVG: a value, most often a latency, on a logarithmic axis against a share, a
-//! time or a size.
+//! time, a size or a rate.
 //!
 //! Above: `html` places them. Below: nothing. Absent: colours and fonts (the
 //! page's style sheet has them, for light and dark); scripts.
@@ -30,6 +30,8 @@ pub(crate) struct Series {
 
 /// A point with a label and its 95 % interval.
 pub(crate) struct Mark {
+    /// Style class of the line it lies on.
+    pub(crate) class: &'static str,
     /// Where on the horizontal axis.
     pub(crate) x: f64,
     /// Value in nanoseconds.
@@ -153,24 +155,29 @@ impl Scale {
 
 fn draw_line(out: &mut String, series: &Series, scale: &Scale) {
     let mut path = String::new();
-    let mut pen_down = false;
-    for (x, y) in &series.points {
-        if y.is_finite() && *y > 0.0 {
-            let command = if pen_down { 'L' } else { 'M' };
+    let is_drawn = |(_, y): &&(f64, f64)| y.is_finite() && *y > 0.0;
+    for run in series.points.split(|point| !is_drawn(&point)) {
+        for (at, (x, y)) in run.iter().enumerate() {
+            let command = if at > 0 { 'L' } else { 'M' };
             let _ = write!(path, "{command}{:.1} {:.1}", scale.x(*x), scale.y(*y));
         }
-        pen_down = y.is_finite() && *y > 0.0;
+        if run.len() == 1 {
+            // A line of no length is not drawn; this one looks like a dot.
+            path.push_str("h0.1");
+        }
     }
-    let _ = write!(out, r#"<path class="line {}" d="{path}"/>"#, series.class);
+    if !path.is_empty() {
+        let _ = write!(out, r#"<path class="line {}" d="{path}"/>"#, series.class);
+    }
 }
 
 fn draw_mark(out: &mut String, mark: &Mark, scale: &Scale) {
-    let (x, y) = (scale.x(mark.x), scale.y(mark.y));
+    let (x, y, line) = (scale.x(mark.x), scale.y(mark.y), mark.class);
     if let Some((low, high)) = mark.interval {
         let (low, high) = (scale.y(low), scale.y(high));
-        let _ = write!(out, r#"<path class="whisker" d="M{x:.1} {low:.1}V{high:.1}"/>"#);
+        let _ = write!(out, r#"<path class="whisker {line}" d="M{x:.1} {low:.1}V{high:.1}"/>"#);
     }
-    let _ = write!(out, r#"<circle class="mark" cx="{x:.1}" cy="{y:.1}" r="4"/>"#);
+    let _ = write!(out, r#"<circle class="mark {line}" cx="{x:.1}" cy="{y:.1}" r="4"/>"#);
     // Left of the rising curve there is room, except beside the axis.
     let beside_axis = x < LEFT + 57.0;
     let (class, x, y) =
@@ -246,6 +253,7 @@ mod tests {
         let points = vec![(0.0, 1e4), (0.5, f64::NAN), (1.0, 2e4), (2.0, 3e4)];
         let svg = chart(points).draw("wide", 960.0, 380.0);
         assert_eq!(svg.matches('M').count() - svg.matches(r#"class="grid" d="M"#).count(), 3);
+        assert_eq!(svg.matches("h0.1\"").count() + svg.matches("h0.1M").count(), 1, "a dot");
         assert!(svg.contains(r#"aria-label="a &lt;test&gt;""#) && svg.ends_with("</svg>"));
         assert!(svg.contains("10 µs") && svg.contains("90 %"));
     }

@@ -137,6 +137,25 @@ pub(crate) fn cpu(measurement: &Measurement) -> String {
     }
 }
 
+/// What TCP had to send again, if that is known.
+pub(crate) fn tcp(measurement: &Measurement) -> Option<String> {
+    let total = measurement.tcp.as_ref()?.total;
+    Some(format!(
+        "{} segments sent again, beside {} (all connections of this network namespace)",
+        count_shown(total.segments_retransmitted),
+        count_shown(total.segments_sent)
+    ))
+}
+
+/// How long the oldest message of a watched class was seen waiting, and how often less urgent
+/// ones overtook it.
+pub(crate) fn waited(measurement: &Measurement, number: usize) -> Option<String> {
+    let oldest_ns = measurement.books.timeline.longest_wait_ns(number)?;
+    let inversions = measurement.books.classes[number].inversions;
+    let (oldest, inversions) = (time_shown(oldest_ns), count_shown(inversions));
+    Some(format!("oldest waiting {oldest}, inversions {inversions}"))
+}
+
 /// The three sums of the ledger, over all classes.
 pub(crate) fn ledger(measurement: &Measurement) -> [String; 3] {
     let ledger = &measurement.overall.account.messages;
@@ -251,7 +270,7 @@ fn classes(out: &mut String, measurement: &Measurement) {
         return;
     }
     let _ = writeln!(out, "{:NAME$}of the response time, by class", "");
-    for (class, books) in measurement.classes() {
+    for (number, (class, books)) in measurement.classes().enumerate() {
         let _ = write!(out, "{:NAME$}", class.name);
         let rows = measurement.rows_of(books);
         for percentile in &rows[0].percentiles {
@@ -259,7 +278,8 @@ fn classes(out: &mut String, measurement: &Measurement) {
         }
         let max = rows[0].max_ns.map_or_else(|| "n/a".to_owned(), time_shown);
         let _ = writeln!(out, "{max:>FIGURE$}");
-        let _ = writeln!(out, "  {}", asks(class));
+        let waited = waited(measurement, number).map(|text| format!("; {text}"));
+        let _ = writeln!(out, "  {}{}", asks(class), waited.unwrap_or_default());
     }
     let _ = write!(out, "\n{:NAME$}", "");
     for title in CELLS {
@@ -308,6 +328,9 @@ fn samples(out: &mut String, row: &Row<'_>) {
 fn sums(out: &mut String, measurement: &Measurement) {
     line(out, "rate", &rates(measurement));
     line(out, "CPU", &cpu(measurement));
+    if let Some(text) = tcp(measurement) {
+        line(out, "TCP", &text);
+    }
     for (number, sum) in ledger(measurement).iter().enumerate() {
         line(out, if number == 0 { "ledger" } else { "" }, sum);
     }

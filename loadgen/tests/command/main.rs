@@ -39,9 +39,7 @@ fn result(output: &Output) -> Value {
 
 /// The result of one run keeps to the schema, and all its ledgers close.
 fn is_whole(value: &Value) {
-    let schema = serde_json::from_str(include_str!("../../schema.json")).expect("it is JSON");
-    let faults = schema::faults(&schema, value);
-    assert!(faults.is_empty(), "{faults:#?}");
+    schema::keeps_to("run.json", value);
     for account in ["/ledger/measured", "/ledger/warmup"] {
         closes(value.pointer(account).expect("an account"));
     }
@@ -123,6 +121,10 @@ fn what_cannot_be_done_ends_with_code_1_and_one_line() {
     let unreachable = format!("run tcp://{closed} -d 1s --no-html");
     let lines = [
         (unreachable.as_str(), "refused"),
+        ("run tcp://no-such-host.invalid:7000 -d 1s --no-html", "no-such-host.invalid:7000: "),
+        ("run unix:///no/such.sock -d 1s --no-html", "/no/such.sock: "),
+        ("compare --json /nowhere/result.json", "/nowhere/result.json"),
+        ("sweep --rates 1k --html /nowhere/report.html", "/nowhere/report.html"),
         ("run --cores 4000 --no-html", "may not use CPU 4000"),
         ("run nonsense -d 1s --no-html", "nonsense"),
         ("run --html /nowhere/report.html", "/nowhere/report.html"),
@@ -139,6 +141,33 @@ fn what_cannot_be_done_ends_with_code_1_and_one_line() {
         assert!(said.contains(hint), "{line}: {said}");
         assert_eq!(said.lines().filter(|l| l.starts_with("loadgen: ")).count(), 1, "{said}");
     }
+}
+
+/// One line each, with the file and, where there is one, the line in it.
+#[test]
+fn a_malformed_file_is_told_with_its_line() {
+    let files = [
+        ("--arrival trace:", 1, "0.1,64\nabc,64\n", "line 2: \"abc\" is no time"),
+        ("--arrival trace:", 1, "0.5,64\n0.1,64\n", "line 2: its time is before"),
+        ("--arrival trace:", 1, "0.1,64,nobody\n", "line 1: there is no class \"nobody\""),
+        ("--arrival trace:", 1, "", "no messages in it"),
+        ("--workload ", 1, "arrival = \n", "line 1: "),
+        ("--workload ", 1, "arival = \"constant\"\n", "line 1: arival: there is no such key"),
+        ("--workload ", 1, "[[class]]\nname = \"a\"\nsize = \"5x\"\n", "line 3: size: \"5x\""),
+        ("--size cdf:", 2, "100 50\nhello world\n", "line 2: \"hello\" is no number"),
+        ("--size cdf:", 2, "100 50\n10 100\n", "line 2: the sizes must rise"),
+        ("--size cdf:", 2, "", "no points in it"),
+    ];
+    let path = scratch("malformed");
+    for (flag, wanted, content, hint) in files {
+        std::fs::write(&path, content).expect("scratch space");
+        let output = run(&format!("run {flag}{} -d 1s --no-html", path.display()));
+        let said = errors(&output);
+        assert_eq!(code(&output), wanted, "{flag}: {said}");
+        let told: Vec<_> = said.lines().filter(|line| line.contains("malformed: ")).collect();
+        assert!(told.len() == 1 && told[0].contains(hint), "{flag}: {hint}: {said}");
+    }
+    let _ = std::fs::remove_file(path);
 }
 
 #[test]
@@ -175,6 +204,33 @@ fn a_run_of_its_own_reports_in_all_forms() {
     for file in [json, html, csv, hlog] {
         let _ = std::fs::remove_file(file);
     }
+}
+
+/// On a terminal, each class has a line while the run goes on.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_shows_each_class() {
+    if std::process::Command::new("script").arg("--version").output().is_err() {
+        eprintln!("SKIP: no `script` here to make a terminal with");
+        return;
+    }
+    let loadgen = env!("CARGO_BIN_EXE_loadgen");
+    let shown = |more: &str| {
+        let line = format!(
+            "{loadgen} run -r 2k -c 2 -d 700ms --warmup 100ms --no-html {more} --class \
+             name=urgent,share=20%,deadline=1s --class name=bulk"
+        );
+        let mut command = std::process::Command::new("script");
+        command.args(["-qec", &line, "/dev/null"]);
+        String::from_utf8_lossy(&finish(process::spawn(command)).stdout).into_owned()
+    };
+    let text = shown("");
+    let lines: Vec<_> = text.split(['\r', '\n']).filter(|line| line.contains("p99 ~")).collect();
+    for name in ["urgent ", "bulk "] {
+        let drawn = |line: &&str| line.starts_with(name) && line.contains(" late ");
+        assert!(lines.iter().any(drawn), "{name}: {text}");
+    }
+    assert!(!shown("--quiet").contains("p99 ~"), "--quiet shows nothing");
 }
 
 #[test]
@@ -229,7 +285,7 @@ fn a_scenario_runs_each_variant_over_the_same_messages() {
         assert!(errors(&output).contains(word), "{word} in {}", errors(&output));
     }
     let value: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
-    assert_eq!(value["schema"], "postring-loadgen-series/1");
+    schema::keeps_to("series.json", &value);
     let runs = value["runs"].as_array().expect("runs");
     assert_eq!(runs.iter().map(|run| &run["told"]).collect::<Vec<_>>(), ["FIFO", "lifetime"]);
     let ledger = |at: usize| {
@@ -249,10 +305,8 @@ fn a_comparison_pairs_its_runs_and_gives_intervals() {
     let output = run(&format!("{line} --class name=a,deadline=1s --tell-b nothing"));
     assert!([0, 3].contains(&code(&output)), "{}", errors(&output));
     let value: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
-    assert_eq!(
-        (&value["schema"], &value["pairs"]),
-        (&"postring-loadgen-comparison/1".into(), &3.into())
-    );
+    schema::keeps_to("comparison.json", &value);
+    assert_eq!(value["pairs"], 3);
     let figures = value["figures"].as_array().expect("figures");
     let names: Vec<_> = figures.iter().filter_map(|figure| figure["figure"].as_str()).collect();
     assert_eq!(names, ["p50", "p90", "p99", "missed"]);
@@ -270,7 +324,13 @@ fn searches_report_each_run_whole() {
     let runs = value["runs"].as_array().expect("runs");
     let asked = runs.iter().map(|run| run["rates"]["asked_per_s"].as_f64()).collect::<Vec<_>>();
     assert_eq!((asked, &value["knee"]), (vec![Some(200.0), Some(400.0)], &Value::Null));
+    schema::keeps_to("search.json", &value);
     runs.iter().for_each(is_whole);
+    let output = run("knee -r 200 -c 2 -d 200ms --warmup 50ms --within 50% --until 1us --json -");
+    assert_eq!(code(&output), 3, "{}", errors(&output));
+    let value: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    schema::keeps_to("search.json", &value);
+    assert_eq!(value["knee"]["borne_per_s"], Value::Null, "no server answers within 1 us");
     let output = run("knee --arrival closed");
     assert_eq!(code(&output), 1);
     assert!(errors(&output).contains("do not take any rate"), "{}", errors(&output));
@@ -286,21 +346,6 @@ fn a_rate_out_of_reach_is_invalid_and_soon_over() {
     let value = result(&output);
     assert_eq!(value["verdict"]["level"], "INVALID");
     assert!(codes(&value).contains(&"out_of_reach"));
-}
-
-#[cfg(unix)]
-#[test]
-fn a_generator_that_was_stopped_for_a_second_is_invalid() {
-    let child = start("run -r 1k -d 3s --warmup 0s --json - --no-html --quiet");
-    std::thread::sleep(Duration::from_millis(1_500));
-    signal(&child, "-STOP");
-    std::thread::sleep(Duration::from_secs(1));
-    signal(&child, "-CONT");
-    let output = finish(child);
-    assert_eq!(code(&output), 3, "{}", errors(&output));
-    let value = result(&output);
-    assert!(codes(&value).contains(&"gap"), "{:?}", codes(&value));
-    assert!(value["generator"]["longest_gap_ns"].as_u64() > Some(900_000_000));
 }
 
 #[cfg(unix)]
@@ -347,6 +392,18 @@ fn a_server_that_closes_amid_the_run_is_told() {
     assert_eq!(code(&output), 3, "{}", errors(&output));
     assert!(errors(&output).contains("2 of 2 connections ended"), "{}", errors(&output));
     assert!(codes(&result(&output)).contains(&"disconnected"));
+}
+
+#[test]
+fn a_server_that_closes_at_once_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let address = listener.local_addr().expect("bound");
+    let server = std::thread::spawn(move || drop(listener.accept().expect("a connection")));
+    let output = run(&format!("run tcp://{address} -c 1 -r 1k -d 5s --warmup 0s --no-html -q"));
+    server.join().expect("it has closed");
+    let said = errors(&output);
+    assert!([1, 3].contains(&code(&output)), "{said}");
+    assert!(said.contains("closed") || said.contains("ended") || said.contains("reset"), "{said}");
 }
 
 #[test]

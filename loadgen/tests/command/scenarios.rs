@@ -17,9 +17,7 @@ fn document(line: &str) -> (Value, String) {
 
 fn exhibit(line: &str) -> (Value, String) {
     let (value, said) = document(line);
-    let schema = serde_json::from_str(include_str!("../../scenario.schema.json"));
-    let faults = crate::schema::faults(&schema.expect("it is JSON"), &value);
-    assert!(faults.is_empty(), "{faults:#?}");
+    crate::schema::keeps_to("scenario.json", &value);
     let runs = value["runs"].as_array().expect("runs");
     runs.iter().for_each(|run| is_whole(&run["result"]));
     (value, said)
@@ -97,7 +95,7 @@ fn rrul_loads_both_directions_and_says_how_it_differs() {
     for word in ["ping alone on the idle link", "4 connections", "After Flent's RRUL test"] {
         assert!(said.contains(word), "{word} in {said}");
     }
-    assert_eq!(value["schema"], "postring-loadgen-series/1");
+    crate::schema::keeps_to("series.json", &value);
     is_whole(&value["alone"]);
     let runs = value["runs"].as_array().expect("runs");
     assert_eq!(runs.len(), 2);
