@@ -16,6 +16,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 const NEAR: &str = "10.83.0.1/24";
 /// Address of the server's side.
 const FAR: &str = "10.83.0.2/24";
+/// The network of both.
+const NETWORK: &str = "10.83.0.0/24";
 /// Where the server listens.
 pub(crate) const SERVER: &str = "tcp://10.83.0.2:0";
 /// Bytes on the wire for each of `PAYLOAD_BYTES`, as `tbf` counts: Ethernet, IP and TCP headers.
@@ -32,11 +34,16 @@ pub(crate) struct Lab {
 
 impl Lab {
     /// Builds a link that carries `bytes_per_s` of payload in full packets towards the server and,
-    /// if it is `narrow_back`, from there; else the way back is as quick as the kernel.
+    /// if it is `narrow_back`, from there; else the way back is as quick as the kernel. Connections
+    /// are under `congestion` control, if it is named.
     ///
     /// # Errors
     /// If this user may not, or a program is missing; says what to do instead.
-    pub(crate) fn build(bytes_per_s: f64, narrow_back: bool) -> Result<Self> {
+    pub(crate) fn build(
+        bytes_per_s: f64,
+        narrow_back: bool,
+        congestion: Option<&str>,
+    ) -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
             bail!("a lab needs root; --on loopback does not");
         }
@@ -48,6 +55,11 @@ impl Lab {
             side.run(&format!("ip address add {address} dev {device}"))?;
             side.run(&format!("ip link set {device} up"))?;
             side.run("ip link set lo up")?;
+            if let Some(name) = congestion {
+                // By the route: a namespace's own setting takes only what is allowed to everybody.
+                side.run(&format!("ip route change {NETWORK} dev {device} congctl {name}"))
+                    .with_context(|| format!("--congestion {name}: not in this kernel"))?;
+            }
         }
         let bits = (bytes_per_s * 8.0 * WIRE_BYTES / PAYLOAD_BYTES).round();
         let narrow = |device: &str| {
@@ -144,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_lab_has_a_link_and_leaves_no_holder_behind() {
-        let lab = match Lab::build(12.5e6, true) {
+        let lab = match Lab::build(12.5e6, true, Some("reno")) {
             Ok(lab) => lab,
             Err(why) => return eprintln!("SKIP: {why:#}"),
         };

@@ -100,6 +100,15 @@ pub(crate) fn link(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "a link carries 1M to 10G bits per second, for example 100M".to_owned())
 }
 
+/// Parses the name of a congestion control: letters, digits, `_` and `-`.
+pub(crate) fn congestion(text: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    if (1..=15).contains(&text.len()) && text.chars().all(good) {
+        return Ok(text.to_owned());
+    }
+    Err("a congestion control has a name of up to 15 letters, for example cubic".to_owned())
+}
+
 /// Parses a number of Carriers of a connection: 1 to 64.
 pub(crate) fn carriers(text: &str) -> Result<u32, String> {
     whole_number(text, 64)

@@ -26,6 +26,10 @@ pub(crate) struct ScenarioArguments {
     #[arg(long, default_value = "auto")]
     pub(crate) on: Ground,
 
+    /// Congestion control of the lab's connections, e.g. cubic [default: the system's]
+    #[arg(long, value_name = "NAME", value_parser = quantity::congestion)]
+    pub(crate) congestion: Option<String>,
+
     /// How long to measure each load and variant, e.g. 10s
     #[arg(short, long, default_value = "5s", value_parser = quantity::span)]
     pub(crate) duration: Duration,

@@ -197,7 +197,7 @@ pub(super) fn document(series: &Series, buckets: bool) -> Result<String> {
         scenario: series.scenario.name,
         question: series.scenario.question,
         note: series.scenario.note,
-        link: series.link,
+        link: &series.link,
         link_bytes_per_s: series.link_bytes_per_s,
         level: series.level(),
         alone: of(&series.alone),

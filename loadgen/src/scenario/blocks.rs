@@ -187,7 +187,7 @@ fn score(measurement: &Measurement) -> f64 {
     100.0 * sum / WEIGHTS.iter().sum::<f64>()
 }
 
-fn exhibit<'m>(cells: &'m [Cell], link: &'static str, link_bytes_per_s: f64) -> Exhibit<'m> {
+fn exhibit<'m>(cells: &'m [Cell], link: String, link_bytes_per_s: f64) -> Exhibit<'m> {
     let loads = || cells.chunk_by(|one, next| one.load == next.load);
     let mut panels = vec![scores(loads())];
     panels.extend(loads().map(panel));

@@ -20,7 +20,7 @@ pub(crate) struct Exhibit<'m> {
     /// What must be known to read its figures.
     pub(crate) note: String,
     /// What the link is.
-    pub(crate) link: &'static str,
+    pub(crate) link: String,
     /// What it carries, in payload bytes per second.
     pub(crate) link_bytes_per_s: f64,
     /// The tables, in order.

@@ -118,7 +118,7 @@ fn missed_at_least(fan_in: u32) -> f64 {
     1.0 - (f64::from(FIT) / f64::from(fan_in)).min(1.0)
 }
 
-fn exhibit<'m>(cells: &'m [Cell], link: &'static str, link_bytes_per_s: f64) -> Exhibit<'m> {
+fn exhibit<'m>(cells: &'m [Cell], link: String, link_bytes_per_s: f64) -> Exhibit<'m> {
     let name = |cell: &Cell| {
         format!("{:.0} %, {} at once, {}", cell.load * 100.0, cell.fan_in, cell.told.name())
     };

@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use crate::arguments::{Ground as Asked, ScenarioArguments};
 use crate::conduct;
+use crate::environment;
 #[cfg(target_os = "linux")]
 use crate::lab::{Lab, SERVER};
 use crate::plan::Plan;
@@ -17,6 +18,7 @@ use crate::server::EchoServer;
 pub(super) struct Ground {
     server: EchoServer,
     link: Link,
+    congestion: String,
 }
 
 enum Link {
@@ -37,33 +39,39 @@ impl Ground {
         narrow_back: bool,
     ) -> Result<Self> {
         if arguments.on != Asked::Loopback {
-            match Self::lab(arguments.link, narrow_back, plan) {
+            match Self::lab(arguments, narrow_back, plan) {
                 Ok(ground) => return Ok(ground),
                 Err(why) if arguments.on == Asked::Lab => return Err(why),
                 Err(why) if !arguments.quiet => conduct::announce(&format!("no lab: {why:#}")),
                 Err(_) => {}
             }
         }
+        if let Some(name) = &arguments.congestion {
+            anyhow::bail!("--congestion {name} needs a lab: --on lab, as root");
+        }
         let server = EchoServer::embedded(plan)?;
         let target = server.socket_address()?;
         let relay = Relay::start(target, arguments.link, narrow_back, &plan.server_cores)?;
-        Ok(Self { server, link: Link::Relay(relay) })
+        Ok(Self { server, link: Link::Relay(relay), congestion: String::new() })
     }
 
     #[cfg(target_os = "linux")]
-    fn lab(bytes_per_s: f64, narrow_back: bool, plan: &Plan) -> Result<Self> {
-        let lab = Lab::build(bytes_per_s, narrow_back)?;
+    fn lab(arguments: &ScenarioArguments, narrow_back: bool, plan: &Plan) -> Result<Self> {
+        let congestion = arguments.congestion.as_deref();
+        let lab = Lab::build(arguments.link, narrow_back, congestion)?;
         let start = || lab.enter_far().and_then(|()| EchoServer::at(SERVER, plan));
         let server = std::thread::scope(|scope| {
             let started = scope.spawn(start).join();
             started.unwrap_or_else(|_| Err(anyhow::anyhow!("the server's thread panicked")))
         })?;
         lab.enter_near()?;
-        Ok(Self { server, link: Link::Lab(lab) })
+        let congestion = arguments.congestion.clone().or_else(environment::congestion_control);
+        let congestion = congestion.unwrap_or_else(|| "congestion control unknown".to_owned());
+        Ok(Self { server, link: Link::Lab(lab), congestion })
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn lab(_: f64, _: bool, _: &Plan) -> Result<Self> {
+    fn lab(_: &ScenarioArguments, _: bool, _: &Plan) -> Result<Self> {
         anyhow::bail!("a lab needs Linux; --on loopback does not")
     }
 
@@ -77,11 +85,13 @@ impl Ground {
     }
 
     /// What the link is.
-    pub(super) const fn name(&self) -> &'static str {
+    pub(super) fn name(&self) -> String {
         match &self.link {
             #[cfg(target_os = "linux")]
-            Link::Lab(_) => "lab: two network namespaces, veth, tbf",
-            Link::Relay(_) => "loopback, paced in user space",
+            Link::Lab(_) => {
+                format!("lab: two network namespaces, veth, tbf, {}", self.congestion)
+            }
+            Link::Relay(_) => "loopback, paced in user space".to_owned(),
         }
     }
 

@@ -188,7 +188,7 @@ fn edges(sizes: &Sizes) -> Vec<Edge> {
 }
 
 impl Found {
-    fn exhibit(&self, link: &'static str, link_bytes_per_s: f64) -> Exhibit<'_> {
+    fn exhibit(&self, link: String, link_bytes_per_s: f64) -> Exhibit<'_> {
         let shown = |pair: &Pair, told: Told| {
             format!("{}, {:.0} %, {}", pair.name, pair.load * 100.0, told.name())
         };

@@ -60,7 +60,7 @@ pub(crate) struct Series {
     /// What the link carries, in payload bytes per second.
     pub(crate) link_bytes_per_s: f64,
     /// What the link is.
-    pub(crate) link: &'static str,
+    pub(crate) link: String,
     /// The most urgent class alone on an idle link.
     pub(crate) alone: Measurement,
     /// The runs, by load, then by what was told.
@@ -156,7 +156,7 @@ impl Site<'_> {
         arguments: &ScenarioArguments,
         base: &Plan,
         work: impl FnOnce(&Runs<'_>) -> Result<T>,
-    ) -> Result<(&'static str, T)> {
+    ) -> Result<(String, T)> {
         let ground = Ground::prepare(arguments, base, self.narrow_back)?;
         let runs = Runs {
             address: ground.address(),
