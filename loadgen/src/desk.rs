@@ -93,10 +93,11 @@ impl Desk {
 pub(crate) fn replied(connection: u32, message: &Message<'_>) {
     at_desk(|desk| {
         let now_ns = desk.now_ns();
-        let since_epoch = desk.start.map(|start| start.saturating_duration_since(mark::epoch()));
-        let arrived_ns = mark::arrived_ns(message.bytes()).zip(since_epoch);
-        let arrived_ns =
-            arrived_ns.map(|(at_ns, start)| at_ns.saturating_sub(start.as_nanos() as u64));
+        // Told by a server that marks what it got, of classes with deadlines.
+        let arrived_ns = mark::arrived_ns(message.bytes()).zip(desk.start).map(|(at_ns, start)| {
+            let since_epoch = start.saturating_duration_since(mark::epoch());
+            at_ns.saturating_sub(since_epoch.as_nanos() as u64)
+        });
         desk.books.replied(connection, message.bytes(), now_ns, arrived_ns);
         desk.worked = true;
     });

@@ -279,7 +279,8 @@ impl<'o> Generator<'o> {
         while count < BURST_MAX
             && let Some(due) = self.schedule().and_then(|schedule| schedule.take_due(now_ns))
         {
-            self.send(due);
+            let now_ns = self.now_ns();
+            self.send(due, now_ns);
             count += 1;
         }
         let end_ns = self.orders.bounds.end_ns;
@@ -299,13 +300,14 @@ impl<'o> Generator<'o> {
             let Some(connection) = at_desk(|desk| desk.books.next_ready()).flatten() else { break };
             let Work::Closed(sampler) = &mut self.work else { return true };
             let kind = sampler.draw();
-            self.send(Due { intended_ns: self.now_ns(), connection, kind });
+            // It is meant to leave now: one look at the clock says both.
+            let now_ns = self.now_ns();
+            self.send(Due { intended_ns: now_ns, connection, kind }, now_ns);
         }
         false
     }
 
-    fn send(&mut self, due: Due) {
-        let now_ns = self.now_ns();
+    fn send(&mut self, due: Due, now_ns: u64) {
         let bytes = due.kind.bytes as usize;
         if self.payload.len() < bytes {
             self.payload.resize(bytes, 0);
