@@ -21,5 +21,6 @@
 //!
 //! # Not yet
 //!
-//! Planned, and an error that says so until then: stacks other than `tcp://` and `unix://`;
-//! niceness, lifetime and antecedents of Messages; Associations that outlive a connection.
+//! Planned, and an error that says so until then: stacks other than `tcp://`, `udp://` and
+//! `unix://`. Datagrams: their congestion mark is received but not shown, and the simulated world
+//! of `testing` has none.
