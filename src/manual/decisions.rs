@@ -212,24 +212,26 @@
 //!
 //! # D22: datagrams leave in trains that are cut while they are framed
 //!
-//! `Output` keeps, beside its bytes, where each datagram ends and to whom it goes; datagrams of one
-//! length to one peer that follow one another make a train, which leaves in one call (GSO). So the
-//! plain way of a stream is the way of datagrams, too: one copy of the payload, no table of packets,
-//! no allocation each. What comes is read by one multishot receive a socket into buffers of 68 KiB,
-//! 64 of them with the kernel: a train as the kernel gathers it (GRO), less only what it wrote. With
-//! 16 of them, single datagrams came at 0.73 to 0.83 of the best of four rival servers, with 64 and
-//! without the control messages that nobody reads (time, own address) at 1.03 to 1.45; bursts of 16
-//! at 1.03 to 1.10, ten times the plain server's (three rounds beside other work).
+//! `Output` keeps, beside its bytes, where each datagram ends and to whom it goes; datagrams of
+//! one length to one peer that follow one another make a train, which leaves in one call (GSO). So
+//! the plain way of a stream is the way of datagrams, too: one copy of the payload, no table of
+//! packets, no allocation each. What comes is read by one multishot receive a socket into buffers
+//! of 68 KiB, 64 of them with the kernel: a train as the kernel gathers it (GRO), less only what
+//! it wrote. With 16 of them, single datagrams came at 0.73 to 0.83 of the best of four rival
+//! servers, with 64 and without the control messages that nobody reads (time, own address) at 1.03
+//! to 1.45; bursts of 16 at 1.03 to 1.10, ten times the plain server's (three rounds beside other
+//! work).
 //!
-//! A Responder's socket serves all peers with one protocol: where an answer goes stands in the call,
-//! so a million senders cost nothing. Listeners and async handlers need to know later to whom: they
-//! get a Carrier for each remote, which has no socket of its own and sends by its Listener's.
+//! A Responder's socket serves all peers with one protocol: where an answer goes stands in the
+//! call, so a million senders cost nothing. Listeners and async handlers need to know later to
+//! whom: they get a Carrier for each remote, which has no socket of its own and sends by its
+//! Listener's.
 //!
 //! # D23: a datagram socket never fragments, and an error of the path ends its Carrier
 //!
 //! Fragments are lost together and stand in the way of everybody; so a Message is as long as the
 //! path's packets carry (65 507 bytes on the loopback, 1 472 on Ethernet) or refused with that
 //! number. A port where nobody listens, or a path that is gone, ends a connected Carrier: whoever
-//! waits for an answer would wait for ever. A Responder's socket has many peers; there the datagram
-//! is counted. Datagram Carriers are not made again by themselves: there is no connection whose
-//! loss could be told from silence.
+//! waits for an answer would wait for ever. A Responder's socket has many peers; there the
+//! datagram is counted. Datagram Carriers are not made again by themselves: there is no connection
+//! whose loss could be told from silence.
