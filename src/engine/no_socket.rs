@@ -4,7 +4,7 @@
 
 use std::io;
 
-use crate::address::SocketAddress;
+use crate::address::{Group, SocketAddress};
 
 /// A socket of the script driver.
 #[derive(Debug)]
@@ -16,6 +16,18 @@ pub(crate) enum Socket {
 
 impl Socket {
     pub(crate) fn connecting(_address: &SocketAddress) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(crate) fn joining(_group: &Group) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(crate) fn is_datagram(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn local_address(&self) -> io::Result<SocketAddress> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

@@ -68,12 +68,31 @@ impl Socket {
             SocketAddress::Udp(ip) => {
                 return bind_ip_or_ipv4(*ip, SocketType::DGRAM, options).and_then(set_up_datagrams);
             }
-            SocketAddress::Group(group) => return joined(group),
+            SocketAddress::Group(group) => return Self::joining(group),
             SocketAddress::Unix(path) => bind_unix(path)?,
             SocketAddress::Memory(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
         net::listen(&descriptor, backlog)?;
         Ok(Self::Kernel(descriptor))
+    }
+
+    /// A socket that receives what is sent to a group, and nothing else: several of a host may.
+    ///
+    /// # Errors
+    /// What the system says: that there is no such interface, or no route to the group.
+    pub(crate) fn joining(group: &Group) -> io::Result<Self> {
+        let descriptor = net::socket_with(family(group.address), SocketType::DGRAM, FLAGS, None)?;
+        sockopt::set_socket_reuseaddr(&descriptor, true)?;
+        let interface = interface_number(&descriptor, group)?;
+        let mut bound = group.address;
+        if let SocketAddr::V6(v6) = &mut bound {
+            // Groups of one link are bound to with the number of their link only.
+            v6.set_scope_id(interface);
+        }
+        net::bind(&descriptor, &bound)?;
+        crate::kernel::join_group(descriptor.as_fd(), group.address, group.source, interface)?;
+        send_as_said(&descriptor, group)?;
+        set_up_datagrams(descriptor)
     }
 
     /// An unconnected socket with its options set, for a connect to `address`.
@@ -274,22 +293,6 @@ pub(crate) fn local_address(socket: BorrowedFd<'_>) -> io::Result<SocketAddress>
 
 fn is_datagram(socket: BorrowedFd<'_>) -> bool {
     sockopt::socket_type(socket).is_ok_and(|kind| kind == SocketType::DGRAM)
-}
-
-/// A socket that receives what is sent to a group, and nothing else: several of a host may.
-fn joined(group: &Group) -> io::Result<Socket> {
-    let descriptor = net::socket_with(family(group.address), SocketType::DGRAM, FLAGS, None)?;
-    sockopt::set_socket_reuseaddr(&descriptor, true)?;
-    let interface = interface_number(&descriptor, group)?;
-    let mut bound = group.address;
-    if let SocketAddr::V6(v6) = &mut bound {
-        // Groups of one link are bound to with the number of their link only.
-        v6.set_scope_id(interface);
-    }
-    net::bind(&descriptor, &bound)?;
-    crate::kernel::join_group(descriptor.as_fd(), group.address, group.source, interface)?;
-    send_as_said(&descriptor, group)?;
-    set_up_datagrams(descriptor)
 }
 
 /// How datagrams to a group leave.

@@ -17,7 +17,7 @@ use super::remotes::Remotes;
 use super::{Shard, timeouts};
 use crate::address::{Group, Route, SocketAddress};
 use crate::engine::operation::{Arrival, Data, Errno, Operation, Token};
-use crate::engine::socket::{ListenOptions, Socket};
+use crate::engine::socket::Socket;
 use crate::error::CloseReason;
 use crate::framer::Output;
 use crate::lending;
@@ -83,8 +83,7 @@ impl Shard {
 
     /// Receives what is sent to a group, whoever sends it, and sends to all of it.
     pub(super) fn join(&mut self, id: Id, group: &Group) -> std::io::Result<()> {
-        let socket =
-            Socket::listen(&SocketAddress::Group(group.clone()), &ListenOptions::default())?;
+        let socket = Socket::joining(group)?;
         let token = self.token(id);
         // The caller has just looked at it.
         let _ = self.core.change(id, |connection| {
