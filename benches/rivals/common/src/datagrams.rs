@@ -137,7 +137,7 @@ pub fn receive_train(socket: &UdpSocket, buffer: &mut [u8], flags: i32) -> io::R
     let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
     let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
     from.len = header.msg_namelen;
-    let segment = segment_in(&control.0[..CONTROL.min(header.msg_controllen as usize)]);
+    let segment = segment_in(&control.0[..CONTROL.min(header.msg_controllen)]);
     Ok(Train { from, len, segment: segment.filter(|segment| usize::from(*segment) < len) })
 }
 
@@ -163,7 +163,7 @@ pub fn send_train(
     header.msg_iov = &raw mut part;
     header.msg_iovlen = 1;
     if let Some(segment) = segment {
-        header.msg_controllen = control.say_segment(segment) as _;
+        header.msg_controllen = control.say_segment(segment);
         header.msg_control = control.0.as_mut_ptr().cast();
     }
     // SAFETY: sendmsg only reads what the header points at, which lives until the call returns.

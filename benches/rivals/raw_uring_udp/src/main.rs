@@ -93,7 +93,7 @@ impl Server<'_> {
         slot.header.msg_control = ptr::null_mut();
         let segment = datagrams::segment_in(received.control_data());
         if let Some(segment) = segment.filter(|segment| usize::from(*segment) < bytes.len()) {
-            slot.header.msg_controllen = slot.control.say_segment(segment) as _;
+            slot.header.msg_controllen = slot.control.say_segment(segment);
             slot.header.msg_control = slot.control.0.as_mut_ptr().cast();
         }
         let send = opcode::SendMsg::new(SOCKET, &raw const slot.header).build();
@@ -137,7 +137,7 @@ fn main() -> Result<()> {
     let buffers = ReceiveBuffers::register(submitter, BUFFERS, u32::try_from(BUFFER_SIZE)?)?;
     let mut wanted = Box::new(datagrams::empty_header());
     wanted.msg_namelen = Name::MAX as libc::socklen_t;
-    wanted.msg_controllen = CONTROL as _;
+    wanted.msg_controllen = CONTROL;
     let empty = || Slot {
         header: datagrams::empty_header(),
         part: libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 },
