@@ -1,9 +1,9 @@
-//! Private: what `benches/` and `fuzz/` need to reach. Behind the feature `__bench`, no part of the API, and
-//! gone or changed without notice.
+//! Private: what `benches/` and `fuzz/` need to reach. Behind the feature `__bench`, no part of
+//! the API, and gone or changed without notice.
 //!
 //! Above: `benches/{engine,datagrams,scheduler}.rs`, `fuzz/`. Below: the parts themselves, each
-//! with the few calls a benchmark or a fuzz target makes. Absent: measuring; figures against other engines
-//! (`benches/rivals`).
+//! with the few calls a benchmark or a fuzz target makes. Absent: measuring; figures against other
+//! engines (`benches/rivals`).
 
 use std::ops::Range;
 use std::rc::Rc;
