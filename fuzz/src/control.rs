@@ -63,8 +63,11 @@ fn number(data: &[u8]) -> Option<u32> {
     data.first_chunk().map(|number| u32::from_ne_bytes(*number))
 }
 
-/// Levels, kinds and data of all whole messages, and how many bytes they are with their padding.
-fn walk(messages: &[u8]) -> (Vec<((i32, i32), &[u8])>, usize) {
+/// Level and kind of a message, and its data.
+type Found<'a> = ((i32, i32), &'a [u8]);
+
+/// All whole messages, and how many bytes they are with their padding.
+fn walk(messages: &[u8]) -> (Vec<Found<'_>>, usize) {
     let mut found = Vec::new();
     let mut at = 0;
     while at + HEADER <= messages.len() {
