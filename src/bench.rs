@@ -1,14 +1,16 @@
-//! Private: what `benches/` needs to reach. Behind the feature `__bench`, no part of the API, and
-//! gone or changed without notice.
+//! Private: what `benches/` and `fuzz/` need to reach. Behind the feature `__bench`, no part of
+//! the API, and gone or changed without notice.
 //!
-//! Above: `benches/engine.rs`, `benches/scheduler.rs`. Below: the parts themselves, each with the
-//! few calls a benchmark makes. Absent: measuring; figures against other engines
-//! (`benches/rivals`).
+//! Above: `benches/{engine,datagrams,scheduler}.rs`, `fuzz/`. Below: the parts themselves, each
+//! with the few calls a benchmark or a fuzz target makes. Absent: measuring; figures against other
+//! engines (`benches/rivals`).
 
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::address::Route;
 use crate::carrier::responder::ResponderService;
 use crate::engine::driver::{BufferPlan, Driver};
 use crate::engine::mailbox::{Bell, Postbox};
@@ -24,7 +26,7 @@ use crate::simulation::script::ScriptDriver;
 use crate::simulation::world::{Peer, Read, World};
 
 #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
-pub use crate::kernel::bench::Pool;
+pub use crate::kernel::bench::{Beside, Pool, Sayings, name_of, read_control};
 
 struct Silent;
 
@@ -48,6 +50,58 @@ impl Outbox {
         let sent = self.0.segments(0).map(<[u8]>::len).sum();
         self.0.reset(usize::MAX);
         sent
+    }
+}
+
+/// A train as a driver sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrainShown {
+    /// Bytes of every datagram but the last one; `None`: it is one datagram.
+    pub segment: Option<u16>,
+    /// The port of the peer it goes to.
+    pub port: u16,
+    /// Where each datagram lies among the bytes that were put.
+    pub datagrams: Vec<Range<usize>>,
+}
+
+/// Datagrams on their way out, as a socket keeps them: `put` groups them into trains.
+#[derive(Debug, Default)]
+pub struct Datagrams(Output);
+
+impl Datagrams {
+    /// One more, to a port of this host.
+    pub fn put(&mut self, datagram: &[u8], port: u16) {
+        self.0.put(datagram);
+        let remote = ([127, 0, 0, 1], port).into();
+        self.0.end_datagram(Some(Route { remote, local: None }));
+    }
+
+    /// Puts those of `other` behind, as the next batch of a turn is.
+    pub fn append(&mut self, other: Self) {
+        self.0.append(other.0);
+    }
+
+    /// What stands in line.
+    #[must_use]
+    pub fn trains(&self) -> Vec<TrainShown> {
+        let shown = |train: &crate::framer::Train| TrainShown {
+            segment: train.segment(),
+            port: train.to().map_or(0, |route| route.remote.port()),
+            datagrams: train.datagrams().collect(),
+        };
+        self.0.trains().iter().map(shown).collect()
+    }
+
+    /// Walks trains and datagrams as a driver does where the kernel segments nothing, and empties
+    /// it; how many datagrams and bytes there were.
+    pub fn split(&mut self) -> (usize, usize) {
+        let (mut datagrams, mut bytes) = (0, 0);
+        for train in self.0.trains().iter().flat_map(crate::framer::Train::split) {
+            datagrams += 1;
+            bytes += train.range().len();
+        }
+        self.0.reset(usize::MAX);
+        (datagrams, bytes)
     }
 }
 
@@ -230,6 +284,15 @@ mod tests {
             let taken: std::collections::HashSet<u64> = (0..500).map(|_| messages.turn()).collect();
             assert_eq!((taken.len(), messages.scheduler.queued_messages()), (500, 100));
         }
+    }
+
+    #[test]
+    fn datagrams_of_one_length_are_a_train_and_split_into_themselves() {
+        let mut datagrams = Datagrams::default();
+        [4, 4, 2].iter().for_each(|len| datagrams.put(&[7; 4][..*len], 9));
+        let shown = TrainShown { segment: Some(4), port: 9, datagrams: vec![0..4, 4..8, 8..10] };
+        assert_eq!(datagrams.trains(), [shown]);
+        assert_eq!((datagrams.split(), datagrams.split()), ((3, 10), (0, 0)));
     }
 
     #[test]

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import figures
 import suites
-from contestants import EXAMPLE, HERE, ROOT, Contestant, Failure, build, load
+from contestants import HERE, ROOT, Contestant, Failure, build, load
 from servers import Ground
 
 SMOKE = ["raw_uring", "bare_epoll", "tokio", "postring"]
+SMOKE += ["udp_plain", "udp_mmsg", "udp_gso", "raw_uring_udp", "postring-udp"]
 SMOKE_SCALE = suites.Scale(0.2, 0.1, idle=200, idle_single=100, storm=500, storm_seconds=0.1)
 PEAK_RUNS = 3
 
@@ -64,10 +65,13 @@ class Session:
             self.scale, given.runs = SMOKE_SCALE, 1
         only = given.only or (SMOKE if given.smoke else [])
         self.contestants = load(given.contestants, only)
-        if given.smoke and not (ROOT / f"examples/{EXAMPLE}.rs").exists():
-            skip(f"no examples/{EXAMPLE}.rs: the smoke test runs the rivals only")
-            self.contestants = [c for c in self.contestants if not c.is_example()]
-        self.ground = Ground(build(self.contestants), *cores(given), not given.smoke)
+        self.contestants = [
+            contestant
+            for contestant in self.contestants
+            if any(contestant.takes_part_in(suite) for suite in given.suites)
+        ]
+        folders = build(self.contestants, everything=given.smoke)
+        self.ground = Ground(folders, *cores(given), not given.smoke)
         self.results: list[dict] = []
         self.cases: list[suites.Case] = []
         given.out.mkdir(parents=True, exist_ok=True)
@@ -75,7 +79,8 @@ class Session:
     def check(self) -> None:
         """Every contestant must be a right echo server before it is measured."""
         for contestant in self.contestants:
-            result = self.ground.run(contestant, ["check"], quiet=False)
+            check = "check-datagrams" if contestant.protocol == "udp" else "check"
+            result = self.ground.run(contestant, [check], quiet=False)
             if "failed" in result:
                 raise Failure(f"{contestant.name} is no right echo server: {result['failed']}")
         print(f"checked: {', '.join(c.name for c in self.contestants)}", flush=True)
@@ -83,6 +88,7 @@ class Session:
     def run(self) -> None:
         """All suites that were asked for."""
         fixed = suites.tcp(self.scale) + suites.single(self.scale) + suites.others(self.scale)
+        fixed += suites.udp(self.scale)
         with open(self.given.out / "runs.jsonl", "w", encoding="utf-8") as log:
             for suite in self.given.suites:
                 cases = suites.open_loop(self.scale, self.peak()) if suite == "open" else fixed

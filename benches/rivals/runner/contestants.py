@@ -13,7 +13,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 ROOT = HERE.parent.parent
-EXAMPLE = "echo_responder"
+PROTOCOLS = ("tcp", "udp")
 ROLES = ("rival", "control", "reference", "contestant")
 
 
@@ -30,14 +30,25 @@ class Contestant:
     command: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
     suites: tuple[str, ...] | None = None
+    protocol: str = "tcp"
 
     def takes_part_in(self, suite: str) -> bool:
-        """Whether the suite is one of its own; without a list all are."""
-        return self.suites is None or suite in self.suites
+        """Whether the suite is of its protocol and one of its own; without a list all are."""
+        own = self.suites is None or suite in self.suites
+        return own and self.protocol == protocol_of(suite)
 
     def is_example(self) -> bool:
         """Whether it is built from the root workspace."""
         return "/examples/" in self.command[0]
+
+    def program(self) -> str:
+        """What is built: the name of an example or, of a rival, of its package."""
+        return self.command[0].rsplit("/", 1)[-1]
+
+
+def protocol_of(suite: str) -> str:
+    """What the servers of a suite speak; the suite of datagrams has the name of its protocol."""
+    return "udp" if suite == "udp" else "tcp"
 
 
 def load(path: Path, only: list[str]) -> list[Contestant]:
@@ -51,6 +62,7 @@ def load(path: Path, only: list[str]) -> list[Contestant]:
                 tuple(entry["command"]),
                 entry.get("environment", {}),
                 tuple(entry["suites"]) if "suites" in entry else None,
+                entry.get("protocol", "tcp"),
             )
             for name, entry in entries.items()
         ]
@@ -59,6 +71,9 @@ def load(path: Path, only: list[str]) -> list[Contestant]:
     wrong = [contestant.name for contestant in known if contestant.role not in ROLES]
     if wrong:
         raise Failure(f"{path}: the role of {', '.join(wrong)} must be one of {', '.join(ROLES)}")
+    wrong = [contestant.name for contestant in known if contestant.protocol not in PROTOCOLS]
+    if wrong:
+        raise Failure(f"{path}: {', '.join(wrong)} must speak one of {', '.join(PROTOCOLS)}")
     names = [contestant.name for contestant in known]
     unknown = [name for name in only if name not in names]
     if unknown:
@@ -66,13 +81,25 @@ def load(path: Path, only: list[str]) -> list[Contestant]:
     return [contestant for contestant in known if not only or contestant.name in only]
 
 
-def build(contestants: list[Contestant]) -> dict[str, str]:
-    """Builds what is needed; returns what {bin} of rivals and of examples stands for."""
-    own = cargo(HERE, "--workspace")
+def build(contestants: list[Contestant], everything: bool) -> dict[str, str]:
+    """Builds what is needed, or every rival; what {bin} of rivals and of examples stands for."""
+    rivals = {contestant.program() for contestant in contestants if not contestant.is_example()}
+    # The open suite measures its peak, whoever takes part.
+    rivals |= {"raw_uring"} if any(each.protocol == "tcp" for each in contestants) else set()
+    names = ["client", *sorted(rivals & own_packages())]
+    packages = [part for name in names for part in ("--package", name)]
+    own = cargo(HERE, *(["--workspace"] if everything else packages))
     folders = {"rival": own, "example": own}
-    if any(contestant.is_example() for contestant in contestants):
-        folders["example"] = cargo(ROOT, "--example", EXAMPLE)
+    examples = {contestant.program() for contestant in contestants if contestant.is_example()}
+    if examples:
+        names = (part for name in sorted(examples) for part in ("--example", name))
+        folders["example"] = cargo(ROOT, *names)
     return folders
+
+
+def own_packages() -> set[str]:
+    """The packages of this workspace, by folder; other programs are built by whoever lists them."""
+    return {manifest.parent.name for manifest in HERE.glob("*/Cargo.toml")}
 
 
 def cargo(folder: Path, *what: str) -> str:

@@ -25,6 +25,8 @@ START_SECONDS = 5.0
 CLIENT_SECONDS = 120.0
 # A backtrace would hide the message.
 PLAIN_ERRORS = {"RUST_BACKTRACE": "0"}
+# States of /proc/net: a stream's listener, a datagram socket that is not connected.
+SERVING = {"tcp": "0A", "udp": "07"}
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -44,10 +46,11 @@ class Ground:
         """A port nobody listens on, below the range of outgoing connections."""
         while True:
             self.next_port = self.next_port + 1 if self.next_port < 30000 else 10000
-            with socket.socket() as probe:
+            with socket.socket() as probe, socket.socket(type=socket.SOCK_DGRAM) as other:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     probe.bind(("127.0.0.1", self.next_port))
+                    other.bind(("127.0.0.1", self.next_port))
                 except OSError:
                     continue
             return self.next_port
@@ -102,7 +105,7 @@ class Ground:
             except OSError as error:
                 raise Failure(f"cannot start {command[0]}: {error}") from error
             try:
-                wait_until_listening(process, int(address.rsplit(":", 1)[1]))
+                wait_until_listening(process, int(address.rsplit(":", 1)[1]), contestant.protocol)
                 yield process.pid
                 if process.poll() is not None:
                     raise Failure(f"the server ended with status {process.returncode}")
@@ -147,20 +150,20 @@ def end(process: subprocess.Popen) -> None:
                 raise
 
 
-def wait_until_listening(process: subprocess.Popen, port: int) -> None:
+def wait_until_listening(process: subprocess.Popen, port: int, protocol: str) -> None:
     """Returns once the port is listened on; makes no connection, which would count as one."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise Failure(f"the server ended with status {process.returncode}")
-        for table in ("tcp", "tcp6"):
+        for table in (protocol, f"{protocol}6"):
             try:
                 lines = Path(f"/proc/{process.pid}/net/{table}").read_text().splitlines()[1:]
             except OSError:
                 continue
             for line in lines:
                 _, local, _, state, *_ = line.split()
-                if state == "0A" and local.endswith(f":{port:04X}"):
+                if state == SERVING[protocol] and local.endswith(f":{port:04X}"):
                     time.sleep(0.1)
                     return
         time.sleep(0.01)

@@ -52,7 +52,7 @@ class Scale:
         return ("--warmup", str(self.warmup), "--seconds", str(self.seconds))
 
 
-NAMES = ("tcp", "open", "single", "idle", "churn", "storm", "flood")
+NAMES = ("tcp", "open", "single", "idle", "churn", "storm", "flood", "udp")
 
 RATE = Metric("messages_per_second", "messages/s", higher_is_better=True)
 P50 = Metric("p50_us", "p50 us")
@@ -70,6 +70,14 @@ TCP = {
 }
 SHARES = {"50 %": 0.5, "80 %": 0.8}
 FLOODS = {"1M/s": 1_000_000, "unbounded": 0}
+# Sockets, messages of a burst, bytes of one; 64 are under way over all sockets.
+UDP = {
+    f"{size} B, {name} x {sockets}": (sockets, burst, size)
+    for size in (64, 1200)
+    for burst, name in ((1, "single"), (16, "bursts of 16"))
+    for sockets in (1, 4)
+}
+UDP_UNDER_WAY = 64
 IDLE_METRICS = tuple(
     Metric(f"bytes_per_connection_{when}{less}", f"B/connection {when}{text}")
     for when in ("fresh", "echoed")
@@ -165,6 +173,20 @@ def others(scale: Scale) -> list[Case]:
         metric = Metric("flood_messages_per_second", "flood messages/s", higher_is_better=True)
         cases.append(Case("flood", name, flood, (P50, P99, P999, metric, SERVER_CPU), 2))
     return cases
+
+
+def udp(scale: Scale) -> list[Case]:
+    """Closed loops of datagrams, each alone or in bursts that leave as one train."""
+    return [
+        Case(
+            "udp",
+            name,
+            ("datagrams", "--sockets", str(sockets), "--window", str(UDP_UNDER_WAY // sockets))
+            + ("--burst", str(burst), "--size", str(size), *scale.times()),
+            (RATE, P50, P99, SERVER_CPU, Metric("lost", "lost")),
+        )
+        for name, (sockets, burst, size) in UDP.items()
+    ]
 
 
 def wanted(cases: list[Case], suite: str, parts: list[str]) -> list[Case]:

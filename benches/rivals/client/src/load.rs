@@ -114,7 +114,7 @@ pub(crate) fn run(options: &LoadOptions, pattern: Pattern) -> Result<Value> {
 }
 
 /// Puts the fields of `more` into `line`.
-fn merge(line: &mut Value, more: Value) {
+pub(crate) fn merge(line: &mut Value, more: Value) {
     if let (Value::Object(line), Value::Object(more)) = (line, more) {
         line.extend(more);
     }

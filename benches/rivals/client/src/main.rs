@@ -9,6 +9,7 @@
 mod check;
 mod clock;
 mod connect;
+mod datagrams;
 mod engine;
 mod idle;
 mod lifecycle;
@@ -117,6 +118,16 @@ enum Mode {
         #[arg(long, default_value = "1")]
         seconds: Seconds,
     },
+    /// Datagrams over UDP, of which each socket keeps some under way
+    Datagrams {
+        #[command(flatten)]
+        load: datagrams::DatagramOptions,
+    },
+    /// Correctness of a UDP server: lengths, trains, two peers
+    CheckDatagrams {
+        #[command(flatten)]
+        target: TargetOptions,
+    },
     /// Correctness: odd senders, large frames, pipelining
     Check {
         #[command(flatten)]
@@ -206,9 +217,11 @@ impl Mode {
             Self::Closed { load, .. } | Self::Open { load, .. } | Self::Flood { load, .. } => {
                 &load.target
             }
+            Self::Datagrams { load } => &load.target,
             Self::Churn { target, .. }
             | Self::Storm { target, .. }
             | Self::Idle { target, .. }
+            | Self::CheckDatagrams { target }
             | Self::Check { target, .. } => target,
         }
     }
@@ -239,6 +252,8 @@ fn main() -> Result<()> {
             let seconds = seconds.into();
             idle::idle(&target, idle::Idle { connections, size, base, seconds })?
         }
+        Mode::Datagrams { load } => datagrams::run(&load)?,
+        Mode::CheckDatagrams { target } => datagrams::check(&target)?,
         Mode::Check { target, seed } => check::check(&target, seed)?,
     };
     println!("{line}");
