@@ -1,4 +1,5 @@
-//! No allocation per Message on the Responder path, counted by an allocator of a crate.
+//! No allocation per Message on the Responder path, of streams and of datagrams, counted by an
+//! allocator of a crate.
 //!
 //! Alone in its binary: the count is the whole process's. The peer allocates nothing either.
 #![cfg(target_os = "linux")]
@@ -6,14 +7,19 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::alloc::System;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpStream, UdpSocket};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use postring::{DriverChoice, Engine, LengthPrefixed};
+use postring::{DriverChoice, Engine, LengthPrefixed, Unframed};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// The count is the whole process's: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
 
 const MESSAGES: usize = 100_000;
 /// Sent together, so that a turn has several messages.
@@ -29,6 +35,7 @@ fn round(peer: &mut TcpStream, bytes: &[u8], answer: &mut [u8], messages: usize)
 
 #[test]
 fn a_responder_allocates_nothing_per_message() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for driver in [DriverChoice::Uring, DriverChoice::Epoll] {
         let place = "tcp://127.0.0.1:0";
         let engine = Engine::builder()
@@ -58,6 +65,57 @@ fn a_responder_allocates_nothing_per_message() {
         let count = change.allocations + change.reallocations;
         assert!(count <= 16, "{count} allocations for {MESSAGES} messages on {driver:?}");
         drop(peer);
+        engine.shutdown();
+        engine.wait().unwrap();
+    }
+}
+
+fn datagrams(peer: &UdpSocket, count: usize) {
+    let mut answer = [0; 200];
+    for window in 0..count / DEPTH {
+        let bytes = [window as u8; 100];
+        for _ in 0..DEPTH {
+            peer.send(&bytes).unwrap();
+        }
+        for _ in 0..DEPTH {
+            let len = loop {
+                match peer.recv(&mut answer) {
+                    // A wait with a time limit is not begun again by the kernel.
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    other => break other.unwrap(),
+                }
+            };
+            assert!(answer[..len] == bytes);
+        }
+    }
+}
+
+#[test]
+fn a_responder_allocates_nothing_per_datagram() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    for driver in [DriverChoice::Uring, DriverChoice::Epoll] {
+        let builder = Engine::builder().driver(driver).unpinned(1);
+        let place = "udp://127.0.0.1:0";
+        let engine =
+            builder.respond_with(place, Unframed, |message, reply| reply.send(message)).start();
+        let engine = match engine {
+            Ok(engine) => engine,
+            Err(error) => {
+                println!("SKIP: {error}");
+                continue;
+            }
+        };
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let address = engine.local_addresses().remove(0);
+        peer.connect(address.strip_prefix("udp://").unwrap()).unwrap();
+        datagrams(&peer, 1000);
+        let region = Region::new(ALLOCATOR);
+        datagrams(&peer, MESSAGES);
+        let change = region.change();
+        println!("{driver:?}: {change:?}");
+        let count = change.allocations + change.reallocations;
+        assert!(count <= 16, "{count} allocations for {MESSAGES} datagrams on {driver:?}");
         engine.shutdown();
         engine.wait().unwrap();
     }

@@ -125,6 +125,13 @@ pub(crate) fn say_what_matters(socket: BorrowedFd<'_>, from_any: bool) {
     }
 }
 
+/// Has a socket of IPv4 send without checksums, for which the kernel refuses to cut trains.
+#[cfg(test)]
+pub(crate) fn send_without_checksums(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let is_set = set(socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1);
+    if is_set { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 fn set(
     socket: BorrowedFd<'_>,
     level: libc::c_int,

@@ -37,6 +37,8 @@ mod ring;
 mod tcp;
 mod uring;
 
+#[cfg(test)]
+pub(crate) use datagram::send_without_checksums;
 pub(crate) use datagram::{datagram_bytes_max, receive_datagrams, say_what_matters, send_train};
 pub(crate) use multicast::join_group;
 pub(crate) use ring::RingOptions;

@@ -26,6 +26,7 @@ mod from_tokio;
 #[cfg(feature = "futures")]
 mod futures;
 mod interop;
+mod interop_datagrams;
 mod limits;
 mod listeners;
 mod messages;

@@ -1,11 +1,11 @@
-//! Drivers of the kernel as subjects of the suite: loopback TCP and unix sockets.
+//! Drivers of the kernel as subjects of the suite: loopback TCP, UDP and unix sockets.
 //!
 //! Above: the laws. Below: a driver, and far ends by plain system calls that do not wait.
 //! Absent: the network beyond loopback.
 
 use std::io;
 use std::marker::PhantomData;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -31,6 +31,9 @@ pub(super) type EpollUnix = Kernel<EpollDriver, Unix>;
 pub(super) type UringTcp = Kernel<UringDriver, Tcp>;
 pub(super) type UringUnix = Kernel<UringDriver, Unix>;
 pub(super) type TightUringTcp = Kernel<Tight, Tcp>;
+pub(super) type EpollUdp = Kernel<EpollDriver, Udp>;
+pub(super) type UringUdp = Kernel<UringDriver, Udp>;
+pub(super) type TightUringUdp = Kernel<Tight, Udp>;
 
 /// Small, so that a peer that does not read is soon felt.
 const SOCKET_BUFFER_BYTES: usize = 64 * 1024;
@@ -160,6 +163,30 @@ impl Transport for Unix {
         // An abstract name: nothing is left behind in the file system.
         let name = format!("\0postring-conformance-{}-{count}", std::process::id());
         SocketAddress::Unix(PathBuf::from(name))
+    }
+
+    fn empty_address() -> SocketAddress {
+        Self::fresh_address()
+    }
+}
+
+/// The laws of datagrams make their sockets themselves; those of streams do not hold for it.
+pub(super) struct Udp;
+impl Transport for Udp {
+    const NAME: &'static str = "UDP";
+    const RESETS: bool = false;
+    const REFUSALS: &'static [i32] = &[];
+
+    fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+        let near = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let far = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        near.connect(far.local_addr()?)?;
+        far.connect(near.local_addr()?)?;
+        Ok((near.into(), far.into()))
+    }
+
+    fn fresh_address() -> SocketAddress {
+        SocketAddress::Udp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
     }
 
     fn empty_address() -> SocketAddress {

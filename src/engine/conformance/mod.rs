@@ -8,6 +8,8 @@
 mod accept;
 mod bench;
 mod close;
+#[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+mod datagrams;
 mod faults;
 #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
 mod kernel;
@@ -259,3 +261,34 @@ suite!(on_uring_with_tcp is kernel::UringTcp);
 suite!(on_uring_with_unix is kernel::UringUnix);
 #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
 suite!(on_a_tight_uring is kernel::TightUringTcp);
+
+/// The laws of datagrams, for a driver of the kernel.
+#[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+macro_rules! datagram_suite {
+    ($name:ident is $subject:ident) => {
+        mod $name {
+            type Tested = $crate::engine::conformance::kernel::$subject;
+            laws! {
+                datagrams {
+                    a_train_comes_whole_in_order_and_with_its_segment,
+                    datagrams_of_any_lengths_stay_apart,
+                    a_datagram_of_no_bytes_is_one,
+                    an_answer_goes_to_whom_it_names,
+                    a_stop_ends_once_and_loses_no_datagram,
+                    closing_amid_trains_answers_everything,
+                    a_closed_port_is_said_once,
+                    one_that_is_too_long_fails_and_ends_nothing,
+                    a_refused_train_leaves_in_single_datagrams,
+                    more_datagrams_than_buffers_are_all_received,
+                } with ROOMY;
+            }
+        }
+    };
+}
+
+#[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+datagram_suite!(on_epoll_with_udp is EpollUdp);
+#[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+datagram_suite!(on_uring_with_udp is UringUdp);
+#[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+datagram_suite!(on_a_tight_uring_with_udp is TightUringUdp);
