@@ -49,18 +49,28 @@ impl Entry {
     pub(super) fn send_trains(&mut self, token: Token, done: &mut Completions, m: &CoreMetrics) {
         let (Some(sending), Some(socket)) = (&mut self.sending, &self.socket) else { return };
         let output = &*sending.output;
+        let mut again = false;
         while let Some(train) = next_train(output, sending.before, self.singly) {
             let count = train.datagrams().count();
             match send_train(socket.as_fd(), output, &train) {
                 Err(SystemErrno::AGAIN) => return,
                 Err(SystemErrno::INTR) => {}
+                Err(SystemErrno::MSGSIZE) if !std::mem::replace(&mut again, true) => {
+                    // It may be the error of the datagram before, left on the socket.
+                    socket.take_error();
+                }
                 Err(SystemErrno::IO | SystemErrno::INVAL) if count > 1 => {
                     self.singly = true;
                     m.segmentation_refused.add(1);
                     tracing::info!("the device does not segment datagrams; they leave one by one");
                 }
-                Ok(()) => sending.before += count,
+                Ok(()) => {
+                    again = false;
+                    sending.before += count;
+                }
                 Err(error) => {
+                    again = false;
+                    socket.take_error();
                     m.unsent_datagrams.add(count as u64);
                     if sending.sent == 0 {
                         sending.sent = error.raw_os_error().cast_unsigned();

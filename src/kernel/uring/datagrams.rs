@@ -9,16 +9,17 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 
 use io_uring::{opcode, types};
 
 use super::super::control::{self, CONTROL_IN_BYTES, Control, NAME_BYTES};
+use super::super::datagram::send_train;
 use super::super::memory::Pool;
 use super::super::ring::{self, BufferRing};
 use super::completions::moved_nothing;
-use super::{Kind, UringDriver, user_data};
+use super::{InFlight, Kind, UringDriver, user_data};
 use crate::engine::operation::{Completion, Data, Errno, Manner, ReceiveEnd, Token};
 use crate::framer::{Output, Train};
 
@@ -263,11 +264,17 @@ impl UringDriver {
                 self.metrics.segmentation_refused.add(1);
                 tracing::info!("the device does not segment datagrams; they leave one by one");
             }
-            let again: Vec<Train> = if refused { train.split().collect() } else { vec![train] };
-            rare.departing.left += again.len() - 1;
-            again.into_iter().for_each(|train| self.depart(token, train));
+            let singles: Vec<Train> = if refused { train.split().collect() } else { vec![train] };
+            rare.departing.left += singles.len() - 1;
+            singles.into_iter().for_each(|train| self.depart(token, train));
             return None;
         }
+        let result = if -result == libc::EMSGSIZE { slot.send_once_more(&train) } else { result };
+        if moved_nothing(-result) && !slot.closing {
+            self.depart(token, train);
+            return None;
+        }
+        let rare = slot.rare.as_mut().expect("it has trains under way");
         if result < 0 {
             self.metrics.unsent_datagrams.add(train.datagrams().count() as u64);
             rare.departing.error.get_or_insert(-result);
@@ -294,6 +301,25 @@ impl UringDriver {
         for place in 0..self.departures.len() {
             if self.departures[place].token == token {
                 self.cancel(Token { slot: place as u32, generation: 0 }, Kind::Departure);
+            }
+        }
+    }
+}
+
+impl InFlight {
+    /// A datagram that is too long leaves its error on the socket, where the next one finds it: a
+    /// train that failed so is tried again at once, with nothing in between.
+    fn send_once_more(&self, train: &Train) -> i32 {
+        let (Some(socket), Some(output)) = (&self.socket, &self.sending) else {
+            return -libc::EMSGSIZE;
+        };
+        let forget = || rustix::net::sockopt::socket_error(socket).and_then(|error| error);
+        let _ = forget();
+        match send_train(socket.as_fd(), output, train) {
+            Ok(()) => 0,
+            Err(error) => {
+                let _ = forget();
+                -error.raw_os_error()
             }
         }
     }
