@@ -125,6 +125,14 @@ impl Address {
         )
     }
 
+    /// The multicast group that it names, if it is one.
+    pub(crate) const fn group(&self) -> Option<SocketAddr> {
+        match &self.0 {
+            Place::Group(group) => Some(group.address),
+            _ => None,
+        }
+    }
+
     /// The socket address, if no name has to be resolved for it.
     pub(crate) fn literal(&self) -> Option<SocketAddress> {
         match &self.0 {

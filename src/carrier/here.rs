@@ -12,7 +12,7 @@ use super::endpoint::Endpoint;
 use super::part::Demand;
 use super::promise::Promise;
 use super::{Carrier, CarrierRef, CarrierState, inbox};
-use crate::address::Address;
+use crate::address::{Address, Route};
 use crate::association::Key;
 use crate::engine::clock;
 use crate::error::{CloseReason, Error, Result};
@@ -348,12 +348,21 @@ pub(super) fn place<F: Framer>(
             forked.unwrap_or_else(|| Key::initiated(address.clone(), TypeId::of::<F>()).into());
         core.associate(id, key);
     }
+    let group = parsed.as_ref().ok().and_then(Address::group);
+    if is_datagram {
+        endpoint.takes_datagrams();
+    }
     endpoint.rare().address = Some(parsed);
     endpoint.rare().fresh = Some(fresh);
     endpoint.rare().revivable = revivable;
     // Just allocated.
     let _ = core.change(id, |connection| {
         connection.flags.owned = true;
+        // What is sent before there is a socket becomes packets as well.
+        connection.flags.datagrams = is_datagram;
+        if let Some(remote) = group {
+            connection.rare().to = Some(Route { remote, local: None });
+        }
         connection.protocol = Some(Box::new(endpoint));
     });
     if revivable {

@@ -90,7 +90,6 @@ impl Shard {
             connection.phase = Phase::Connecting;
             connection.attached = true;
             connection.flags.datagrams = true;
-            connection.rare().to = Some(Route { remote: group.address, local: None });
         });
         self.driver.submit(Operation::Attach { token, socket });
         self.connected(token, Ok(()));

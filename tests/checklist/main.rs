@@ -4,7 +4,8 @@
 //! `tests/api` look at more closely. Every test runs on each driver that this machine has, says
 //! `SKIP: reason` where it cannot, and gives up by itself after a stated time.
 //!
-//! Covered, as far as TCP has them: 1-38, 40-45, 81-86, 88, 94-107, 111-116. Of 36 to 38 one
+//! Covered, as far as TCP has them: 1-38, 40-45, 81-86, 88, 94-107, 111-116; as datagrams have them
+//! 12, 13, 16-20, 24-26, 29, 31, 33, 40 (90, multicast, is in `tests/api`). Of 36 to 38 one
 //! Carrier only, as there is one path; of 40 a packet that later Messages do not share.
 //! Not here: 39, for no 0-RTT is there on TCP.
 #![cfg(target_os = "linux")]
@@ -15,6 +16,7 @@ mod associations;
 #[path = "../api/capture.rs"]
 mod capture;
 mod carriers;
+mod datagrams;
 mod dormancy;
 mod echo_postring;
 mod echo_sockets;
