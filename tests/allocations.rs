@@ -1,5 +1,5 @@
 //! No allocation per Message on the Responder path, of streams and of datagrams, counted by an
-//! allocator of a crate.
+//! allocator of a crate; and nothing kept of those who sent datagrams.
 //!
 //! Alone in its binary: the count is the whole process's. The peer allocates nothing either.
 #![cfg(target_os = "linux")]
@@ -8,7 +8,7 @@
 
 use std::alloc::System;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, TcpStream, UdpSocket};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -70,6 +70,16 @@ fn a_responder_allocates_nothing_per_message() {
     }
 }
 
+/// Receives into `answer`; a wait with a time limit is not begun again by the kernel.
+fn receive(peer: &UdpSocket, answer: &mut [u8]) -> usize {
+    loop {
+        match peer.recv(answer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            other => return other.unwrap(),
+        }
+    }
+}
+
 fn datagrams(peer: &UdpSocket, count: usize) {
     let mut answer = [0; 200];
     for window in 0..count / DEPTH {
@@ -78,13 +88,7 @@ fn datagrams(peer: &UdpSocket, count: usize) {
             peer.send(&bytes).unwrap();
         }
         for _ in 0..DEPTH {
-            let len = loop {
-                match peer.recv(&mut answer) {
-                    // A wait with a time limit is not begun again by the kernel.
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    other => break other.unwrap(),
-                }
-            };
+            let len = receive(peer, &mut answer);
             assert!(answer[..len] == bytes);
         }
     }
@@ -116,6 +120,56 @@ fn a_responder_allocates_nothing_per_datagram() {
         println!("{driver:?}: {change:?}");
         let count = change.allocations + change.reallocations;
         assert!(count <= 16, "{count} allocations for {MESSAGES} datagrams on {driver:?}");
+        engine.shutdown();
+        engine.wait().unwrap();
+    }
+}
+
+/// Bytes of this process that lie in memory.
+fn resident_bytes() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+}
+
+/// `POSTRING_REMOTES` asks for more of them than CI has time for.
+#[test]
+fn a_responder_keeps_nothing_of_those_who_sent_datagrams() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let asked = std::env::var("POSTRING_REMOTES").ok();
+    let remotes: u32 = asked.map_or(20_000, |count| count.parse().unwrap());
+    for driver in [DriverChoice::Uring, DriverChoice::Epoll] {
+        let before = resident_bytes();
+        let builder = Engine::builder().driver(driver).unpinned(1);
+        let place = "udp://127.0.0.1:0";
+        let engine =
+            builder.respond_with(place, Unframed, |message, reply| reply.send(message)).start();
+        let engine = match engine {
+            Ok(engine) => engine,
+            Err(error) => {
+                println!("SKIP: {error}");
+                continue;
+            }
+        };
+        let address = engine.local_addresses().remove(0);
+        let place = address.strip_prefix("udp://").unwrap();
+        let ask = |number: u32| {
+            let [_, high, middle, low] = (number + 1).to_be_bytes();
+            let peer = UdpSocket::bind((Ipv4Addr::new(127, high, middle, low), 0)).unwrap();
+            peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            peer.send_to(b"from another address each", place).unwrap();
+            assert_eq!(receive(&peer, &mut [0; 100]), 25);
+        };
+        (0..1000).for_each(ask);
+        let region = Region::new(ALLOCATOR);
+        (0..remotes).for_each(ask);
+        let change = region.change();
+        let kept = change.bytes_allocated.saturating_sub(change.bytes_deallocated);
+        let resident = resident_bytes().saturating_sub(before);
+        println!("{driver:?}: {kept} bytes kept of {remotes} remotes, {resident} resident");
+        assert!(kept <= 64 << 10, "{kept} bytes kept of {remotes} remotes on {driver:?}");
+        assert!(resident <= 8 << 20, "{resident} bytes resident on {driver:?}");
+        assert_eq!(engine.metrics().total().open_connections, 0);
         engine.shutdown();
         engine.wait().unwrap();
     }
