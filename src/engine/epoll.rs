@@ -109,7 +109,7 @@ impl EpollDriver {
         if let Operation::Attach { token, socket } = operation {
             return self.attach(token, socket);
         }
-        let token = token_of(&operation);
+        let token = operation.token();
         let Some(entry) = find(&mut self.entries, token) else {
             return refuse(operation, &mut self.done);
         };
@@ -373,23 +373,6 @@ fn flags(interest: Interest) -> epoll::EventFlags {
     flags.set(epoll::EventFlags::IN, interest.input);
     flags.set(epoll::EventFlags::OUT, interest.output);
     flags
-}
-
-fn token_of(operation: &Operation) -> Token {
-    match operation {
-        Operation::Attach { token, .. }
-        | Operation::Accept { token }
-        | Operation::StopAccept { token }
-        | Operation::Connect { token, .. }
-        | Operation::Receive { token, .. }
-        | Operation::ReceiveDatagrams { token }
-        | Operation::StopReceive { token }
-        | Operation::ReceiveExact { token, .. }
-        | Operation::Send { token, .. }
-        | Operation::Tune { token, .. }
-        | Operation::ShutdownWrite { token }
-        | Operation::Close { token, .. } => *token,
-    }
 }
 
 /// Answers an operation for a Token that has no socket any longer as cancelled: it was asked

@@ -56,6 +56,26 @@ pub(crate) enum Operation {
     Close { token: Token, reset: bool },
 }
 
+impl Operation {
+    /// Who it is for.
+    pub(crate) const fn token(&self) -> Token {
+        match self {
+            Self::Attach { token, .. }
+            | Self::Accept { token }
+            | Self::StopAccept { token }
+            | Self::Connect { token, .. }
+            | Self::Receive { token, .. }
+            | Self::ReceiveDatagrams { token }
+            | Self::StopReceive { token }
+            | Self::ReceiveExact { token, .. }
+            | Self::Send { token, .. }
+            | Self::Tune { token, .. }
+            | Self::ShutdownWrite { token }
+            | Self::Close { token, .. } => *token,
+        }
+    }
+}
+
 /// How a send goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Manner {

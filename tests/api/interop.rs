@@ -4,26 +4,11 @@
 //! What a machine does not have is skipped loudly; CI installs all three.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 
 use postring::{DriverChoice, Engine, Unframed};
 
 use crate::support::*;
-
-/// Longest that a foreign program may take.
-const SECONDS_MAX: &str = "20";
-
-/// `program` with `arguments`, ended by force after `SECONDS_MAX`; `None` if this machine has none.
-fn foreign(program: &str, arguments: &[&str]) -> Option<Child> {
-    let version = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
-    if !version.is_ok_and(|output| output.status.success()) {
-        println!("SKIP: this machine has no {program}");
-        return None;
-    }
-    let mut command = Command::new("timeout");
-    command.arg(SECONDS_MAX).arg(program).args(arguments);
-    Some(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap())
-}
 
 /// Gives `input` to the program and wants `expected` from it.
 fn pipes(mut child: Child, input: Vec<u8>, expected: &[u8], name: &str) {
@@ -124,7 +109,7 @@ fn port(engine: &Engine) -> String {
 fn comes_back_through_all(engine: &Engine, input: &[u8]) {
     for (program, arguments) in pipers(&port(engine)) {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        if let Some(child) = foreign(program, &arguments) {
+        if let Some(child) = foreign_program(program, &arguments) {
             pipes(child, input.to_vec(), input, program);
         }
     }
@@ -153,7 +138,7 @@ fn frames_come_back_through_foreign_clients() {
 fn python_asks_and_is_answered_frame_by_frame() {
     on_both(60, |driver| {
         let engine = echo(driver);
-        if let Some(child) = foreign("python3", &["-c", PYTHON_FRAMES, &port(&engine)]) {
+        if let Some(child) = foreign_program("python3", &["-c", PYTHON_FRAMES, &port(&engine)]) {
             pipes(child, Vec::new(), b"five answers\n", "python3");
         }
         end(engine);
@@ -163,7 +148,7 @@ fn python_asks_and_is_answered_frame_by_frame() {
 #[test]
 fn a_carrier_talks_to_a_python_server() {
     on_both(60, |driver| {
-        let Some(mut child) = foreign("python3", &["-c", PYTHON_SERVER]) else { return };
+        let Some(mut child) = foreign_program("python3", &["-c", PYTHON_SERVER]) else { return };
         let mut said = BufReader::new(child.stdout.take().unwrap());
         let mut port = String::new();
         said.read_line(&mut port).unwrap();

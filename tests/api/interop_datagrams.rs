@@ -5,26 +5,11 @@
 //! sends its datagrams only while it talks TCP with another iperf3 about them.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 
 use postring::{DriverChoice, Engine, Unframed};
 
-use crate::support::{end, on_both, one, pattern};
-
-/// Longest that a foreign program may take.
-const SECONDS_MAX: &str = "20";
-
-/// `program` with `arguments`, ended by force after `SECONDS_MAX`; `None` if this machine has none.
-fn foreign(program: &str, arguments: &[&str]) -> Option<Child> {
-    let version = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
-    if !version.is_ok_and(|output| output.status.success()) {
-        println!("SKIP: this machine has no {program}");
-        return None;
-    }
-    let mut command = Command::new("timeout");
-    command.arg(SECONDS_MAX).arg(program).args(arguments);
-    Some(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap())
-}
+use crate::support::{end, foreign_program, on_both, one, pattern};
 
 fn echo(driver: DriverChoice) -> (Engine, String) {
     let place = "udp://127.0.0.1:0";
@@ -98,7 +83,7 @@ while True:
 fn python_is_answered_datagram_by_datagram() {
     on_both(60, |driver| {
         let (engine, port) = echo(driver);
-        if let Some(child) = foreign("python3", &["-c", PYTHON_CLIENT, &port]) {
+        if let Some(child) = foreign_program("python3", &["-c", PYTHON_CLIENT, &port]) {
             succeeds(child, "python3");
         }
         end(engine);
@@ -109,7 +94,7 @@ fn python_is_answered_datagram_by_datagram() {
 fn trains_of_python_are_answered_with_the_same_lengths() {
     on_both(60, |driver| {
         let (engine, port) = echo(driver);
-        if let Some(child) = foreign("python3", &["-c", PYTHON_TRAINS, &port]) {
+        if let Some(child) = foreign_program("python3", &["-c", PYTHON_TRAINS, &port]) {
             succeeds(child, "python3");
             assert_eq!(engine.metrics().total().received_messages, 16 + 41 + 3 + 6);
         }
@@ -124,7 +109,7 @@ fn lines_come_back_through_socat_and_nc() {
         let to = format!("UDP4:127.0.0.1:{port}");
         let ways = [("socat", vec!["-", &to]), ("nc", vec!["-u", "127.0.0.1", &port])];
         for (program, arguments) in ways {
-            let Some(mut child) = foreign(program, &arguments) else { continue };
+            let Some(mut child) = foreign_program(program, &arguments) else { continue };
             let mut stdin = child.stdin.take().unwrap();
             let mut said = BufReader::new(child.stdout.take().unwrap());
             for question in ["Hello!\n", "and once more\n"] {
@@ -145,7 +130,7 @@ fn lines_come_back_through_socat_and_nc() {
 #[test]
 fn a_carrier_talks_to_a_python_server_of_datagrams() {
     on_both(60, |driver| {
-        let Some(mut child) = foreign("python3", &["-c", PYTHON_SERVER]) else { return };
+        let Some(mut child) = foreign_program("python3", &["-c", PYTHON_SERVER]) else { return };
         let mut said = BufReader::new(child.stdout.take().unwrap());
         let mut port = String::new();
         said.read_line(&mut port).unwrap();

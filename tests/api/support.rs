@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -280,4 +280,20 @@ pub(crate) fn run_child(test: &str, part: &str) {
     let complained = String::from_utf8_lossy(&output.stderr);
     said.lines().filter(|line| line.contains("SKIP: ")).for_each(|line| println!("{line}"));
     assert!(output.status.success(), "{test} {part}: {}\n{said}\n{complained}", output.status);
+}
+
+/// Longest that a foreign program may take.
+const PROGRAM_SECONDS_MAX: &str = "20";
+
+/// The program `name` with `arguments`, ended by force after `PROGRAM_SECONDS_MAX`; `None` if this
+/// machine has none.
+pub(crate) fn foreign_program(name: &str, arguments: &[&str]) -> Option<Child> {
+    let version = Command::new("sh").args(["-c", &format!("command -v {name}")]).output();
+    if !version.is_ok_and(|output| output.status.success()) {
+        println!("SKIP: this machine has no {name}");
+        return None;
+    }
+    let mut command = Command::new("timeout");
+    command.arg(PROGRAM_SECONDS_MAX).arg(name).args(arguments);
+    Some(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap())
 }

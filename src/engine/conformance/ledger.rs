@@ -56,7 +56,7 @@ impl Ledger {
             assert!(before.is_none(), "test: {token:?} is attached twice");
             return;
         }
-        let account = self.accounts.get_mut(&key(token_of(operation)));
+        let account = self.accounts.get_mut(&key(operation.token()));
         let account = account.unwrap_or_else(|| panic!("test: {operation:?} before Attach"));
         match operation {
             Operation::Accept { .. } => {
@@ -212,23 +212,6 @@ impl Account {
 
 fn key(token: Token) -> (u32, u32) {
     (token.slot, token.generation)
-}
-
-fn token_of(operation: &Operation) -> Token {
-    match operation {
-        Operation::Attach { token, .. }
-        | Operation::Accept { token }
-        | Operation::StopAccept { token }
-        | Operation::Connect { token, .. }
-        | Operation::Receive { token, .. }
-        | Operation::ReceiveDatagrams { token }
-        | Operation::StopReceive { token }
-        | Operation::ReceiveExact { token, .. }
-        | Operation::Send { token, .. }
-        | Operation::Tune { token, .. }
-        | Operation::ShutdownWrite { token }
-        | Operation::Close { token, .. } => *token,
-    }
 }
 
 pub(super) fn answered_token(completion: &Completion) -> Token {
