@@ -19,6 +19,8 @@ use crate::worker::{self, Orders};
 
 /// Where the embedded server listens: any free port.
 const EMBEDDED: &str = "tcp://127.0.0.1:0";
+/// What a frame adds to a message.
+const HEADER_BYTES: usize = 4;
 
 /// A running echo server and the address it listens on.
 pub(crate) struct EchoServer {
@@ -140,7 +142,8 @@ impl Generators {
 }
 
 /// The generators' limits: a send queue holds some messages even of the longest, and as many as
-/// may be open.
+/// may be open. In a closed loop it holds all that are open: a Carrier does not read while its
+/// queue is full, and a server that waits to answer would wait for ever.
 fn limits_of(plan: &Plan) -> Limits {
     let mut limits = limits();
     let longest = plan.workload.longest_bytes() as usize;
@@ -148,9 +151,15 @@ fn limits_of(plan: &Plan) -> Limits {
         .queue_bytes
         .unwrap_or(limits.send_queue_bytes)
         .max(longest.saturating_mul(8))
+        .max(if plan.open_loop() { 0 } else { all_open(longest, plan.depth) })
         .max(1024);
     limits.scheduled_messages = limits.scheduled_messages.max(plan.depth as usize);
     limits
+}
+
+/// Bytes of `depth` frames of the longest message, and of one more: then it is never full.
+fn all_open(longest: usize, depth: u32) -> usize {
+    (longest + HEADER_BYTES).saturating_mul(depth as usize + 1)
 }
 
 /// All connections of a measurement come from one host.
