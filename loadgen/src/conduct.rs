@@ -19,7 +19,7 @@ use crate::measurement::{CpuSpan, Measurement, Observed};
 use crate::pace::Share;
 use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::server::Generators;
+use crate::server::{self, Generators};
 use crate::tcp_counters::TcpWatch;
 use crate::worker::{Control, Event, OVERTIME, Orders, Outcome};
 use crate::workload::Arrival;
@@ -183,6 +183,7 @@ fn orders(
                 seed: plan.seed.wrapping_add(of_part),
             },
             gaps: plan.gaps(),
+            queue_max: server::queue_max(plan),
             control: control.clone(),
             events: events.clone(),
         }

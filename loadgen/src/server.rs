@@ -147,14 +147,28 @@ impl Generators {
 fn limits_of(plan: &Plan) -> Limits {
     let mut limits = limits();
     let longest = plan.workload.longest_bytes() as usize;
-    limits.send_queue_bytes = plan
-        .queue_bytes
-        .unwrap_or(limits.send_queue_bytes)
-        .max(longest.saturating_mul(8))
-        .max(if plan.open_loop() { 0 } else { all_open(longest, plan.depth) })
-        .max(1024);
+    limits.send_queue_bytes = match queue_max(plan) {
+        Some(bytes) => bytes + all_open(longest, 1),
+        None if plan.open_loop() => queue_bytes(plan),
+        None => queue_bytes(plan).max(all_open(longest, plan.depth)),
+    };
     limits.scheduled_messages = limits.scheduled_messages.max(plan.depth as usize);
     limits
+}
+
+fn queue_bytes(plan: &Plan) -> usize {
+    let longest = plan.workload.longest_bytes() as usize;
+    let asked = plan.queue_bytes.unwrap_or(Limits::default().send_queue_bytes);
+    asked.max(longest.saturating_mul(8)).max(1024)
+}
+
+/// Bytes in a connection's send queue from which a generator refuses a message itself: the engine's
+/// limit lies above that, or its Carrier would not read any more. `None` if the queue cannot be
+/// full, and for classes, for which the engine keeps a reserve.
+pub(crate) fn queue_max(plan: &Plan) -> Option<usize> {
+    let most = all_open(plan.workload.longest_bytes() as usize, plan.depth);
+    let bytes = queue_bytes(plan);
+    (plan.open_loop() && !plan.workload.is_watched() && most > bytes).then_some(bytes)
 }
 
 /// Bytes of `depth` frames of the longest message, and of one more: then it is never full.

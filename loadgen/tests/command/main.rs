@@ -266,6 +266,16 @@ fn a_closed_loop_of_many_large_messages_does_not_stand_still() {
 }
 
 #[test]
+fn an_overload_of_large_messages_is_still_answered() {
+    let line = "run -r 3k -c 1 --size 1MiB -d 500ms --warmup 0s --json - --no-html --quiet";
+    let value = result(&run(line));
+    let messages = &value["ledger"]["measured"]["messages"];
+    let answered = messages["on_time"].as_u64().expect("a count");
+    assert!(answered >= 20, "{messages}");
+    assert_eq!(messages["in_flight"], 0, "{messages}");
+}
+
+#[test]
 fn classes_are_told_apart_and_each_ledger_closes() {
     let csv = scratch("classes.toml");
     let file = "arrival = \"constant\"\n[[class]]\nname = \"urgent\"\nshare = \"20%\"\n\
