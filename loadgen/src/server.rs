@@ -158,7 +158,7 @@ fn limits_of(plan: &Plan) -> Limits {
 
 fn queue_bytes(plan: &Plan) -> usize {
     let longest = plan.workload.longest_bytes() as usize;
-    let asked = plan.queue_bytes.unwrap_or(Limits::default().send_queue_bytes);
+    let asked = plan.queue_bytes.unwrap_or_else(|| Limits::default().send_queue_bytes);
     asked.max(longest.saturating_mul(8)).max(1024)
 }
 
