@@ -49,9 +49,9 @@ impl Renewals {
         self.connect.merge(&other.connect);
     }
 
-    fn fail(&mut self, why: String) {
-        self.failed += 1;
-        self.first_failure.get_or_insert(why);
+    fn fail(&mut self, count: u64, why: impl FnOnce() -> String) {
+        self.failed += count;
+        self.first_failure.get_or_insert_with(why);
     }
 }
 
@@ -69,6 +69,11 @@ pub(crate) struct Pace {
 impl Pace {
     fn at_ns(&self, number: u64) -> u64 {
         ((number + 1) as f64 / self.per_s * 1e9).round() as u64
+    }
+
+    /// How many are due by `at_ns`.
+    fn due_by(&self, at_ns: u64) -> u64 {
+        (at_ns as f64 / 1e9 * self.per_s).floor() as u64
     }
 }
 
@@ -116,15 +121,15 @@ impl Churn {
     }
 
     fn begin(&mut self, now_ns: u64, lines: u64) {
-        while self.pace.at_ns(self.number) <= now_ns.min(self.pace.end_ns.saturating_sub(1)) {
+        let until_ns = now_ns.min(self.pace.end_ns.saturating_sub(1));
+        while self.pace.at_ns(self.number) <= until_ns {
+            if self.is_full() {
+                return self.give_up(until_ns);
+            }
             let measured = self.pace.at_ns(self.number) >= self.pace.warmup_ns;
             self.renewals.asked += u64::from(measured);
             let (carrier, turn) = ((self.number % lines) as u32, self.number / lines);
             self.number += 1;
-            if self.making.len() >= MAKING_MAX || self.closing.len() >= CLOSING_MAX {
-                self.renewals.fail("too many were being made or closed already".to_owned());
-                continue;
-            }
             let generation = turn as u32 + 1;
             match self.connecting.initiate(carrier, generation) {
                 Ok(line) => {
@@ -132,8 +137,28 @@ impl Churn {
                     let begun_ns = now_ns;
                     self.making.push(Making { carrier, generation, begun_ns, line, connected });
                 }
-                Err(error) => self.renewals.fail(error.to_string()),
+                Err(error) => self.renewals.fail(1, || error.to_string()),
             }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.making.len() >= MAKING_MAX || self.closing.len() >= CLOSING_MAX
+    }
+
+    /// Counts what is due by `until_ns` as failed, however much: one by one, a rate far out of
+    /// reach would take longer than the run.
+    fn give_up(&mut self, until_ns: u64) {
+        let (next, due) = (self.number, self.pace.due_by(until_ns).max(self.number + 1));
+        let measured_from = match self.pace.warmup_ns.checked_sub(1) {
+            Some(before_ns) => self.pace.due_by(before_ns).clamp(next, due),
+            None => next,
+        };
+        self.number = due;
+        self.renewals.asked += due - measured_from;
+        let why = "too many were being made or closed already";
+        if due > measured_from {
+            self.renewals.fail(due - measured_from, || why.to_owned());
         }
     }
 
@@ -143,7 +168,7 @@ impl Churn {
             match making.connected.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Pending => at += 1,
                 Poll::Ready(Err(error)) => {
-                    self.renewals.fail(error.to_string());
+                    self.renewals.fail(1, || error.to_string());
                     self.making.swap_remove(at);
                 }
                 Poll::Ready(Ok(())) => {
@@ -164,7 +189,8 @@ impl Churn {
         let renewed = at_desk(|desk| desk.renew(made.carrier, made.generation)).unwrap_or(false);
         let Some(line) = lines.get_mut(made.carrier as usize).filter(|_| renewed) else {
             // The old one had ended by itself, which its books say.
-            return self.renewals.fail("its connection was gone before".to_owned());
+            let why = "its connection was gone before";
+            return self.renewals.fail(1, || why.to_owned());
         };
         let old = std::mem::replace(line, made.line);
         changed(made.carrier);
@@ -183,7 +209,7 @@ impl Churn {
                 Poll::Pending => true,
                 Poll::Ready(Ok(())) => false,
                 Poll::Ready(Err(error)) => {
-                    renewals.fail(format!("it did not close in order: {error}"));
+                    renewals.fail(1, || format!("it did not close in order: {error}"));
                     false
                 }
             }
@@ -202,14 +228,28 @@ mod tests {
         assert_eq!(due, [250_000_000, 500_000_000, 750_000_000, 1_000_000_000]);
     }
 
+    /// A billion a second: to count them one by one would take longer than the test may.
+    #[test]
+    fn what_is_out_of_reach_is_counted_at_once() {
+        let pace = Pace { per_s: 1e9, warmup_ns: 1_000_000_000, end_ns: 60_000_000_000 };
+        let connecting = Connecting { address: "tcp://127.0.0.1:1".to_owned(), chains: false };
+        let mut churn = Churn::new(pace, connecting);
+        churn.give_up(59_999_999_999);
+        let renewals = &churn.renewals;
+        assert_eq!((renewals.asked, renewals.failed), (59_000_000_000, 59_000_000_000));
+        assert_eq!(churn.number, 59_999_999_999);
+        churn.give_up(1);
+        assert_eq!(churn.number, 60_000_000_000, "each turn ends, whatever the rounding says");
+    }
+
     #[test]
     fn renewals_add_up_and_keep_the_first_failure() {
         let (mut one, mut two) = (Renewals::new(), Renewals::new());
         (one.asked, one.made) = (3, 3);
         one.connect.record(1_000);
         two.asked = 2;
-        two.fail("refused".to_owned());
-        two.fail("reset".to_owned());
+        two.fail(1, || "refused".to_owned());
+        two.fail(1, || "reset".to_owned());
         one.merge(&two);
         assert_eq!((one.asked, one.made, one.failed, one.connect.count()), (5, 3, 2, 1));
         assert_eq!(one.first_failure.as_deref(), Some("refused"));

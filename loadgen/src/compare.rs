@@ -88,13 +88,14 @@ fn measure(
                 conduct::announce(&format!("pair {} of {pairs}: {name}", pair + 1));
             }
             let (plan, address) = &sides[side];
-            let run = conduct::measurement(plan.clone(), environment, address, stop, quiet)?;
-            if stop.load(Ordering::Relaxed) {
+            let run = conduct::measurement(plan.clone(), environment, address, stop, quiet);
+            let run = conduct::unless_stopped(run, stop)?;
+            let Some(run) = run.filter(|_| !stop.load(Ordering::Relaxed)) else {
                 // The pair is not whole.
                 runs[side].truncate(pair as usize);
                 runs[1 - side].truncate(pair as usize);
                 return Ok(runs);
-            }
+            };
             runs[side].push(run);
         }
     }

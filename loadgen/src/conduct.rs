@@ -19,7 +19,7 @@ use crate::measurement::{CpuSpan, Measurement, Observed};
 use crate::pace::Share;
 use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::server::Generators;
+use crate::server::{self, Generators};
 use crate::tcp_counters::TcpWatch;
 use crate::worker::{Control, Event, OVERTIME, Orders, Outcome};
 use crate::workload::Arrival;
@@ -57,6 +57,18 @@ pub(crate) fn measurement(
     Ok(Measurement::new(plan, environment.clone(), address.to_owned(), observed))
 }
 
+/// A run of a series, or `None` if the user ended it before it gave anything: what was measured
+/// before it is not lost.
+///
+/// # Errors
+/// Those of the run, if it failed by itself.
+pub(crate) fn unless_stopped<T>(run: Result<T>, stop: &AtomicBool) -> Result<Option<T>> {
+    match run {
+        Err(_) if stop.load(Ordering::Relaxed) => Ok(None),
+        run => run.map(Some),
+    }
+}
+
 /// Where the rate is a part of the capacity: measures this in a closed loop and sets the rate.
 ///
 /// # Errors
@@ -77,6 +89,9 @@ pub(crate) fn at_load(
         ..plan.clone()
     };
     let observed = measure(&closed, address, stop.clone(), quiet)?;
+    if stop.load(Ordering::Relaxed) {
+        bail!("interrupted before the run began");
+    }
     let received = |outcome: &Outcome| -> u64 {
         outcome.books.classes.iter().map(|class| class.account.messages.received()).sum()
     };
@@ -168,6 +183,7 @@ fn orders(
                 seed: plan.seed.wrapping_add(of_part),
             },
             gaps: plan.gaps(),
+            queue_max: server::queue_max(plan),
             control: control.clone(),
             events: events.clone(),
         }

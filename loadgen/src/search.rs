@@ -42,9 +42,9 @@ pub(crate) fn sweep(arguments: &SweepArguments, stop: &Arc<AtomicBool>) -> Resul
             if bench.stopped() {
                 break;
             }
-            points.push(bench.run(rate_per_s)?);
+            points.extend(conduct::unless_stopped(bench.run(rate_per_s), stop)?);
         }
-        Ok(points)
+        some(points)
     })?;
     let level = points.iter().map(|point| point.verdict.level).max().unwrap_or(Level::Invalid);
     let text = table(&points, |_| "");
@@ -64,14 +64,12 @@ pub(crate) fn knee(arguments: &KneeArguments, stop: &Arc<AtomicBool>) -> Result<
         let mut points = Vec::new();
         let mut bracket = Bracket::new(bench.plan.rate_per_s, arguments.within);
         while let Some(rate_per_s) = bracket.next().filter(|_| points.len() < RUNS_MAX) {
-            let point = bench.run(rate_per_s)?;
-            if bench.stopped() {
-                break;
-            }
+            let point = conduct::unless_stopped(bench.run(rate_per_s), stop)?;
+            let Some(point) = point.filter(|_| !bench.stopped()) else { break };
             bracket.note(rate_per_s, limits.judge(&point));
             points.push(point);
         }
-        Ok((points, bracket))
+        Ok((some(points)?, bracket))
     })?;
     let mut text = table(&points, |point| limits.judge(point).name());
     let before = text.len();
@@ -117,6 +115,14 @@ fn with_bench<T>(
     let value = result?;
     ended?;
     Ok(value)
+}
+
+/// The runs, if the user let one end.
+fn some(points: Vec<Measurement>) -> Result<Vec<Measurement>> {
+    if points.is_empty() {
+        bail!("interrupted before the first run ended");
+    }
+    Ok(points)
 }
 
 impl Bench<'_> {

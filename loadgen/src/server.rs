@@ -19,6 +19,8 @@ use crate::worker::{self, Orders};
 
 /// Where the embedded server listens: any free port.
 const EMBEDDED: &str = "tcp://127.0.0.1:0";
+/// What a frame adds to a message.
+const HEADER_BYTES: usize = 4;
 
 /// A running echo server and the address it listens on.
 pub(crate) struct EchoServer {
@@ -140,17 +142,38 @@ impl Generators {
 }
 
 /// The generators' limits: a send queue holds some messages even of the longest, and as many as
-/// may be open.
+/// may be open. In a closed loop it holds all that are open: a Carrier does not read while its
+/// queue is full, and a server that waits to answer would wait for ever.
 fn limits_of(plan: &Plan) -> Limits {
     let mut limits = limits();
     let longest = plan.workload.longest_bytes() as usize;
-    limits.send_queue_bytes = plan
-        .queue_bytes
-        .unwrap_or(limits.send_queue_bytes)
-        .max(longest.saturating_mul(8))
-        .max(1024);
+    limits.send_queue_bytes = match queue_max(plan) {
+        Some(bytes) => bytes + all_open(longest, 1),
+        None if plan.open_loop() => queue_bytes(plan),
+        None => queue_bytes(plan).max(all_open(longest, plan.depth)),
+    };
     limits.scheduled_messages = limits.scheduled_messages.max(plan.depth as usize);
     limits
+}
+
+fn queue_bytes(plan: &Plan) -> usize {
+    let longest = plan.workload.longest_bytes() as usize;
+    let asked = plan.queue_bytes.unwrap_or_else(|| Limits::default().send_queue_bytes);
+    asked.max(longest.saturating_mul(8)).max(1024)
+}
+
+/// Bytes in a connection's send queue from which a generator refuses a message itself: the engine's
+/// limit lies above that, or its Carrier would not read any more. `None` if the queue cannot be
+/// full, and for classes, for which the engine keeps a reserve.
+pub(crate) fn queue_max(plan: &Plan) -> Option<usize> {
+    let most = all_open(plan.workload.longest_bytes() as usize, plan.depth);
+    let bytes = queue_bytes(plan);
+    (plan.open_loop() && !plan.workload.is_watched() && most > bytes).then_some(bytes)
+}
+
+/// Bytes of `depth` frames of the longest message, and of one more: then it is never full.
+fn all_open(longest: usize, depth: u32) -> usize {
+    (longest + HEADER_BYTES).saturating_mul(depth as usize + 1)
 }
 
 /// All connections of a measurement come from one host.

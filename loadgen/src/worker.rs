@@ -55,6 +55,8 @@ pub(crate) struct Orders {
     pub(crate) share: Share,
     /// Gaps of the schedule; `None`: closed loop.
     pub(crate) gaps: Option<Gaps>,
+    /// Bytes in a send queue from which a message is refused, if that may come about.
+    pub(crate) queue_max: Option<usize>,
     /// Shared with `conduct`.
     pub(crate) control: Arc<Control>,
     /// Where its events go.
@@ -319,6 +321,10 @@ impl<'o> Generator<'o> {
         });
         let Some(number) = admitted.flatten() else { return };
         let carrier = &self.carriers[due.connection as usize];
+        if self.orders.queue_max.is_some_and(|most| queued(carrier) >= most) {
+            at_desk(|desk| desk.books.refused(due.connection, number, Refusal::QueueFull));
+            return;
+        }
         let class = &self.orders.bounds.workload.classes[usize::from(due.kind.class)];
         let message = message(payload, class, &due, now_ns);
         let connection = due.connection;
@@ -404,6 +410,15 @@ impl<'o> Generator<'o> {
 
     fn publish(&self) {
         at_desk(|desk| self.live().sums(desk.books.pulse));
+    }
+}
+
+/// Bytes in the send queue; the Carrier's own core knows at once.
+fn queued(carrier: &Line) -> usize {
+    match Pin::new(&mut carrier.queued()).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(bytes)) => bytes,
+        // It has ended, which sending tells.
+        Poll::Ready(Err(_)) | Poll::Pending => 0,
     }
 }
 

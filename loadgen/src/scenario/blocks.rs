@@ -107,7 +107,8 @@ fn all(runs: &Runs<'_>, arguments: &ScenarioArguments, base: &Plan) -> Result<Ve
             let mut workload = base.workload.as_ref().clone().told(told.variant());
             share(&mut workload, &lines);
             let base = Plan { overload: load >= 1.0, ..base.clone() };
-            let measurement = runs.play(&base, workload, lines.clone())?;
+            let run = runs.play(&base, workload, lines.clone());
+            let Some(measurement) = runs.unless_stopped(run)? else { return Ok(cells) };
             cells.push(Cell { load, told, measurement });
         }
     }

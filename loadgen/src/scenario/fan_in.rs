@@ -96,7 +96,7 @@ fn all(
                 let what = format!("{:.0} % load, {fan_in} at once, {}", load * 100.0, told.name());
                 runs.announce(cells.len() + 1, count, &what);
                 let workload = base.workload.as_ref().clone().told(told.variant());
-                let measurement = runs.one(Plan {
+                let run = runs.one(Plan {
                     connections: fan_in,
                     // The table of open messages is for all connections together.
                     depth: (base.depth / fan_in).max(1),
@@ -105,7 +105,8 @@ fn all(
                     overload: load >= 1.0 || fan_in > FIT,
                     workload: Arc::new(workload),
                     ..base.clone()
-                })?;
+                });
+                let Some(measurement) = runs.unless_stopped(run)? else { return Ok(cells) };
                 cells.push(Cell { load, fan_in, told, measurement });
             }
         }

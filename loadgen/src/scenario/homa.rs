@@ -112,7 +112,11 @@ fn all(runs: &Runs<'_>, arguments: &HomaArguments, base: &Plan) -> Result<Found>
                 let what = format!("{}, {:.0} % load, {}", pair.name, load * 100.0, told.name());
                 runs.announce(number, count, &what);
                 let workload = workload.clone().told(told.variant());
-                pair.runs.push((told, runs.at_load(&base, workload, load)?));
+                let run = runs.at_load(&base, workload, load);
+                let Some(run) = runs.unless_stopped(run)? else {
+                    return Ok(Found { alone, pairs });
+                };
+                pair.runs.push((told, run));
             }
             pairs.push(pair);
         }

@@ -134,7 +134,8 @@ fn all(
             let what = format!("{:.0} % load, {}", load * 100.0, told.name());
             runs.announce(cells.len() + 2, count, &what);
             let workload = base.workload.as_ref().clone().told(told.variant());
-            let measurement = runs.at_load(base, workload, load)?;
+            let run = runs.at_load(base, workload, load);
+            let Some(measurement) = runs.unless_stopped(run)? else { return Ok((alone, cells)) };
             cells.push(Cell { load, told, measurement });
         }
     }
@@ -187,6 +188,10 @@ struct Runs<'r> {
 impl Runs<'_> {
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    fn unless_stopped(&self, run: Result<Measurement>) -> Result<Option<Measurement>> {
+        conduct::unless_stopped(run, self.stop)
     }
 
     fn announce(&self, number: usize, count: usize, what: &str) {

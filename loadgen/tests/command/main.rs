@@ -253,6 +253,28 @@ fn a_closed_loop_is_labelled_and_small_payloads_work() {
 }
 
 /// Two classes with deadlines over one slow reader: what the server does not take in time expires.
+/// More than all buffers on the way hold: if generator and server both wait with reading until
+/// they could send, neither goes on.
+#[test]
+fn a_closed_loop_of_many_large_messages_does_not_stand_still() {
+    let line = "run --arrival closed --depth 64 -c 1 --size 1MiB -d 500ms --warmup 0s";
+    let value = result(&run(&format!("{line} --json - --no-html --quiet")));
+    let messages = &value["ledger"]["measured"]["messages"];
+    let answered = messages["on_time"].as_u64().expect("a count");
+    assert!(answered >= 64, "{messages}");
+    assert_eq!(messages["in_flight"], 0, "{messages}");
+}
+
+#[test]
+fn an_overload_of_large_messages_is_still_answered() {
+    let line = "run -r 3k -c 1 --size 1MiB -d 500ms --warmup 0s --json - --no-html --quiet";
+    let value = result(&run(line));
+    let messages = &value["ledger"]["measured"]["messages"];
+    let answered = messages["on_time"].as_u64().expect("a count");
+    assert!(answered >= 20, "{messages}");
+    assert_eq!(messages["in_flight"], 0, "{messages}");
+}
+
 #[test]
 fn classes_are_told_apart_and_each_ledger_closes() {
     let csv = scratch("classes.toml");
