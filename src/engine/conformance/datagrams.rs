@@ -254,6 +254,7 @@ pub(super) fn a_closed_port_is_said_once<S: Subject>(bench: &mut Bench<S>) {
 /// (`IP_PMTUDISC_PROBE`); that one must not be lost for it.
 pub(super) fn one_that_is_too_long_fails_alone<S: Subject>(bench: &mut Bench<S>) {
     let (token, far) = pair(bench);
+    receive(bench, token);
     let mut all = datagrams_of(&[400, 65_508, 500, 500]);
     bench.send(token, output_of(&all, None));
     bench.until("the answer", |bench| !bench.sends(token));
@@ -264,6 +265,7 @@ pub(super) fn one_that_is_too_long_fails_alone<S: Subject>(bench: &mut Bench<S>)
     bench.send(token, output_of(&all, None));
     assert!(read_at(bench, &far, 3) == all, "and those of later outputs");
     bench.until("the answer", |bench| bench.seen(token).whole_sends == before + 1);
+    assert!(bench.receives(token), "what is received is no part of it");
 }
 
 pub(super) fn a_refused_train_leaves_in_single_datagrams<S: Subject>(bench: &mut Bench<S>) {
