@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use super::connection::Connection;
+use super::connection::{Connection, Peer};
 use super::core::{CallError, Core, Id, State, attend, find, keep};
 use super::outgoing::Outgoing;
 use super::protocol::{Call, Packing, Protocol, Service};
@@ -96,6 +96,13 @@ impl Core {
         let name = name.unwrap_or_default();
         self.metrics.panics.add(1);
         let panic = super::panic_text(&*payload);
+        let serves_all = self.look(id, |connection| connection.peer == Peer::Anybody);
+        if serves_all == Ok(true) {
+            // One of those who send datagrams must not end the service of all others.
+            tracing::error!(name, panic, "user code panicked; its datagrams are unanswered");
+            discard(payload);
+            return CallError::Gone(CloseReason::Panicked);
+        }
         tracing::error!(name, panic, "user code panicked; its carrier has ended");
         discard(payload);
         self.fail(id, CloseReason::Panicked);

@@ -369,3 +369,24 @@ fn an_async_handler_answers_later_to_the_right_one() {
         end(engine);
     });
 }
+
+#[test]
+fn a_handler_that_panics_ends_the_service_of_nobody_else() {
+    on_both(60, |driver| {
+        let place = "udp://127.0.0.1:0";
+        let builder = one(driver).respond_with(place, Unframed, |message, reply| {
+            assert!(message.bytes() != b"boom", "a handler's own fault");
+            reply.send(message)
+        });
+        let engine = builder.start().unwrap();
+        let place = engine.local_addresses().remove(0).replace("udp://", "");
+        let [first, second] = [socket(), socket()];
+        for _ in 0..3 {
+            first.send_to(b"boom", &place).unwrap();
+            wants_back(&second, &place, b"still served");
+            wants_back(&first, &place, b"and so is who provoked it");
+        }
+        assert_eq!(engine.metrics().total().panics, 3);
+        end(engine);
+    });
+}
