@@ -275,6 +275,7 @@ impl Shard {
         let taken = self.core.change(hub, |connection| {
             if connection.waiting() >= limit {
                 connection.rare().remotes.get_or_insert_default().wait(id);
+                connection.flags.wants_room = true;
                 return false;
             }
             match (&mut connection.outbox, output.take()) {

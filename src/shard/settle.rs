@@ -204,8 +204,8 @@ impl Shard {
             return self.keep_unsent(id, output);
         }
         self.core.recycle(output);
-        self.let_remotes_send(id);
         if wants_room {
+            self.let_remotes_send(id);
             // In use: the driver has just reported on it.
             let _ = self.core.change(id, |connection| connection.flags.wants_room = false);
             let _ = self.core.call(id, |protocol, call| protocol.writable(call));

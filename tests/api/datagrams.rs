@@ -390,3 +390,27 @@ fn a_handler_that_panics_ends_the_service_of_nobody_else() {
         end(engine);
     });
 }
+
+#[test]
+fn carriers_that_waited_for_their_listeners_socket_send_when_it_has_room() {
+    on_both(60, |driver| {
+        let limits = limits(|limits| limits.send_queue_bytes = 1024);
+        let builder = one(driver).limits(limits);
+        let listener = builder.listen_with("udp://127.0.0.1:0", Unframed).unwrap();
+        let place = listener.local_addresses().remove(0).replace("udp://", "");
+        let peers: Vec<_> = (0..10).map(|_| socket()).collect();
+        let accept = |peer: &UdpSocket| {
+            peer.send_to(b"here", &place).unwrap();
+            listener.accept().wait().unwrap().keep()
+        };
+        let carriers: Vec<_> = peers.iter().map(accept).collect();
+        // All in one turn: the first of them fills the queue of the socket they share.
+        let send_all = move || async move {
+            carriers.iter().for_each(|carrier| carrier.try_send(vec![7; 1400]).unwrap());
+        };
+        listener.engine().unwrap().spawn_on(0, send_all).unwrap();
+        for peer in &peers {
+            assert_eq!(peer.recv(&mut [0; 2000]).unwrap(), 1400);
+        }
+    });
+}
