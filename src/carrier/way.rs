@@ -6,9 +6,10 @@
 use std::cell::{Cell, RefCell};
 
 use super::scheduled::Wishes;
+use crate::engine::operation::DATAGRAM_BYTES_MAX;
 use crate::error::{Error, Result};
 use crate::framer::{FrameError, Framer, Mark, Output};
-use crate::shard::protocol::{Call, DATAGRAM_BYTES_MAX, Packing};
+use crate::shard::protocol::{Call, Packing};
 
 /// The typed way out: the framer, and how many Messages the Carrier sent before they asked for an
 /// order.

@@ -11,6 +11,10 @@ use crate::framer::Output;
 /// From this many bytes on a send may be answered short, so that its progress is seen.
 pub(crate) const SEND_BYTES_MAX: usize = 1 << 20;
 
+/// The most that a datagram can carry, whatever its path: what IPv4's length field allows, less the
+/// headers.
+pub(crate) const DATAGRAM_BYTES_MAX: u32 = 65_507;
+
 /// Who an operation is for: a slot of the shard and the generation of its use. A completion with
 /// an old generation is nobody's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

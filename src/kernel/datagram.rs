@@ -8,13 +8,11 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::control::{self, CONTROL_IN_BYTES, Control, NAME_BYTES};
-use crate::engine::operation::Arrival;
+use crate::engine::operation::{Arrival, DATAGRAM_BYTES_MAX};
 use crate::framer::{Output, Train};
 
 /// Segments of one train; each shared payload makes two.
 const SEGMENTS_MAX: usize = 2 * crate::framer::TRAIN_DATAGRAMS_MAX + 1;
-/// The most that a datagram can carry over IPv4: what a length field allows, less the headers.
-const IPV4_PAYLOAD_MAX: u32 = 65_507;
 const IPV4_HEADERS: u32 = 20 + 8;
 const IPV6_HEADERS: u32 = 40 + 8;
 
@@ -106,7 +104,7 @@ pub(crate) fn datagram_bytes_max(socket: BorrowedFd<'_>) -> Option<u32> {
     // An IPv6 socket that is connected to an IPv4 address answers the first, too.
     let v4 = ask(libc::IPPROTO_IP, libc::IP_MTU).map(|mtu| mtu.saturating_sub(IPV4_HEADERS));
     let v6 = || ask(libc::IPPROTO_IPV6, libc::IPV6_MTU).map(|mtu| mtu.saturating_sub(IPV6_HEADERS));
-    v4.or_else(v6).map(|bytes| bytes.min(IPV4_PAYLOAD_MAX))
+    v4.or_else(v6).map(|bytes| bytes.min(DATAGRAM_BYTES_MAX))
 }
 
 /// Has each datagram say how many were dropped before it for want of room, and leaves out what

@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use super::core::Id;
 use super::outgoing::Outgoing;
-use super::protocol::{DATAGRAM_BYTES_MAX, Packing, Protocol, Service};
+use super::protocol::{Packing, Protocol, Service};
 use super::remotes::Remotes;
 use super::revival::Revival;
 use crate::address::{Route, SocketAddress};
 use crate::association::Key;
+use crate::engine::operation::DATAGRAM_BYTES_MAX;
 use crate::error::CloseReason;
 use crate::framer::Output;
 

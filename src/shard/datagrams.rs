@@ -63,13 +63,11 @@ impl Shard {
         }
     }
 
-    /// A connect has come about: if it is to a socket of datagrams, Messages become such.
+    /// A connect has come about: if datagrams go this way, it can be known now how long they may be.
     pub(super) fn begin_datagrams(&mut self, id: Id) {
-        if self.core.look(id, |connection| connection.flags.datagrams) != Ok(true) {
-            return;
+        if self.core.look(id, |connection| connection.flags.datagrams) == Ok(true) {
+            self.measure_datagrams(id);
         }
-        self.measure_datagrams(id);
-        let _ = self.core.call(id, |protocol, _| protocol.takes_datagrams());
     }
 
     /// True if nothing will be received by it.
@@ -89,7 +87,6 @@ impl Shard {
         let _ = self.core.change(id, |connection| {
             connection.phase = Phase::Connecting;
             connection.attached = true;
-            connection.flags.datagrams = true;
         });
         self.driver.submit(Operation::Attach { token, socket });
         self.connected(token, Ok(()));

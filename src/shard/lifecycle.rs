@@ -276,7 +276,6 @@ impl Shard {
 
     fn connect_to(&mut self, id: Id, socket: Socket, address: SocketAddress) {
         let token = self.token(id);
-        let datagrams = matches!(address, SocketAddress::Udp(_) | SocketAddress::Group(_));
         let peer = match &address {
             SocketAddress::Tcp(address) | SocketAddress::Udp(address) => Peer::Ip(*address),
             SocketAddress::Unix(_) => Peer::Unix,
@@ -288,7 +287,6 @@ impl Shard {
             connection.phase = Phase::Connecting;
             connection.attached = true;
             connection.peer = peer;
-            connection.flags.datagrams = datagrams;
         });
         self.driver.submit(Operation::Attach { token, socket });
         self.driver.submit(Operation::Connect { token, address });

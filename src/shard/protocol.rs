@@ -31,9 +31,6 @@ pub(crate) struct Call<'a> {
     pub(crate) sent_messages: Cell<u64>,
 }
 
-/// The most that a datagram can carry, whatever its path: what IPv4's length field allows.
-pub(crate) const DATAGRAM_BYTES_MAX: u32 = 65_507;
-
 /// How Messages become packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Packing {
