@@ -27,8 +27,7 @@ pub(crate) fn receive_datagrams(
     let mut name = [0; NAME_BYTES];
     let mut beside = Aligned([0; CONTROL_IN_BYTES]);
     let mut segment = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
-    // SAFETY: [K6] a message header of zeros is valid: no name, no segments, no control.
-    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    let mut header = blank_header();
     header.msg_name = name.as_mut_ptr().cast();
     header.msg_namelen = NAME_BYTES as u32;
     header.msg_iov = &raw mut segment;
@@ -39,12 +38,58 @@ pub(crate) fn receive_datagrams(
     let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_DONTWAIT) };
     let len = usize::try_from(len).map_err(|_| last_error())?;
     let name = &name[..(header.msg_namelen as usize).min(NAME_BYTES)];
-    let beside = &beside.0[..(header.msg_controllen as usize).min(CONTROL_IN_BYTES)];
+    let beside_len: usize = header.msg_controllen as _;
+    let beside = &beside.0[..beside_len.min(CONTROL_IN_BYTES)];
     Ok((len.min(into.len()), control::read(name, beside, header.msg_flags)))
 }
 
 #[repr(align(8))]
 struct Aligned([u8; CONTROL_IN_BYTES]);
+
+/// A message header that points at nothing.
+pub(super) fn blank_header() -> libc::msghdr {
+    // SAFETY: [K6] a message header of zeros is valid: no name, no segments, no control.
+    unsafe { std::mem::zeroed() }
+}
+
+/// What a message header says of bytes that are sent from where they lie.
+pub(super) fn segment_of(bytes: &[u8]) -> libc::iovec {
+    libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
+}
+
+/// What leaves beside a train: to whom it goes, from where, and how it is cut.
+pub(super) struct Label {
+    name: [u8; NAME_BYTES],
+    control: Control,
+}
+
+impl Label {
+    pub(super) const fn empty() -> Self {
+        Self { name: [0; NAME_BYTES], control: Control::empty() }
+    }
+
+    /// Has `header` point at what is to be said of `train`, and at its `segments`: as long as the
+    /// header is used, both stay where they are.
+    pub(super) fn point(
+        &mut self,
+        header: &mut libc::msghdr,
+        train: &Train,
+        segments: &mut [libc::iovec],
+    ) {
+        let to = train.to();
+        let is_v6 = to.is_some_and(|to| to.remote.is_ipv6());
+        self.control.say(to.and_then(|to| to.local), is_v6, train.segment());
+        let name_len = to.map_or(0, |to| control::put_name(to.remote, &mut self.name));
+        header.msg_name =
+            if name_len > 0 { self.name.as_mut_ptr().cast() } else { std::ptr::null_mut() };
+        header.msg_namelen = name_len as u32;
+        header.msg_iov = segments.as_mut_ptr();
+        header.msg_iovlen = segments.len() as _;
+        let control = self.control.bytes();
+        header.msg_control = control.as_ptr().cast_mut().cast();
+        header.msg_controllen = control.len() as _;
+    }
+}
 
 /// Sends one train of `output`.
 ///
@@ -56,30 +101,14 @@ pub(crate) fn send_train(
     output: &Output,
     train: &Train,
 ) -> rustix::io::Result<()> {
-    let nothing = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-    let mut segments = [nothing; SEGMENTS_MAX];
+    let mut segments = [segment_of(&[]); SEGMENTS_MAX];
     let mut count = 0;
     for (segment, bytes) in segments.iter_mut().zip(output.pieces(train.range())) {
-        *segment = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        *segment = segment_of(bytes);
         count += 1;
     }
-    let mut name = [0; NAME_BYTES];
-    let mut beside = Control::empty();
-    let to = train.to();
-    let is_v6 = to.is_some_and(|to| to.remote.is_ipv6());
-    beside.say(to.and_then(|to| to.local), is_v6, train.segment());
-    let name_len = to.map_or(0, |to| control::put_name(to.remote, &mut name));
-    // SAFETY: [K6] a message header of zeros is valid: no name, no segments, no control.
-    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
-    if name_len > 0 {
-        header.msg_name = name.as_mut_ptr().cast();
-        header.msg_namelen = name_len as u32;
-    }
-    header.msg_iov = segments.as_mut_ptr();
-    header.msg_iovlen = count;
-    let beside = beside.bytes();
-    header.msg_control = beside.as_ptr().cast_mut().cast();
-    header.msg_controllen = beside.len() as _;
+    let (mut header, mut label) = (blank_header(), Label::empty());
+    label.point(&mut header, train, &mut segments[..count]);
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: [K9] everything the header points at is borrowed for the whole call, and only read.
     let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, flags) };

@@ -63,7 +63,7 @@ impl Shard {
         }
     }
 
-    /// A connect has come about: if datagrams go this way, it can be known now how long they may be.
+    /// A connect has come about: where datagrams go, it can be known now how long they may be.
     pub(super) fn begin_datagrams(&mut self, id: Id) {
         if self.core.look(id, |connection| connection.flags.datagrams) == Ok(true) {
             self.measure_datagrams(id);

@@ -14,8 +14,8 @@ use std::rc::Rc;
 
 use io_uring::{opcode, types};
 
-use super::super::control::{self, CONTROL_IN_BYTES, Control, NAME_BYTES};
-use super::super::datagram::send_train;
+use super::super::control::{self, CONTROL_IN_BYTES, NAME_BYTES};
+use super::super::datagram::{Label, blank_header, segment_of, send_train};
 use super::super::memory::Pool;
 use super::super::ring::{self, BufferRing};
 use super::completions::moved_nothing;
@@ -52,8 +52,7 @@ pub(super) struct Departure {
     train: Train,
     header: libc::msghdr,
     segments: Vec<libc::iovec>,
-    name: [u8; NAME_BYTES],
-    control: Control,
+    label: Label,
 }
 
 /// The trains of one output that are under way.
@@ -85,8 +84,7 @@ impl DatagramReceives {
             driver.pool.metrics(),
         );
         buffers.fill(&pool, POSTED);
-        // SAFETY: [K6] a message header of zeros is valid: no name, no segments, no control.
-        let mut template: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
+        let mut template = Box::new(blank_header());
         template.msg_namelen = NAME_BYTES as u32;
         template.msg_controllen = CONTROL_IN_BYTES as _;
         Ok(Self { buffers, pool, template, waiting: VecDeque::new() })
@@ -345,15 +343,12 @@ impl DatagramReceives {
 
 impl Departure {
     fn empty() -> Box<Self> {
-        // SAFETY: [K6] a message header of zeros is valid: no name, no segments, no control.
-        let header = unsafe { std::mem::zeroed() };
         Box::new(Self {
             token: NOBODY,
             train: Train::default(),
-            header,
+            header: blank_header(),
             segments: Vec::new(),
-            name: [0; NAME_BYTES],
-            control: Control::empty(),
+            label: Label::empty(),
         })
     }
 
@@ -361,22 +356,7 @@ impl Departure {
     fn load(&mut self, output: &Output, train: Train) {
         self.train = train;
         self.segments.clear();
-        self.segments.extend(output.pieces(train.range()).map(|bytes| libc::iovec {
-            iov_base: bytes.as_ptr().cast_mut().cast(),
-            iov_len: bytes.len(),
-        }));
-        let to = train.to();
-        let is_v6 = to.is_some_and(|to| to.remote.is_ipv6());
-        self.control.say(to.and_then(|to| to.local), is_v6, train.segment());
-        let name_len = to.map_or(0, |to| control::put_name(to.remote, &mut self.name));
-        let header = &mut self.header;
-        header.msg_name =
-            if name_len > 0 { self.name.as_mut_ptr().cast() } else { std::ptr::null_mut() };
-        header.msg_namelen = name_len as u32;
-        header.msg_iov = self.segments.as_mut_ptr();
-        header.msg_iovlen = self.segments.len() as _;
-        let control = self.control.bytes();
-        header.msg_control = control.as_ptr().cast_mut().cast();
-        header.msg_controllen = control.len() as _;
+        self.segments.extend(output.pieces(train.range()).map(segment_of));
+        self.label.point(&mut self.header, &train, &mut self.segments);
     }
 }

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use io_uring::{opcode, squeue, types};
 use rustix::net::SocketAddrAny;
 
+use super::super::datagram::{blank_header, segment_of};
 use super::super::ring;
 use super::{
     InFlight, Kind, SEGMENTS_MAX, SendHeader, UringDriver, WORK_ITEMS_PER_ENTER, user_data,
@@ -293,19 +294,16 @@ impl SendHeader {
     }
 
     pub(super) fn empty() -> Box<Self> {
-        // SAFETY: [K6] a message header of zeros is valid: no name, no segments, no control.
-        let header = unsafe { std::mem::zeroed() };
-        Box::new(Self { segments: Vec::new(), header })
+        Box::new(Self { segments: Vec::new(), header: blank_header() })
     }
 
     pub(super) fn point_at(&mut self, output: &Output, sent: usize, len_max: usize) {
         self.segments.clear();
         let mut room = len_max;
         let segments = output.segments(sent).take(SEGMENTS_MAX).map_while(|bytes| {
-            let iov_len = bytes.len().min(room);
-            room -= iov_len;
-            (iov_len > 0)
-                .then(|| libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len })
+            let bytes = &bytes[..bytes.len().min(room)];
+            room -= bytes.len();
+            (!bytes.is_empty()).then(|| segment_of(bytes))
         });
         self.segments.extend(segments);
         self.header.msg_iov = self.segments.as_mut_ptr();
