@@ -21,6 +21,7 @@ use crate::engine::socket::Socket;
 use crate::error::CloseReason;
 use crate::framer::Output;
 use crate::lending;
+use crate::message::Marking;
 
 impl Shard {
     /// Begins to serve a socket that anybody may send to.
@@ -124,13 +125,16 @@ impl Shard {
         let Some((id, taken)) = self.taker(id, &arrival) else { return self.driver.release(data) };
         let bytes = self.driver.bytes(&data);
         lending::lend_buffer(self.driver.whole(&data), data.leasable.then_some(data.buffer));
+        let marking = Marking::from_octet(arrival.traffic_class);
         let segment = arrival.segment.map_or(bytes.len(), usize::from).max(1);
         let handed = core.call_taken(
             id,
             taken,
             |protocol, call| match bytes.is_empty() {
-                true => protocol.datagram(call, bytes),
-                false => bytes.chunks(segment).for_each(|one| protocol.datagram(call, one)),
+                true => protocol.datagram(call, bytes, marking),
+                false => {
+                    bytes.chunks(segment).for_each(|one| protocol.datagram(call, one, marking));
+                }
             },
             |_, ()| {},
         );

@@ -29,6 +29,7 @@ mod interop;
 mod interop_datagrams;
 mod limits;
 mod listeners;
+mod markings;
 mod messages;
 mod multicast;
 mod partial;
