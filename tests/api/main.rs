@@ -33,6 +33,7 @@ mod markings;
 mod messages;
 mod multicast;
 mod partial;
+mod path_errors;
 mod reentrancy;
 mod refusals;
 mod seccomp;
