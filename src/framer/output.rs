@@ -107,6 +107,13 @@ impl Output {
         }
     }
 
+    /// What it takes up while it waits: its bytes, and what is kept of each train, so that datagrams
+    /// of no bytes count, too.
+    #[inline]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.len() + self.trains.len() * size_of::<Train>()
+    }
+
     /// Where the datagram that is being put begins.
     pub(crate) fn datagram_begin(&self) -> usize {
         self.trains.last().map_or(0, |train| train.range().end)

@@ -104,7 +104,7 @@ fn open(connection: &Connection, core: &Core) -> Step {
     if flags.reset {
         return Step::Close;
     }
-    let resumable = flags.paused && connection.waiting() < low_water && protocol.wants_input(core);
+    let resumable = flags.paused && connection.backlog() < low_water && protocol.wants_input(core);
     if resumable && !flags.discarding {
         return Step::Resume;
     }

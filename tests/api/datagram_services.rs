@@ -90,3 +90,26 @@ fn a_framer_that_panics_leaves_nothing_for_the_next_peer() {
         end(engine);
     });
 }
+
+#[test]
+fn datagrams_of_no_bytes_fill_a_queue_as_others_do() {
+    on_both(60, |driver| {
+        let engine = one(driver).start().unwrap();
+        let peer = socket();
+        let carrier =
+            engine.initiate_with(&format!("udp://{}", peer.local_addr().unwrap()), Unframed);
+        carrier.activate().wait().unwrap();
+        let carrier = carrier.keep();
+        let (told, accepted) = std::sync::mpsc::channel();
+        let send_all = move || async move {
+            let fits = (0..100_000).take_while(|_| carrier.try_send("").is_ok()).count();
+            told.send(fits).unwrap();
+        };
+        engine.spawn_on(0, send_all).unwrap();
+        let accepted = accepted.recv_timeout(SOON).unwrap();
+        assert!((1000..100_000).contains(&accepted), "{accepted}");
+        assert_eq!(heard(&peer), b"");
+        until("all have left", || carrier.queued().wait().unwrap() == 0);
+        end(engine);
+    });
+}
