@@ -2,10 +2,15 @@
 //! others that a Responder's socket serves.
 
 use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
-use postring::{Engine, EngineBuilder, FrameError, Framer, Message, Output, Reply, Unframed};
+use postring::{
+    CarrierRef, Engine, EngineBuilder, FrameError, Framer, Message, Output, Reply, Unframed,
+};
 
-use crate::support::{SOON, end, on_both, one, until};
+use crate::support::{SOON, end, limits, on_both, one, until};
 
 fn socket() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -110,6 +115,43 @@ fn datagrams_of_no_bytes_fill_a_queue_as_others_do() {
         assert!((1000..100_000).contains(&accepted), "{accepted}");
         assert_eq!(heard(&peer), b"");
         until("all have left", || carrier.queued().wait().unwrap() == 0);
+        end(engine);
+    });
+}
+
+#[test]
+fn a_train_begins_no_more_async_handlers_than_there_may_be() {
+    const HANDLERS: usize = 4;
+    on_both(60, |driver| {
+        let (begun, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let peak = Arc::clone(&most);
+        let handler = async move |message: Message<'static>, carrier: CarrierRef<Unframed>| {
+            peak.fetch_max(begun.fetch_add(1, Relaxed) + 1, Relaxed);
+            // The others of its train come meanwhile.
+            postring::sleep(Duration::from_millis(5)).await;
+            begun.fetch_sub(1, Relaxed);
+            carrier.send(message).await.map(drop)
+        };
+        let limits = limits(|limits| limits.async_handlers_per_connection = HANDLERS);
+        let builder = one(driver).limits(limits);
+        let (engine, place) = start(builder.respond_async("udp://127.0.0.1:0", Unframed, handler));
+        // One that sends trains.
+        let client = one(driver).start().unwrap();
+        let carrier = client.initiate_with(&format!("udp://{place}"), Unframed);
+        carrier.send("first").wait().unwrap();
+        assert_eq!(carrier.receive().wait().unwrap().text(), Ok("first"));
+        let sends = *carrier;
+        let send_all = move || async move {
+            (0..32).for_each(|_| sends.try_send("a train").unwrap());
+        };
+        client.spawn_on(0, send_all).unwrap();
+        let total = || engine.metrics().total();
+        until("all are answered or dropped", || {
+            let total = total();
+            total.sent_messages - 1 + total.dropped_datagrams == 32
+        });
+        assert!(most.load(Relaxed) <= HANDLERS, "{most:?}");
+        end(client);
         end(engine);
     });
 }
