@@ -255,26 +255,12 @@ impl UringDriver {
         let (token, train) = (departure.token, departure.train);
         departure.token = NOBODY;
         self.departures_free.push(place);
-        let slot = &mut self.slots[token.slot as usize];
-        let rare = slot.rare.as_mut().expect("it has trains under way");
-        let refused = matches!(-result, libc::EIO | libc::EINVAL) && train.segment().is_some();
-        if (refused || moved_nothing(-result)) && !slot.closing {
-            // The device cannot cut trains: from now on this socket's leave in single datagrams.
-            if refused && !std::mem::replace(&mut rare.no_segmentation, true) {
-                self.metrics.segmentation_refused.add(1);
-                tracing::info!("the device does not segment datagrams; they leave one by one");
-            }
-            let singles: Vec<Train> = if refused { train.split().collect() } else { vec![train] };
-            rare.departing.left += singles.len() - 1;
-            singles.into_iter().for_each(|train| self.depart(token, train));
-            return None;
-        }
-        // It may be the error of another datagram, which waited on the socket.
-        let may_be_foreign = -result == libc::EMSGSIZE || (result < 0 && train.to().is_some());
-        let result = match may_be_foreign && !slot.closing {
-            true => slot.send_once_more(token, &train, &mut self.made),
-            false => result,
+        let slot = &self.slots[token.slot as usize];
+        let (train, result) = match result < 0 && !slot.closing {
+            true => self.try_again(token, train, result),
+            false => (train, result),
         };
+        let slot = &mut self.slots[token.slot as usize];
         if moved_nothing(-result) && !slot.closing {
             self.depart(token, train);
             return None;
@@ -299,6 +285,37 @@ impl UringDriver {
             return None;
         }
         Some(Completion::Sent { token, output, result })
+    }
+
+    /// A train could not leave for `result`: tries what may help. What is left of it, and what came
+    /// of that.
+    fn try_again(&mut self, token: Token, train: Train, result: i32) -> (Train, i32) {
+        let slot = &mut self.slots[token.slot as usize];
+        // It may be the error of another datagram, which waited on the socket.
+        let may_be_foreign = match -result {
+            libc::ECANCELED | libc::EAGAIN | libc::EINTR => false,
+            errno => errno == libc::EMSGSIZE || train.to().is_some(),
+        };
+        let mut result = result;
+        if may_be_foreign {
+            result = slot.send_once_more(token, &train, &mut self.made);
+        }
+        let refused = matches!(-result, libc::EIO | libc::EINVAL) && train.segment().is_some();
+        let mut singles = train.split();
+        let Some(first) = singles.next().filter(|_| refused) else { return (train, result) };
+        // By the device, or for what is wrong with its peer: its first datagram tells.
+        let result = slot.send_once_more(token, &first, &mut self.made);
+        let rare = slot.rare.as_mut().expect("it has trains under way");
+        if result == 0 && !std::mem::replace(&mut rare.no_segmentation, true) {
+            self.metrics.segmentation_refused.add(1);
+            tracing::info!("the device does not segment datagrams; they leave singly");
+        }
+        for single in singles {
+            let slot = &mut self.slots[token.slot as usize];
+            slot.rare.as_mut().expect("it has trains under way").departing.left += 1;
+            self.depart(token, single);
+        }
+        (first, result)
     }
 
     /// Calls back the trains of a socket that closes.
