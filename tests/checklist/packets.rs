@@ -3,11 +3,11 @@
 //! A machine without the right to capture packets skips these.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 
 use postring::{DriverChoice, Engine, Message};
 
-use crate::capture::Capture;
+use crate::capture::{Capture, Protocol};
 use crate::pairs::*;
 use crate::support::*;
 
@@ -48,7 +48,7 @@ fn item_018_packets_are_not_messages() {
         }
         end(engine);
         let place = Ipv4Addr::new(127, 0, 0, 18);
-        let Some(capture) = Capture::of_packets_to(place) else { return };
+        let Some(capture) = Capture::of_packets_to(place, Protocol::Tcp) else { return };
         let seen = (place, &capture);
         let small = packets_of(driver, seen, || {
             (0..10).map(|_| Message::new(vec![1; 10]).idempotent()).collect()
@@ -65,7 +65,7 @@ fn item_018_packets_are_not_messages() {
 fn item_040_an_immediate_message_has_a_packet_of_its_own() {
     on_both(60, |driver| {
         let place = Ipv4Addr::new(127, 0, 0, 40);
-        let Some(capture) = Capture::of_packets_to(place) else { return };
+        let Some(capture) = Capture::of_packets_to(place, Protocol::Tcp) else { return };
         let packets = packets_of(driver, (place, &capture), || {
             let plain = || Message::new(vec![1; 10]).idempotent();
             vec![plain().immediate(), plain(), plain()]
@@ -78,21 +78,31 @@ fn item_040_an_immediate_message_has_a_packet_of_its_own() {
 fn item_034_packets_carry_the_code_point_of_the_most_urgent_class_in_use() {
     on_both(60, |driver| {
         let place = Ipv4Addr::new(127, 0, 0, 34);
-        let Some(capture) = Capture::of_packets_to(place) else { return };
-        let table = [(0, 46), (2, 18), (8, 1)];
-        let engine = one(driver).traffic_classes(table).start().unwrap();
         let listener = TcpListener::bind((place, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
-        let carrier = engine.initiate_with(&format!("tcp://{address}"), frames());
-        assert!(carrier.supports().wait().unwrap().traffic_class);
-        // It never falls back: packets of one connection must not overtake each other.
-        for (niceness, wanted) in [(9, 1), (3, 18), (8, 18), (0, 46), (9, 46)] {
-            carrier.send(Message::from("x").niceness(niceness)).wait().unwrap();
-            assert_eq!(capture.code_point_to(address.port()), wanted, "niceness {niceness}");
+        let socket = UdpSocket::bind((place, 0)).unwrap();
+        let ports = [listener.local_addr().unwrap().port(), socket.local_addr().unwrap().port()];
+        for (protocol, scheme, port) in
+            [(Protocol::Tcp, "tcp", ports[0]), (Protocol::Udp, "udp", ports[1])]
+        {
+            let Some(capture) = Capture::of_packets_to(place, protocol) else { return };
+            let address = format!("{scheme}://{place}:{port}");
+            code_points_follow_classes(driver, &address, &|| capture.code_point_to(port));
         }
-        let plain = engine.initiate_with(&format!("tcp://{address}"), frames());
-        plain.send("of class 0").wait().unwrap();
-        assert_eq!(capture.code_point_to(address.port()), 46);
-        end(engine);
     });
+}
+
+/// Carriers to `address` mark their packets; `next` tells the mark of the next one.
+fn code_points_follow_classes(driver: DriverChoice, address: &str, next: &dyn Fn() -> u8) {
+    let engine = one(driver).traffic_classes([(0, 46), (2, 18), (8, 1)]).start().unwrap();
+    let carrier = engine.initiate_with(address, frames());
+    assert!(carrier.supports().wait().unwrap().traffic_class);
+    // It never falls back: packets of one connection must not overtake each other.
+    for (niceness, wanted) in [(9, 1), (3, 18), (8, 18), (0, 46), (9, 46)] {
+        carrier.send(Message::from("x").niceness(niceness)).wait().unwrap();
+        assert_eq!(next(), wanted, "{address}, niceness {niceness}");
+    }
+    let plain = engine.initiate_with(address, frames());
+    plain.send("of class 0").wait().unwrap();
+    assert_eq!(next(), 46, "{address}");
+    end(engine);
 }
