@@ -25,12 +25,14 @@ mod framer_faults;
 mod from_tokio;
 #[cfg(feature = "futures")]
 mod futures;
+mod hosts;
 mod interop;
 mod interop_datagrams;
 mod limits;
 mod listeners;
 mod messages;
 mod multicast;
+mod networks;
 mod partial;
 mod reentrancy;
 mod refusals;

@@ -49,8 +49,8 @@ impl Entry {
     pub(super) fn send_trains(&mut self, token: Token, done: &mut Completions, m: &CoreMetrics) {
         let (Some(sending), Some(socket)) = (&mut self.sending, &self.socket) else { return };
         let output = &*sending.output;
-        let mut again = false;
-        while let Some(train) = next_train(output, sending.before, self.singly) {
+        let (mut again, mut apart) = (false, false);
+        while let Some(train) = next_train(output, sending.before, self.singly || apart) {
             let count = train.datagrams().count();
             match send_train(socket.as_fd(), output, &train) {
                 Err(SystemErrno::AGAIN) => return,
@@ -59,17 +59,21 @@ impl Entry {
                     // It may be the error of the datagram before, left on the socket.
                     socket.take_error();
                 }
+                Err(SystemErrno::MSGSIZE) if count > 1 => {
+                    // Some of it is too long for the path; the rest need not stay with it.
+                    (again, apart) = (false, true);
+                }
                 Err(SystemErrno::IO | SystemErrno::INVAL) if count > 1 => {
                     self.singly = true;
                     m.segmentation_refused.add(1);
                     tracing::info!("the device does not segment datagrams; they leave one by one");
                 }
                 Ok(()) => {
-                    again = false;
+                    (again, apart) = (false, false);
                     sending.before += count;
                 }
                 Err(error) => {
-                    again = false;
+                    (again, apart) = (false, false);
                     socket.take_error();
                     m.unsent_datagrams.add(count as u64);
                     if sending.sent == 0 {

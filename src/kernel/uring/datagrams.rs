@@ -246,6 +246,14 @@ impl UringDriver {
         self.push(&entry.user_data(user_data(Kind::Departure, place)));
     }
 
+    /// The datagrams of a train that could not leave, each for itself.
+    fn depart_apart(&mut self, token: Token, train: &Train) {
+        let slot = &mut self.slots[token.slot as usize];
+        let rare = slot.rare.as_mut().expect("it has trains under way");
+        rare.departing.left += train.datagrams().count() - 1;
+        train.split().for_each(|one| self.depart(token, one));
+    }
+
     /// A train has left, or could not; with the last one its output is answered.
     pub(super) fn departed(&mut self, place: u32, result: i32) -> Option<Completion> {
         self.in_flight -= 1;
@@ -262,14 +270,21 @@ impl UringDriver {
                 self.metrics.segmentation_refused.add(1);
                 tracing::info!("the device does not segment datagrams; they leave one by one");
             }
-            let singles: Vec<Train> = if refused { train.split().collect() } else { vec![train] };
-            rare.departing.left += singles.len() - 1;
-            singles.into_iter().for_each(|train| self.depart(token, train));
+            if refused {
+                self.depart_apart(token, &train);
+            } else {
+                self.depart(token, train);
+            }
             return None;
         }
         let result = if -result == libc::EMSGSIZE { slot.send_once_more(&train) } else { result };
         if moved_nothing(-result) && !slot.closing {
             self.depart(token, train);
+            return None;
+        }
+        if -result == libc::EMSGSIZE && train.segment().is_some() && !slot.closing {
+            // Some of it is too long for the path; the rest need not stay with it.
+            self.depart_apart(token, &train);
             return None;
         }
         let rare = slot.rare.as_mut().expect("it has trains under way");

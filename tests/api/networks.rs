@@ -1,0 +1,225 @@
+//! Datagrams between two hosts: packets as they are on the wire, and paths that carry less.
+//!
+//! Needs root and `ip`; a machine without skips these.
+
+use std::io::{BufRead, BufReader};
+use std::net::UdpSocket;
+
+use postring::{Carrier, DriverChoice, Engine, Error, Message, Unframed};
+
+use crate::hosts::{CABLE, FAR, Host, Hosts, NEAR};
+use crate::support::*;
+
+/// Two hosts; from now on this thread lives on the near one.
+pub(crate) fn between_hosts() -> Option<Hosts> {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIP: network namespaces need root");
+        return None;
+    }
+    match Hosts::new() {
+        Ok(hosts) => {
+            hosts.enter(Host::Near).unwrap();
+            Some(hosts)
+        }
+        Err(error) => {
+            println!("SKIP: two hosts: {error:#}");
+            None
+        }
+    }
+}
+
+/// A socket of the far host.
+pub(crate) fn far_socket(hosts: &Hosts) -> UdpSocket {
+    let socket = hosts.at(Host::Far, || UdpSocket::bind((FAR, 0)).unwrap()).unwrap();
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    socket
+}
+
+pub(crate) fn carrier_to(engine: &Engine, socket: &UdpSocket) -> Carrier<Unframed> {
+    let address = format!("udp://{}", socket.local_addr().unwrap());
+    let carrier = engine.initiate_with(&address, Unframed);
+    carrier.activate().wait().unwrap();
+    carrier
+}
+
+/// The datagram that comes next.
+pub(crate) fn heard(socket: &UdpSocket) -> Vec<u8> {
+    let mut bytes = vec![0; 70_000];
+    let len = socket.recv(&mut bytes).unwrap();
+    bytes.truncate(len);
+    bytes
+}
+
+/// Gives Messages of these lengths to the Carrier in one turn.
+fn send_in_one_turn(engine: &Engine, carrier: Carrier<Unframed>, lens: &[usize]) {
+    let (carrier, lens) = (carrier.keep(), lens.to_vec());
+    let send_all = move || async move {
+        lens.iter().for_each(|len| carrier.try_send(Message::new(pattern(*len))).unwrap());
+    };
+    engine.spawn_on(0, send_all).unwrap();
+}
+
+/// A packet on the wire.
+#[derive(Debug)]
+struct Packet {
+    /// Bytes, IP header included.
+    len: usize,
+    /// Bytes of payload in each packet that the device is to cut it into; 0: it is one.
+    segment: usize,
+}
+
+/// Prints a line for each packet to a port: its length, and how the device is to cut it.
+const PYTHON_WIRE: &str = r#"
+import socket, struct, sys
+SOL_PACKET, PACKET_VNET_HDR, IPV4 = 263, 15, 0x0800
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(IPV4))
+wire.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
+wire.bind((sys.argv[1], IPV4))
+print("ready", flush=True)
+left = int(sys.argv[3])
+while left > 0:
+    data = wire.recv(100000)
+    cut, segment = data[1], struct.unpack("=H", data[4:6])[0]
+    packet = data[10 + 14:]
+    if packet[9] == 17 and struct.unpack("!H", packet[22:24])[0] == int(sys.argv[2]):
+        length = struct.unpack("!H", packet[2:4])[0]
+        print(length, segment if cut else 0, flush=True)
+        left -= length - 28
+"#;
+
+/// The packets with the next `bytes` to `port` that come out of the cable of the far host.
+fn packets_to(hosts: &Hosts, port: u16, bytes: usize, sends: impl FnOnce()) -> Vec<Packet> {
+    let (port, bytes) = (port.to_string(), bytes.to_string());
+    let arguments = ["-c", PYTHON_WIRE, CABLE, &port, &bytes];
+    let program = hosts.at(Host::Far, || foreign_program("python3", &arguments)).unwrap();
+    let Some(mut program) = program else { return Vec::new() };
+    let mut lines = BufReader::new(program.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "ready");
+    sends();
+    let packet = |line: String| {
+        let (len, segment) = line.split_once(' ').unwrap();
+        Packet { len: len.parse().unwrap(), segment: segment.parse().unwrap() }
+    };
+    let packets = lines.map(|line| packet(line.unwrap())).collect();
+    assert!(program.wait().unwrap().success(), "not all came in time");
+    packets
+}
+
+const HEADERS_BYTES: usize = 28;
+const MTU: usize = 1500;
+
+/// Lengths of which some leave in trains, and the longest fills a packet.
+fn lens() -> Vec<usize> {
+    let mut lens = vec![1472; 10];
+    lens.extend([700].iter().chain(&[1200; 30]).chain(&[1; 5]).chain(&[1471, 1472, 9]));
+    lens
+}
+
+#[test]
+fn segments_of_a_train_fit_the_wire_whoever_cuts_it() {
+    on_both(60, |driver| {
+        let Some(hosts) = between_hosts() else { return };
+        for device_cuts in [false, true] {
+            let switch = if device_cuts { "on" } else { "off" };
+            let set = format!("ethtool -K {CABLE} tx-udp-segmentation {switch}");
+            if let Err(error) = hosts.run(Host::Near, &set) {
+                println!("SKIP: {error:#}");
+                continue;
+            }
+            let socket = far_socket(&hosts);
+            let port = socket.local_addr().unwrap().port();
+            let engine = one(driver).start().unwrap();
+            let carrier = carrier_to(&engine, &socket);
+            let packets = packets_to(&hosts, port, lens().iter().sum(), || {
+                send_in_one_turn(&engine, carrier, &lens());
+                lens().iter().for_each(|len| assert!(heard(&socket) == pattern(*len), "{len}"));
+            });
+            for packet in &packets {
+                let longest = match packet.segment {
+                    0 => packet.len,
+                    segment => segment + HEADERS_BYTES,
+                };
+                assert!(longest <= MTU, "{packet:?}");
+            }
+            let trains = packets.iter().filter(|packet| packet.segment > 0).count();
+            assert_eq!(trains > 0, device_cuts && !packets.is_empty(), "{packets:?}");
+            let metrics = engine.metrics().total();
+            assert_eq!((metrics.unsent_datagrams, metrics.segmentation_refused), (0, 0));
+            end(engine);
+        }
+    });
+}
+
+#[test]
+fn a_narrower_path_makes_a_longer_message_an_error_that_names_its_limit() {
+    on_both(60, |driver| {
+        let Some(hosts) = between_hosts() else { return };
+        hosts.run(Host::Near, &format!("ip link set {CABLE} mtu 1300")).unwrap();
+        let socket = far_socket(&hosts);
+        let engine = one(driver).start().unwrap();
+        let carrier = carrier_to(&engine, &socket);
+        let error = carrier.send(Message::new(pattern(1400))).wait().unwrap_err();
+        let says = "1400 bytes exceeds the path's limit of 1272 bytes";
+        assert!(matches!(&error, Error::Message(why) if why.contains(says)), "{error}");
+        carrier.send(Message::new(pattern(1272))).wait().unwrap();
+        assert_eq!(heard(&socket), pattern(1272));
+        drop(carrier);
+        end(engine);
+    });
+}
+
+#[test]
+fn a_path_that_becomes_narrower_is_learnt_from_what_could_not_leave() {
+    on_both(60, |driver| {
+        let Some(hosts) = between_hosts() else { return };
+        let socket = far_socket(&hosts);
+        let engine = one(driver).start().unwrap();
+        let carrier = carrier_to(&engine, &socket);
+        carrier.send(Message::new(pattern(1472))).wait().unwrap();
+        assert_eq!(heard(&socket), pattern(1472));
+        hosts.run(Host::Near, &format!("ip link set {CABLE} mtu 1300")).unwrap();
+        until("the Carrier knows it", || match carrier.send(Message::new(pattern(1400))).wait() {
+            Ok(_) => false,
+            Err(error) => {
+                assert!(error.to_string().contains("limit of 1272 bytes"), "{error}");
+                true
+            }
+        });
+        assert!(engine.metrics().total().unsent_datagrams > 0, "the first was counted");
+        carrier.send("still there").wait().unwrap();
+        assert_eq!(heard(&socket), b"still there");
+        drop(carrier);
+        end(engine);
+    });
+}
+
+/// Answers a number with as many bytes.
+fn of_any_length(driver: DriverChoice) -> (Engine, String) {
+    let place = format!("udp://{NEAR}:0");
+    let builder = one(driver).respond_with(&place, Unframed, |message, reply| {
+        reply.send(Message::new(pattern(message.text().unwrap().parse().unwrap())))
+    });
+    let engine = builder.start().unwrap();
+    let place = engine.local_addresses().remove(0).replace("udp://", "");
+    (engine, place)
+}
+
+#[test]
+fn an_answer_that_its_path_does_not_carry_is_counted_and_takes_no_other_with_it() {
+    on_both(60, |driver| {
+        let Some(hosts) = between_hosts() else { return };
+        hosts.run(Host::Near, &format!("ip link set {CABLE} mtu 1300")).unwrap();
+        let (engine, place) = of_any_length(driver);
+        let peers = [(); 3].map(|()| far_socket(&hosts));
+        for (round, too_long) in [1273, 1400, 9000].into_iter().enumerate() {
+            for peer in &peers {
+                peer.send_to(too_long.to_string().as_bytes(), &place).unwrap();
+                peer.send_to(b"1272", &place).unwrap();
+            }
+            peers.iter().for_each(|peer| assert_eq!(heard(peer), pattern(1272)));
+            let unsent = || engine.metrics().total().unsent_datagrams;
+            until("they are counted", || unsent() == 3 * (round as u64 + 1));
+        }
+        end(engine);
+    });
+}
