@@ -68,7 +68,12 @@ impl Inspection<'_> {
             Peer::Ip(peer) => (self.local_address(id), Some(peer)),
             Peer::Unix | Peer::Anybody | Peer::Unknown => (None, None),
         };
-        measurement(&sample, local, peer)
+        let mut measured = measurement(&sample, local, peer);
+        if self.core.look(id, |connection| connection.flags.datagrams) == Ok(true) {
+            // What fits into one packet is all that is known: nothing comes back.
+            measured.payload_bytes_max = self.driver.datagram_bytes_max(token(id));
+        }
+        measured
     }
 
     fn local_address(&self, id: Id) -> Option<SocketAddr> {

@@ -40,3 +40,4 @@ mod seccomp;
 mod shutdown;
 mod support;
 mod traffic_class;
+mod two_hosts;

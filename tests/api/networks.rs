@@ -1,63 +1,14 @@
 //! Datagrams between two hosts: packets as they are on the wire, and paths that carry less.
 //!
-//! Needs root and `ip`; a machine without skips these.
+//! Below: `two_hosts`. Absent: networks that fail (`network_faults`).
 
 use std::io::{BufRead, BufReader};
-use std::net::UdpSocket;
 
-use postring::{Carrier, DriverChoice, Engine, Error, Message, Unframed};
+use postring::{DriverChoice, Engine, Error, Message, Unframed};
 
-use crate::hosts::{CABLE, FAR, Host, Hosts, NEAR};
+use crate::hosts::{CABLE, Host, Hosts, NEAR};
 use crate::support::*;
-
-/// Two hosts; from now on this thread lives on the near one.
-pub(crate) fn between_hosts() -> Option<Hosts> {
-    if !rustix::process::geteuid().is_root() {
-        println!("SKIP: network namespaces need root");
-        return None;
-    }
-    match Hosts::new() {
-        Ok(hosts) => {
-            hosts.enter(Host::Near).unwrap();
-            Some(hosts)
-        }
-        Err(error) => {
-            println!("SKIP: two hosts: {error:#}");
-            None
-        }
-    }
-}
-
-/// A socket of the far host.
-pub(crate) fn far_socket(hosts: &Hosts) -> UdpSocket {
-    let socket = hosts.at(Host::Far, || UdpSocket::bind((FAR, 0)).unwrap()).unwrap();
-    socket.set_read_timeout(Some(SOON)).unwrap();
-    socket
-}
-
-pub(crate) fn carrier_to(engine: &Engine, socket: &UdpSocket) -> Carrier<Unframed> {
-    let address = format!("udp://{}", socket.local_addr().unwrap());
-    let carrier = engine.initiate_with(&address, Unframed);
-    carrier.activate().wait().unwrap();
-    carrier
-}
-
-/// The datagram that comes next.
-pub(crate) fn heard(socket: &UdpSocket) -> Vec<u8> {
-    let mut bytes = vec![0; 70_000];
-    let len = socket.recv(&mut bytes).unwrap();
-    bytes.truncate(len);
-    bytes
-}
-
-/// Gives Messages of these lengths to the Carrier in one turn.
-fn send_in_one_turn(engine: &Engine, carrier: Carrier<Unframed>, lens: &[usize]) {
-    let (carrier, lens) = (carrier.keep(), lens.to_vec());
-    let send_all = move || async move {
-        lens.iter().for_each(|len| carrier.try_send(Message::new(pattern(*len))).unwrap());
-    };
-    engine.spawn_on(0, send_all).unwrap();
-}
+use crate::two_hosts::*;
 
 /// A packet on the wire.
 #[derive(Debug)]
@@ -131,7 +82,8 @@ fn segments_of_a_train_fit_the_wire_whoever_cuts_it() {
             let engine = one(driver).start().unwrap();
             let carrier = carrier_to(&engine, &socket);
             let packets = packets_to(&hosts, port, lens().iter().sum(), || {
-                send_in_one_turn(&engine, carrier, &lens());
+                let messages = || lens().into_iter().map(pattern).map(Message::new).collect();
+                send_in_one_turn(&engine, carrier, messages);
                 lens().iter().for_each(|len| assert!(heard(&socket) == pattern(*len), "{len}"));
             });
             for packet in &packets {
