@@ -111,6 +111,7 @@ pub use launch::{
 };
 pub use limits::{Limits, Timeouts};
 pub use message::{
-    ANTECEDENTS_MAX, Detach, Event, Expiry, Message, MessageId, Outcome, Properties, SPECIFICS_MAX,
+    ANTECEDENTS_MAX, Detach, Ecn, Event, Expiry, Marking, Message, MessageId, Outcome, Properties,
+    SPECIFICS_MAX,
 };
 pub use shard::Wait;

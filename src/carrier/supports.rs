@@ -89,11 +89,15 @@ fn supports_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Promise<Supports>)
         let is_datagram = address.is_some_and(Address::is_datagram);
         Ok((goes_to_unix, is_datagram, endpoint.is_revivable()))
     });
-    let stack = core.look(id, |connection| (connection.peer, connection.flags.accepted));
+    let stack = core.look(id, |connection| {
+        let flags = &connection.flags;
+        (connection.peer, flags.accepted, flags.datagrams)
+    });
     match (about, stack) {
-        (Ok(Ok((goes_to_unix, is_datagram, revivable))), Ok((peer, accepted))) => {
+        (Ok(Ok((goes_to_unix, goes_to_udp, revivable))), Ok((peer, accepted, datagrams_come))) => {
             let is_unix = goes_to_unix || peer == Peer::Unix;
             let streams = stream::<F>(core, is_unix, accepted, revivable);
+            let is_datagram = goes_to_udp || datagrams_come;
             promise.answer(Ok(if is_datagram { datagrams(streams) } else { streams }));
         }
         (Ok(Err(error)), _) => promise.answer(Err(error)),

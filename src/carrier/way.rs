@@ -6,9 +6,9 @@
 use std::cell::{Cell, RefCell};
 
 use super::scheduled::Wishes;
-use crate::engine::operation::DATAGRAM_BYTES_MAX;
 use crate::error::{Error, Result};
 use crate::framer::{FrameError, Framer, Mark, Output};
+use crate::shard::core::Core;
 use crate::shard::protocol::{Call, Packing};
 
 /// The typed way out: the framer, and how many Messages the Carrier sent before they asked for an
@@ -34,7 +34,7 @@ pub(super) fn encode<F: Framer>(way: &Way<F>, call: &Call<'_>, message: F::Out<'
     match framer.encode(message, &mut outbox) {
         Ok(()) => {
             if call.packing != Packing::Stream {
-                pack(call.packing, &mut outbox, mark)?;
+                pack(call.core, call.packing, &mut outbox, mark)?;
             }
             call.sent_messages.set(call.sent_messages.get() + 1);
             Ok(())
@@ -44,11 +44,12 @@ pub(super) fn encode<F: Framer>(way: &Way<F>, call: &Call<'_>, message: F::Out<'
 }
 
 /// Makes a datagram of what was framed since `mark`.
-pub(super) fn pack(packing: Packing, output: &mut Output, mark: Mark) -> Result<()> {
+pub(super) fn pack(core: &Core, packing: Packing, output: &mut Output, mark: Mark) -> Result<()> {
+    let len = output.len() - output.datagram_begin();
     let (to, bytes_max) = match packing {
         Packing::Stream => return Ok(()),
         Packing::Connected { bytes_max } => (None, bytes_max),
-        Packing::To(route) => (Some(route), DATAGRAM_BYTES_MAX),
+        Packing::To(route) => (Some(route), core.datagram_bytes_max(route.remote, len)),
         Packing::Nowhere => {
             output.rewind(mark);
             let what = "send on a Responder's socket of datagrams to nobody in particular: answer \
@@ -56,7 +57,6 @@ pub(super) fn pack(packing: Packing, output: &mut Output, mark: Mark) -> Result<
             return Err(Error::Unsupported(what.into()));
         }
     };
-    let len = output.len() - output.datagram_begin();
     if len > bytes_max as usize {
         output.rewind(mark);
         return Err(Error::Message(format!(

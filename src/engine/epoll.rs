@@ -326,6 +326,10 @@ impl EpollDriver {
         let entry = find(&mut self.entries, token)?;
         // Reported unasked; whatever is under way learns of it by its own system call.
         let broken = flags.intersects(epoll::EventFlags::ERR | epoll::EventFlags::HUP);
+        if broken && entry.is_of_datagrams() {
+            // Else it would be reported for ever, though its receive finds nothing.
+            entry.reports_peer_errors(token, &mut self.done);
+        }
         if broken || flags.contains(epoll::EventFlags::OUT) {
             entry.output_ready(token, &mut self.done, &self.metrics);
         }

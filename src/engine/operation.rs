@@ -4,6 +4,8 @@
 //! Above: `shard` makes Operations and takes Completions. Below: `driver` carries them out.
 //! Absent: file descriptors (a driver owns the sockets, operations name their Token) and pointers.
 
+use std::net::SocketAddr;
+
 use super::socket::Socket;
 use crate::address::{Route, SocketAddress};
 use crate::framer::Output;
@@ -102,6 +104,8 @@ pub(crate) enum SocketOption {
     UnsentLimit(u32),
     /// The traffic class of its packets, a DSCP code point (0 to 63).
     TrafficClass(u8),
+    /// What peers and paths say of its datagrams is reported for each of them (`PeerFailed`).
+    PeerErrors,
 }
 
 /// What a driver knows of the path of one connection, as of now.
@@ -147,6 +151,11 @@ pub(crate) enum Completion {
         token: Token,
         data: Data,
         arrival: Arrival,
+    },
+    /// Word of datagrams that were sent earlier; nothing under way ends with it.
+    PeerFailed {
+        token: Token,
+        error: PeerError,
     },
     ReceiveEnded {
         token: Token,
@@ -198,6 +207,16 @@ pub(crate) struct Arrival {
     pub(crate) truncated: bool,
 }
 
+/// What came back of a datagram that was sent to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PeerError {
+    /// To whom it went. Its port is 0 where this host itself could not send it.
+    pub(crate) remote: SocketAddr,
+    pub(crate) errno: Errno,
+    /// The longest datagram that the path to it carries, if that was the matter.
+    pub(crate) bytes_max: Option<u32>,
+}
+
 /// Why a receive ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReceiveEnd {
@@ -221,6 +240,8 @@ const IS_LINUX: bool = cfg!(all(target_os = "linux", not(postring_no_kernel)));
 impl Errno {
     /// A write after the peer has gone (EPIPE).
     pub(crate) const BROKEN_PIPE: Self = Self(32);
+    /// Nobody listens on the port (ECONNREFUSED).
+    pub(crate) const CONNECTION_REFUSED: Self = Self(if IS_LINUX { 111 } else { 61 });
     /// The operation was cancelled (ECANCELED).
     pub(crate) const CANCELLED: Self = Self(if IS_LINUX { 125 } else { 89 });
     /// The peer reset the connection (ECONNRESET).

@@ -229,6 +229,14 @@ impl From<rustix::io::Errno> for Errno {
     }
 }
 
+/// The longest datagram that the path to `remote` carries whole, as far as the kernel knows.
+pub(crate) fn datagram_bytes_max_to(remote: SocketAddr) -> Option<u32> {
+    let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+    let probe = net::socket_with(family(remote), SocketType::DGRAM, FLAGS, None).ok()?;
+    net::connect(&probe, &remote).ok()?;
+    crate::kernel::datagram_bytes_max(probe.as_fd())
+}
+
 /// What to do when listening failed with `error`: a clause to put behind it, or nothing.
 pub(crate) fn listen_hint(error: &io::Error) -> &'static str {
     match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
@@ -450,6 +458,7 @@ pub(crate) fn tune(socket: BorrowedFd<'_>, option: SocketOption) {
             sockopt::set_ip_tos(socket, byte).is_ok()
                 | sockopt::set_ipv6_tclass(socket, u32::from(byte)).is_ok()
         }
+        SocketOption::PeerErrors => crate::kernel::keep_peer_errors(socket),
     };
     if !set {
         tracing::trace!(?option, "this stack has no such option");

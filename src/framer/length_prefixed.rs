@@ -5,7 +5,7 @@
 //! waited for.
 
 use super::{FrameError, Framer, Output};
-use crate::message::{Message, Properties};
+use crate::message::{Marking, Message, Properties};
 
 /// Frames of a length and that many payload bytes: by default four bytes, big-endian, at most
 /// 16 MiB (draft §4.3: message limits are errors, never silent cuts).
@@ -296,6 +296,10 @@ impl Framer for LengthPrefixed {
         let header = self.header_len();
         let payload = input[header..].get(..len);
         Ok(payload.map(|payload| (header + len, Message::lent(payload))))
+    }
+
+    fn mark(message: &mut Message<'_>, marking: Marking) {
+        message.set_marking(marking);
     }
 
     fn lend(message: Message<'static>) -> Message<'static> {

@@ -41,7 +41,7 @@ pub use unframed::Unframed;
 #[cfg(any(feature = "codec", feature = "json", feature = "postcard"))]
 pub use value::{Decoded, Value};
 
-use crate::message::{Detach, Properties};
+use crate::message::{Detach, Marking, Properties};
 
 /// Turns bytes into Messages of one type and Messages into bytes.
 ///
@@ -195,6 +195,12 @@ pub trait Framer: Clone + Send + 'static {
             ))),
             None => Err(FrameError::Truncated { len: datagram.len() }),
         }
+    }
+
+    /// Takes note of how the packet of a datagram was marked. A framer whose `In` is a
+    /// [`Message`](crate::Message) passes it on by [`set_marking`](crate::Message::set_marking).
+    fn mark(message: &mut Self::In<'_>, marking: Marking) {
+        let _ = (message, marking);
     }
 
     /// The last Message of the direction, made when the peer has ended it and `rest` bytes are

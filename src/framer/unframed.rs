@@ -4,7 +4,7 @@
 //! Absent: no delimiter, no limit: parts are as long as what arrived.
 
 use super::{FrameError, Framer, Output};
-use crate::message::{Message, Properties};
+use crate::message::{Marking, Message, Properties};
 
 /// The default framer: no framing at all.
 #[derive(Debug, Clone, Copy, Default)]
@@ -25,6 +25,10 @@ impl Framer for Unframed {
     // A datagram is whole, even without a byte.
     fn decode_datagram<'a>(&mut self, datagram: &'a [u8]) -> Result<Message<'a>, FrameError> {
         Ok(Message::lent(datagram))
+    }
+
+    fn mark(message: &mut Message<'_>, marking: Marking) {
+        message.set_marking(marking);
     }
 
     fn lend(message: Message<'static>) -> Message<'static> {

@@ -8,7 +8,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use crate::address::Route;
-use crate::engine::operation::Arrival;
+use crate::engine::operation::{Arrival, DATAGRAM_BYTES_MAX, Errno, PeerError};
 
 /// Bytes of the longest name: an IPv6 socket address.
 pub(super) const NAME_BYTES: usize = 28;
@@ -16,6 +16,9 @@ pub(super) const NAME_BYTES: usize = 28;
 pub(super) const CONTROL_IN_BYTES: usize = 192;
 /// Bytes for all that is said of a train: its source and the length of its datagrams.
 const CONTROL_OUT_BYTES: usize = 64;
+
+const IPV4_HEADERS: u32 = 20 + 8;
+const IPV6_HEADERS: u32 = 40 + 8;
 
 const HEADER_BYTES: usize = size_of::<libc::cmsghdr>();
 const WORD: usize = size_of::<usize>();
@@ -123,17 +126,47 @@ pub(super) fn read(name: &[u8], control: &[u8], flags: i32) -> Arrival {
         truncated: flags & libc::MSG_TRUNC != 0,
         ..Arrival::default()
     };
-    let mut rest = control;
-    while let Some(len) = take(rest, 0).map(usize::from_ne_bytes)
-        && (HEADER_BYTES..=rest.len()).contains(&len)
-    {
-        let number = |at| take(rest, at).map(i32::from_ne_bytes);
-        if let (Some(level), Some(kind)) = (number(WORD), number(WORD + 4)) {
-            note(&mut arrival, level, kind, &rest[HEADER_BYTES..len]);
-        }
-        rest = rest.get(aligned(len)..).unwrap_or_default();
-    }
+    messages(control).for_each(|(level, kind, data)| note(&mut arrival, level, kind, data));
     arrival
+}
+
+/// What the kernel says of a datagram that was sent to `name` and came to grief.
+pub(super) fn read_error(name: &[u8], control: &[u8]) -> Option<PeerError> {
+    let remote = name_in(name)?;
+    let is_error = |level, kind| {
+        matches!(
+            (level, kind),
+            (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)
+        )
+    };
+    let (_, _, data) = messages(control).find(|(level, kind, _)| is_error(*level, *kind))?;
+    // An error number, four small ones, and what is specific to it: the MTU of the path.
+    let errno = i32::from_ne_bytes(take(data, 0)?);
+    let mtu = u32::from_ne_bytes(take(data, 8)?);
+    let is_v4 = remote.ip().to_canonical().is_ipv4();
+    let bytes_max = (errno == libc::EMSGSIZE && mtu > 0).then(|| payload_of(mtu, is_v4));
+    Some(PeerError { remote, errno: Errno(errno), bytes_max })
+}
+
+/// What is left of an MTU for the payload of a datagram.
+pub(super) fn payload_of(mtu: u32, is_v4: bool) -> u32 {
+    let headers = if is_v4 { IPV4_HEADERS } else { IPV6_HEADERS };
+    mtu.saturating_sub(headers).min(DATAGRAM_BYTES_MAX)
+}
+
+/// Level, kind and content of each control message, up to the first that makes no sense.
+fn messages(control: &[u8]) -> impl Iterator<Item = (i32, i32, &[u8])> {
+    let mut rest = control;
+    std::iter::from_fn(move || {
+        let len = take(rest, 0).map(usize::from_ne_bytes)?;
+        if !(HEADER_BYTES..=rest.len()).contains(&len) {
+            return None;
+        }
+        let number = |at| take(rest, at).map(i32::from_ne_bytes);
+        let message = (number(WORD)?, number(WORD + 4)?, &rest[HEADER_BYTES..len]);
+        rest = rest.get(aligned(len)..).unwrap_or_default();
+        Some(message)
+    })
 }
 
 fn note(arrival: &mut Arrival, level: i32, kind: i32, data: &[u8]) {
@@ -208,6 +241,26 @@ mod tests {
         assert_eq!((arrival.dropped, arrival.traffic_class, arrival.from), (7, 3, None));
     }
 
+    #[test]
+    fn an_error_names_its_peer_and_what_its_path_carries() {
+        let mut name = [0; NAME_BYTES];
+        let remote: SocketAddr = "198.51.100.7:53".parse().unwrap();
+        let len = put_name(remote, &mut name);
+        let said = |errno: i32, mtu: u32| {
+            let mut control = Control::empty();
+            control.put(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &7_u32.to_ne_bytes());
+            let data = [&errno.to_ne_bytes()[..], &[2, 3, 4, 0], &mtu.to_ne_bytes()].concat();
+            control.put(libc::IPPROTO_IP, libc::IP_RECVERR, &data);
+            read_error(&name[..len], control.bytes())
+        };
+        let refused = Errno(libc::ECONNREFUSED);
+        let error = PeerError { remote, errno: refused, bytes_max: None };
+        assert_eq!(said(libc::ECONNREFUSED, 9), Some(error));
+        let too_long = said(libc::EMSGSIZE, 1300).unwrap();
+        assert_eq!((too_long.errno.0, too_long.bytes_max), (libc::EMSGSIZE, Some(1272)));
+        assert_eq!(read_error(&name[..len], &[]), None);
+    }
+
     proptest! {
         #[test]
         fn no_bytes_panic(
@@ -215,6 +268,7 @@ mod tests {
             control in prop::collection::vec(any::<u8>(), 0..200),
         ) {
             read(&name, &control, 0);
+            read_error(&name, &control);
         }
 
         #[test]
@@ -224,6 +278,7 @@ mod tests {
         ) {
             let control = [&len.to_ne_bytes()[..], &rest].concat();
             read(&[], &control, 0);
+            read_error(&[2, 0, 1, 1, 1, 1, 1, 1], &control);
         }
 
         #[test]

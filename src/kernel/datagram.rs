@@ -4,17 +4,19 @@
 //! Above: the epoll driver, and `engine::socket` when it sets a socket up. Below: `recvmsg`,
 //! `sendmsg` and `getsockopt` through `libc`; `control` codes what travels beside. Absent: waiting.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::control::{self, CONTROL_IN_BYTES, Control, NAME_BYTES};
-use crate::engine::operation::{Arrival, DATAGRAM_BYTES_MAX};
+use crate::engine::operation::{Arrival, Completion, Token};
 use crate::framer::{Output, Train};
 
 /// Segments of one train; each shared payload makes two.
 const SEGMENTS_MAX: usize = 2 * crate::framer::TRAIN_DATAGRAMS_MAX + 1;
-const IPV4_HEADERS: u32 = 20 + 8;
-const IPV6_HEADERS: u32 = 40 + 8;
+
+/// Errors of peers that are reported in one go.
+const PEER_ERRORS: usize = 64;
 
 /// Receives one train, if there is one: how long it is and what came with it.
 ///
@@ -24,6 +26,36 @@ pub(crate) fn receive_datagrams(
     socket: BorrowedFd<'_>,
     into: &mut [u8],
 ) -> rustix::io::Result<(usize, Arrival)> {
+    let (len, arrival) = receive_message(socket, into, 0, control::read)?;
+    Ok((len.min(into.len()), arrival))
+}
+
+/// Reports what peers and paths have said of datagrams that this socket has sent, if it was told to
+/// keep that; true if there was something. If there is more, the socket's next call fails again.
+pub(crate) fn report_peer_errors(
+    socket: BorrowedFd<'_>,
+    token: Token,
+    into: &mut VecDeque<Completion>,
+) -> bool {
+    let read = |name: &[u8], control: &[u8], _| control::read_error(name, control);
+    for at in 0..PEER_ERRORS {
+        // What was sent comes along; nobody asks for it.
+        let Ok((_, error)) = receive_message(socket, &mut [], libc::MSG_ERRQUEUE, read) else {
+            return at > 0;
+        };
+        into.extend(error.map(|error| Completion::PeerFailed { token, error }));
+    }
+    true
+}
+
+/// One message with what came beside it, as `read` makes it of its name, its control messages and
+/// its flags.
+fn receive_message<T>(
+    socket: BorrowedFd<'_>,
+    into: &mut [u8],
+    flags: libc::c_int,
+    read: impl FnOnce(&[u8], &[u8], libc::c_int) -> T,
+) -> rustix::io::Result<(usize, T)> {
     let mut name = [0; NAME_BYTES];
     let mut beside = Aligned([0; CONTROL_IN_BYTES]);
     let mut segment = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
@@ -34,13 +66,14 @@ pub(crate) fn receive_datagrams(
     header.msg_iovlen = 1;
     header.msg_control = beside.0.as_mut_ptr().cast();
     header.msg_controllen = CONTROL_IN_BYTES as _;
+    let flags = flags | libc::MSG_DONTWAIT;
     // SAFETY: [K9] everything the header points at is borrowed for the whole call.
-    let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_DONTWAIT) };
+    let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
     let len = usize::try_from(len).map_err(|_| last_error())?;
     let name = &name[..(header.msg_namelen as usize).min(NAME_BYTES)];
     let beside_len: usize = header.msg_controllen as _;
     let beside = &beside.0[..beside_len.min(CONTROL_IN_BYTES)];
-    Ok((len.min(into.len()), control::read(name, beside, header.msg_flags)))
+    Ok((len, read(name, beside, header.msg_flags)))
 }
 
 #[repr(align(8))]
@@ -131,9 +164,16 @@ pub(crate) fn datagram_bytes_max(socket: BorrowedFd<'_>) -> Option<u32> {
         (asked == 0).then(|| u32::try_from(mtu).unwrap_or(0))
     };
     // An IPv6 socket that is connected to an IPv4 address answers the first, too.
-    let v4 = ask(libc::IPPROTO_IP, libc::IP_MTU).map(|mtu| mtu.saturating_sub(IPV4_HEADERS));
-    let v6 = || ask(libc::IPPROTO_IPV6, libc::IPV6_MTU).map(|mtu| mtu.saturating_sub(IPV6_HEADERS));
-    v4.or_else(v6).map(|bytes| bytes.min(DATAGRAM_BYTES_MAX))
+    let v4 = ask(libc::IPPROTO_IP, libc::IP_MTU).map(|mtu| control::payload_of(mtu, true));
+    let v6 = || ask(libc::IPPROTO_IPV6, libc::IPV6_MTU);
+    v4.or_else(|| v6().map(|mtu| control::payload_of(mtu, false)))
+}
+
+/// From now on the socket keeps what peers and paths say of datagrams it has sent, for
+/// `report_peer_errors`; false if it takes neither option.
+pub(crate) fn keep_peer_errors(socket: BorrowedFd<'_>) -> bool {
+    let v4 = set(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1);
+    set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1) | v4
 }
 
 /// Has each datagram say how many were dropped before it for want of room, and leaves out what

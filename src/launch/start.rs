@@ -35,13 +35,14 @@ mod linux {
     use crate::engine::mailbox::{Lane, Mailbox};
     use crate::engine::metrics::CoreMetrics;
     use crate::engine::selection::{Selected, select};
-    use crate::engine::socket::{ListenOptions, Socket, listen_hint};
+    use crate::engine::socket::{ListenOptions, Socket, datagram_bytes_max_to, listen_hint};
     use crate::engine::socket_file::SocketFiles;
     use crate::engine::topology::{self, Plan};
     use crate::error::{Error, Result};
     use crate::limits::{Limits, Timeouts};
     use crate::shard::core::Core;
     use crate::shard::mail::{self, CoreHandle, Mail, Sibling};
+    use crate::shard::path_limits::PathLimits;
     use crate::shard::protocol::Service;
     use crate::shard::traffic_class::TrafficClasses;
     use crate::shard::{Listening, Shard, Wait};
@@ -272,6 +273,7 @@ mod linux {
             let set = core.traffic_classes.set(classes);
             debug_assert!(set.is_ok(), "a new core has none");
         }
+        core.path_limits.replace(PathLimits::measured_by(datagram_bytes_max_to));
         core.enter();
         #[cfg(feature = "tokio")]
         let _entered = duties.runtime.as_ref().map(tokio::runtime::Handle::enter);

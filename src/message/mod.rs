@@ -7,6 +7,7 @@
 
 mod event;
 mod identity;
+mod marking;
 mod outcome;
 mod properties;
 
@@ -17,6 +18,7 @@ use bytes::Bytes;
 
 pub use self::event::Event;
 pub use self::identity::MessageId;
+pub use self::marking::{Ecn, Marking};
 pub use self::outcome::{Expiry, Outcome};
 pub use self::properties::{ANTECEDENTS_MAX, Properties, SPECIFICS_MAX};
 
@@ -38,6 +40,7 @@ use crate::lending;
 pub struct Message<'a> {
     content: Content<'a>,
     complete: bool,
+    marking: Option<Marking>,
     /// Most Messages have none: then they cost one word.
     properties: Option<Box<Properties>>,
 }
@@ -50,7 +53,7 @@ enum Content<'a> {
 impl Message<'static> {
     /// A complete Message that owns `content`.
     pub fn new(content: impl Into<Bytes>) -> Self {
-        Self { content: Content::Owned(content.into()), complete: true, properties: None }
+        Self::from(content.into())
     }
 
     /// Its first `max` bytes (at least one) as a part, and the rest if there is one.
@@ -60,14 +63,15 @@ impl Message<'static> {
         if self.len() <= max {
             return (self, None);
         }
-        let Self { content, complete, properties } = self;
+        let Self { content, complete, marking, properties } = self;
         let mut first = match content {
             Content::Lent(bytes) => Bytes::from_static(bytes),
             Content::Owned(bytes) => bytes,
         };
         let rest = Content::Owned(first.split_off(max));
-        let rest = Self { content: rest, complete, properties: None };
-        (Self { content: Content::Owned(first), complete: false, properties }, Some(rest))
+        let rest = Self { content: rest, complete, marking, properties: None };
+        let first = Self { content: Content::Owned(first), complete: false, marking, properties };
+        (first, Some(rest))
     }
 }
 
@@ -76,7 +80,7 @@ impl<'a> Message<'a> {
     #[inline]
     #[must_use]
     pub const fn lent(content: &'a [u8]) -> Self {
-        Self { content: Content::Lent(content), complete: true, properties: None }
+        Self { content: Content::Lent(content), complete: true, marking: None, properties: None }
     }
 
     /// The same content as one part of a longer Message: more parts follow (draft §2.2, Partial
@@ -131,6 +135,19 @@ impl<'a> Message<'a> {
     #[must_use]
     pub const fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// How the packet was marked that it came in; `None` if it did not come as a datagram
+    /// (`udp://`), or by a framer that does not keep it ([`Framer::mark`](crate::Framer::mark)).
+    #[must_use]
+    pub const fn marking(&self) -> Option<Marking> {
+        self.marking
+    }
+
+    /// Takes note of how the packet was marked. Framers of Messages use it.
+    #[inline]
+    pub const fn set_marking(&mut self, marking: Marking) {
+        self.marking = Some(marking);
     }
 
     /// What was asked for it beyond its content; `None` if nothing was.
@@ -232,7 +249,7 @@ impl fmt::Debug for Message<'_> {
 
 impl PartialEq for Message<'_> {
     fn eq(&self, other: &Self) -> bool {
-        // Properties are wishes of the sender, not content.
+        // Properties are wishes of the sender, a marking is the path's: neither is content.
         self.complete == other.complete && self.bytes() == other.bytes()
     }
 }
@@ -245,7 +262,8 @@ impl Clone for Message<'static> {
             Content::Lent(bytes) => Content::Lent(bytes),
             Content::Owned(bytes) => Content::Owned(bytes.clone()),
         };
-        Self { content, complete: self.complete, properties: self.properties.clone() }
+        let (complete, marking) = (self.complete, self.marking);
+        Self { content, complete, marking, properties: self.properties.clone() }
     }
 }
 
@@ -269,19 +287,19 @@ impl<'a, const N: usize> From<&'a [u8; N]> for Message<'a> {
 
 impl From<Bytes> for Message<'_> {
     fn from(bytes: Bytes) -> Self {
-        Self { content: Content::Owned(bytes), complete: true, properties: None }
+        Self { content: Content::Owned(bytes), complete: true, marking: None, properties: None }
     }
 }
 
 impl From<Vec<u8>> for Message<'_> {
     fn from(bytes: Vec<u8>) -> Self {
-        Self { content: Content::Owned(bytes.into()), complete: true, properties: None }
+        Bytes::from(bytes).into()
     }
 }
 
 impl From<String> for Message<'_> {
     fn from(text: String) -> Self {
-        Self { content: Content::Owned(text.into()), complete: true, properties: None }
+        Bytes::from(text).into()
     }
 }
 
@@ -298,11 +316,11 @@ impl Detach for Message<'_> {
     type Owned = Message<'static>;
 
     fn detach(self) -> Message<'static> {
-        let (complete, properties) = (self.complete, self.properties);
-        let bytes = match self.content {
+        let Self { content, complete, marking, properties } = self;
+        let bytes = match content {
             Content::Lent(bytes) => lending::own(bytes),
             Content::Owned(bytes) => bytes,
         };
-        Message { content: Content::Owned(bytes), complete, properties }
+        Message { content: Content::Owned(bytes), complete, marking, properties }
     }
 }

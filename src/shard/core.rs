@@ -16,6 +16,7 @@ use super::connection::{Connection, Phase};
 use super::executor::Executor;
 use super::mail::{CoreHandle, Mail};
 use super::outgoing::Outgoing;
+use super::path_limits::PathLimits;
 use super::protocol::Service;
 use super::sleepers::Sleepers;
 use super::traffic_class::TrafficClasses;
@@ -72,11 +73,12 @@ pub(crate) struct Core {
     pub(crate) handling: Cell<Option<Id>>,
     /// Set before the first turn, if packets are to be marked.
     pub(crate) traffic_classes: OnceCell<TrafficClasses>,
+    pub(crate) path_limits: RefCell<PathLimits>,
     pub(super) deferred: RefCell<VecDeque<Deferred>>,
     throttle: RefCell<Throttle>,
     /// Letters to cores whose mailbox was full; one per Carrier or engine given up, so bounded by
     /// what exists.
-    outgoing: RefCell<VecDeque<(Arc<CoreHandle>, Mail)>>,
+    pub(super) letters: RefCell<VecDeque<(Arc<CoreHandle>, Mail)>>,
     pub(super) sleepers: RefCell<Sleepers>,
     pub(super) began: Instant,
     now_tick: Cell<u64>,
@@ -129,9 +131,10 @@ impl Core {
             draining: Cell::new(false),
             handling: Cell::new(None),
             traffic_classes: OnceCell::new(),
+            path_limits: RefCell::default(),
             deferred: RefCell::default(),
             throttle: RefCell::default(),
-            outgoing: RefCell::default(),
+            letters: RefCell::default(),
             sleepers: RefCell::default(),
             began: clock::now(),
             now_tick: Cell::new(1),
@@ -223,38 +226,6 @@ impl Core {
     /// Does `action` as soon as the present call into user code is over.
     pub(crate) fn defer(&self, action: impl FnOnce(&Rc<Self>) + 'static) {
         self.deferred.borrow_mut().push_back(Box::new(action));
-    }
-
-    /// Posts a letter that must arrive, now or in a later turn, in order.
-    pub(crate) fn post_later(&self, handle: Arc<CoreHandle>, mail: Mail) {
-        self.outgoing.borrow_mut().push_back((handle, mail));
-        self.post_outgoing();
-    }
-
-    /// Tries again what did not find room; true if some still wait.
-    #[inline]
-    pub(crate) fn post_outgoing(&self) -> bool {
-        self.has_outgoing() && self.post_all_outgoing()
-    }
-
-    #[cold]
-    fn post_all_outgoing(&self) -> bool {
-        let waiting = self.outgoing.borrow().len();
-        for _ in 0..waiting {
-            let next = self.outgoing.borrow_mut().pop_front();
-            let Some((handle, mail)) = next else { break };
-            if let Err(mail) = handle.post(mail)
-                && !handle.has_ended()
-            {
-                self.outgoing.borrow_mut().push_back((handle, mail));
-            }
-        }
-        !self.outgoing.borrow().is_empty()
-    }
-
-    #[inline]
-    pub(crate) fn has_outgoing(&self) -> bool {
-        !self.outgoing.borrow().is_empty()
     }
 
     /// True if a log line that a peer can provoke may be written now.

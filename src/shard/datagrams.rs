@@ -10,17 +10,25 @@ use std::rc::Rc;
 
 use super::call::Taken;
 use super::connection::{Connection, Peer, Phase};
-use super::core::Id;
+use super::core::{Core, Id};
 use super::lifecycle::Listening;
 use super::protocol::Packing;
 use super::remotes::Remotes;
 use super::{Shard, timeouts};
 use crate::address::{Group, Route, SocketAddress};
-use crate::engine::operation::{Arrival, Data, Errno, Operation, Token};
+use crate::engine::operation::{Arrival, Data, Errno, Operation, PeerError, SocketOption, Token};
 use crate::engine::socket::Socket;
 use crate::error::CloseReason;
 use crate::framer::Output;
 use crate::lending;
+use crate::message::Marking;
+
+impl Core {
+    /// The longest datagram that may be sent to `remote`, for one of `len` bytes.
+    pub(crate) fn datagram_bytes_max(&self, remote: SocketAddr, len: usize) -> u32 {
+        self.path_limits.borrow_mut().bytes_max(remote, len, self.now_tick())
+    }
+}
 
 impl Shard {
     /// Begins to serve a socket that anybody may send to.
@@ -52,6 +60,7 @@ impl Shard {
         });
         self.driver.submit(Operation::Attach { token, socket: listening.socket });
         if apart {
+            self.driver.submit(Operation::Tune { token, option: SocketOption::PeerErrors });
             return;
         }
         match core.open(&*service, id) {
@@ -124,13 +133,16 @@ impl Shard {
         let Some((id, taken)) = self.taker(id, &arrival) else { return self.driver.release(data) };
         let bytes = self.driver.bytes(&data);
         lending::lend_buffer(self.driver.whole(&data), data.leasable.then_some(data.buffer));
+        let marking = Marking::from_octet(arrival.traffic_class);
         let segment = arrival.segment.map_or(bytes.len(), usize::from).max(1);
         let handed = core.call_taken(
             id,
             taken,
             |protocol, call| match bytes.is_empty() {
-                true => protocol.datagram(call, bytes),
-                false => bytes.chunks(segment).for_each(|one| protocol.datagram(call, one)),
+                true => protocol.datagram(call, bytes, marking),
+                false => {
+                    bytes.chunks(segment).for_each(|one| protocol.datagram(call, one, marking));
+                }
             },
             |_, ()| {},
         );
@@ -323,6 +335,49 @@ impl Shard {
                 remotes.remove(remote, id);
             }
         });
+    }
+
+    /// A peer, its path or this host has said that a datagram did not arrive. Who takes none ends
+    /// the Carrier to it, and no other one of the socket.
+    pub(super) fn peer_failed(&mut self, token: Token, error: PeerError) {
+        let PeerError { remote, errno, bytes_max } = error;
+        let core = self.core();
+        if core.may_log() {
+            let error = errno.to_io();
+            tracing::debug!(%remote, %error, bytes_max, "a datagram did not arrive");
+        }
+        if let Some(bytes_max) = bytes_max {
+            core.path_limits.borrow_mut().learn(remote.ip(), bytes_max, core.now_tick());
+        }
+        let find =
+            |connection: &Connection| connection.rare.as_ref()?.remotes.as_ref()?.find(remote);
+        let known = core.look(self.id(token), find).ok().flatten();
+        if let Some(known) = known.filter(|_| errno == Errno::CONNECTION_REFUSED) {
+            core.fail(known, super::input::reason_of(errno));
+        }
+    }
+
+    /// The receive of a socket has failed. False if that ends nothing: what is said of one datagram
+    /// that was sent, and what a socket met with that serves many.
+    pub(super) fn ends_receiving(&mut self, id: Id, errno: Errno) -> bool {
+        let kind = |connection: &Connection| (connection.flags.datagrams, connection.peer);
+        match self.core.look(id, kind) {
+            Ok((true, Peer::Anybody)) => {
+                if self.core.may_log() {
+                    let error = errno.to_io();
+                    tracing::warn!(%error, "receiving datagrams failed; trying again shortly");
+                }
+                // In use, as just seen.
+                let _ = self.core.change(id, |connection| connection.flags.backing_off = true);
+                timeouts::check_after(&self.core, id, timeouts::ACCEPT_AGAIN);
+                false
+            }
+            Ok((true, _)) if errno.is_of_one_datagram() => {
+                self.measure_datagrams(id);
+                false
+            }
+            _ => true,
+        }
     }
 
     /// What nobody takes any more stays with the kernel.

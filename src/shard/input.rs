@@ -142,12 +142,20 @@ impl Shard {
         let changed = self.core.change(id, |connection| {
             connection.flags.receiving = false;
             connection.flags.stopping = false;
-            let ended = matches!(end, ReceiveEnd::EndOfInput | ReceiveEnd::Failed(_));
-            connection.flags.input_ended |= ended;
         });
         if changed.is_err() {
             return;
         }
+        let ends = match end {
+            ReceiveEnd::EndOfInput => true,
+            ReceiveEnd::Failed(errno) => self.ends_receiving(id, errno),
+            ReceiveEnd::Credit | ReceiveEnd::Stopped => false,
+        };
+        if !ends {
+            return;
+        }
+        // In use, as just seen.
+        let _ = self.core.change(id, |connection| connection.flags.input_ended = true);
         match end {
             ReceiveEnd::EndOfInput => self.tell_input_end(id),
             ReceiveEnd::Failed(errno) => {

@@ -50,6 +50,40 @@ impl<F: FnOnce(&Rc<Core>) + Send + 'static> Errand for F {
     }
 }
 
+impl Core {
+    /// Posts a letter that must arrive, now or in a later turn, in order.
+    pub(crate) fn post_later(&self, handle: Arc<CoreHandle>, mail: Mail) {
+        self.letters.borrow_mut().push_back((handle, mail));
+        self.post_letters();
+    }
+
+    /// Tries again what did not find room; true if some still wait.
+    #[inline]
+    pub(crate) fn post_letters(&self) -> bool {
+        self.has_letters() && self.post_all_letters()
+    }
+
+    #[cold]
+    fn post_all_letters(&self) -> bool {
+        let waiting = self.letters.borrow().len();
+        for _ in 0..waiting {
+            let next = self.letters.borrow_mut().pop_front();
+            let Some((handle, mail)) = next else { break };
+            if let Err(mail) = handle.post(mail)
+                && !handle.has_ended()
+            {
+                self.letters.borrow_mut().push_back((handle, mail));
+            }
+        }
+        !self.letters.borrow().is_empty()
+    }
+
+    #[inline]
+    pub(crate) fn has_letters(&self) -> bool {
+        !self.letters.borrow().is_empty()
+    }
+}
+
 /// A core, as other threads know it.
 pub(crate) struct CoreHandle {
     /// Process-unique number of the core.

@@ -21,6 +21,7 @@ pub(crate) mod inspection;
 mod lifecycle;
 pub(crate) mod mail;
 pub(crate) mod outgoing;
+pub(crate) mod path_limits;
 mod prefixes;
 pub(crate) mod protocol;
 pub(crate) mod record;
@@ -137,7 +138,7 @@ impl Shard {
         self.read_mail();
         self.core.executor.run();
         self.core.run_deferred();
-        self.core.post_outgoing();
+        self.core.post_letters();
         self.look_at_wheel();
         self.settle_all();
         if self.is_drained(now) {
@@ -188,6 +189,7 @@ impl Shard {
             Completion::Datagrams { token, data, arrival } => {
                 self.datagrams(token, data, arrival);
             }
+            Completion::PeerFailed { token, error } => self.peer_failed(token, error),
             Completion::ReceiveEnded { token, end } => self.receive_ended(token, end),
             Completion::ReceivedExact { token, buffer, result } => {
                 self.received_exact(token, buffer, result);
@@ -251,7 +253,7 @@ impl Shard {
             Duration::from_millis(left).min(SLEEP_MAX)
         });
         // A drain looks for quiet connections, a letter for room, every few milliseconds.
-        let in_steps = self.drain_until.is_some() || core.has_outgoing();
+        let in_steps = self.drain_until.is_some() || core.has_letters();
         let longest = if in_steps { longest.min(DRAIN_STEP) } else { longest };
         if longest.is_zero() {
             return Patience::None;

@@ -12,6 +12,7 @@ use super::outgoing::Outgoing;
 use crate::address::{Address, Route};
 use crate::error::CloseReason;
 use crate::framer::Output;
+use crate::message::Marking;
 
 /// One call into user code: where it is and where its answers go. The outbox has left its slot for
 /// the call, so that no borrow of the core's state is alive while user code runs.
@@ -106,8 +107,8 @@ pub(crate) trait Protocol: Any {
     /// From now on its Messages are datagrams.
     fn takes_datagrams(&mut self);
 
-    /// One datagram of the peer: a Message, or nothing.
-    fn datagram(&mut self, call: &Call<'_>, bytes: &[u8]);
+    /// One datagram of the peer, whose packet was marked so: a Message, or nothing.
+    fn datagram(&mut self, call: &Call<'_>, bytes: &[u8], marking: Marking);
 
     /// How long the message at the start of `bytes` is in all, if that is known.
     fn needs(&mut self, bytes: &[u8]) -> Option<usize>;

@@ -32,7 +32,7 @@ impl Shard {
     pub(crate) fn next_tick(&self) -> Option<u64> {
         let core: &Core = &self.core;
         let timer = core.state.borrow().wheel.next_tick();
-        let in_steps = self.drain_until.is_some() || core.has_outgoing();
+        let in_steps = self.drain_until.is_some() || core.has_letters();
         let step = in_steps.then(|| core.now_tick() + DRAIN_STEP.as_millis() as u64);
         timer.into_iter().chain(step).min()
     }

@@ -90,7 +90,7 @@ fn shared(connection: &Connection) -> Step {
         _ if flags.reset || (flags.output_ended && flags.end_wanted) => Step::Close,
         (false, true) => Step::Send,
         (false, false) if over => Step::Close,
-        _ if flags.receiving || over => Step::Nothing,
+        _ if flags.receiving || flags.backing_off || over => Step::Nothing,
         _ => Step::Receive,
     }
 }

@@ -146,7 +146,7 @@ impl Shard {
 
     fn visit(&self, connection: &Connection, now: u32) -> Visit {
         match connection.phase {
-            Phase::Listening if connection.flags.backing_off => return Visit::Accept,
+            Phase::Listening | Phase::Open if connection.flags.backing_off => return Visit::Accept,
             Phase::Free | Phase::Closing | Phase::Closed | Phase::Listening => {
                 return Visit::Nothing;
             }

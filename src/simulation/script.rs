@@ -144,8 +144,11 @@ impl ScriptDriver {
                     self.world.limit_unsent(endpoint, bytes as usize);
                 }
             }
-            // The simulated world has no packets to mark.
-            Operation::Tune { option: SocketOption::TrafficClass(_), .. } => {}
+            // The simulated world has no packets to mark, and nobody there complains.
+            Operation::Tune {
+                option: SocketOption::TrafficClass(_) | SocketOption::PeerErrors,
+                ..
+            } => {}
             Operation::Accept { token } => match self.slot(token) {
                 Some(slot) => put(&mut slot.accept, false),
                 None => self.late.push_back(Completion::AcceptEnded { token, error: None }),

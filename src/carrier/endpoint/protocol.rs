@@ -11,7 +11,7 @@ use super::{Endpoint, Reader, needs};
 use crate::address::Address;
 use crate::error::CloseReason;
 use crate::framer::Framer;
-use crate::message::Outcome;
+use crate::message::{Marking, Outcome};
 use crate::shard::core::{Core, Id};
 use crate::shard::protocol::{Call, Lost, Progress, Protocol, Verdict};
 
@@ -37,10 +37,11 @@ impl<F: Framer> Protocol for Endpoint<F> {
         self.rare().fresh.get_or_insert(fresh);
     }
 
-    fn datagram(&mut self, call: &Call<'_>, bytes: &[u8]) {
+    fn datagram(&mut self, call: &Call<'_>, bytes: &[u8], marking: Marking) {
         match self.way.framer.get_mut().decode_datagram(bytes) {
             // Nobody can be told to send no more: each datagram is for itself.
-            Ok(message) => {
+            Ok(mut message) => {
+                F::mark(&mut message, marking);
                 self.hand_over(call, message);
                 call.core.metrics.received_messages.add(1);
             }

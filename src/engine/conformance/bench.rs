@@ -12,7 +12,9 @@ use bytes::Bytes;
 use super::ledger::{Ledger, answered_token};
 use super::{Driving, Peer, PeerRead, Subject};
 use crate::engine::driver::{BufferPlan, Patience};
-use crate::engine::operation::{Arrival, Completion, Errno, Manner, Operation, ReceiveEnd, Token};
+use crate::engine::operation::{
+    Arrival, Completion, Errno, Manner, Operation, PeerError, ReceiveEnd, Token,
+};
 use crate::engine::socket::Socket;
 use crate::framer::Output;
 use crate::simulation::random::Random;
@@ -25,6 +27,7 @@ const TURN: Duration = Duration::from_millis(10);
 pub(super) struct Seen {
     pub(super) bytes: Vec<u8>,
     pub(super) receive_ends: Vec<ReceiveEnd>,
+    pub(super) peer_errors: Vec<PeerError>,
     pub(super) trains: Vec<(Vec<u8>, Arrival)>,
     pub(super) exact: Vec<(Vec<u8>, Result<usize, Errno>)>,
     /// Bytes that left, over all sends.
@@ -234,6 +237,7 @@ impl<S: Subject> Bench<S> {
                 seen.trains.push((driver.bytes(&data).to_vec(), arrival));
                 driver.release(data);
             }
+            Completion::PeerFailed { error, .. } => seen.peer_errors.push(error),
             Completion::ReceiveEnded { end, .. } => seen.receive_ends.push(end),
             Completion::ReceivedExact { buffer, result, .. } => {
                 let got = result.unwrap_or(0);

@@ -12,7 +12,9 @@ use super::Subject;
 use super::bench::{Bench, pattern};
 use crate::address::{Route, SocketAddress};
 use crate::engine::driver::Patience;
-use crate::engine::operation::{Arrival, Errno, Operation, ReceiveEnd, Token};
+use crate::engine::operation::{
+    Arrival, Errno, Operation, PeerError, ReceiveEnd, SocketOption, Token,
+};
 use crate::engine::socket::{ListenOptions, Socket};
 use crate::framer::Output;
 
@@ -248,6 +250,36 @@ pub(super) fn a_closed_port_is_said_once<S: Subject>(bench: &mut Bench<S>) {
     }
     assert_eq!(errors(bench), 1);
     assert!(bench.receives(token), "the error is over with");
+}
+
+pub(super) fn what_one_of_many_peers_says_ends_nothing<S: Subject>(bench: &mut Bench<S>) {
+    let (token, own) = open_to_all(bench);
+    bench.submit(Operation::Tune { token, option: SocketOption::PeerErrors });
+    receive(bench, token);
+    let ((deaf, nobody), (_elsewhere, other)) = (foreign(), foreign());
+    deaf.connect(other).expect("UDP connects at once");
+    let (alive, somebody) = foreign();
+    let to = |remote| Some(Route { remote, local: None });
+    for round in 1..=5 {
+        let before = bench.seen(token).whole_sends;
+        let mut output = Output::default();
+        for at in 0..6_u8 {
+            output.put(&[at; 100]);
+            output.end_datagram(to(if at % 2 == 0 { nobody } else { somebody }));
+        }
+        bench.send(token, Box::new(output));
+        let came = read_at(bench, &alive, 3);
+        assert_eq!(came, [1, 3, 5].map(|at| vec![at; 100]), "none is lost to another's error");
+        bench.until("the answer", |bench| bench.seen(token).whole_sends > before);
+        assert_eq!(bench.seen(token).send_failure, None);
+        bench.until("the error", |bench| !bench.seen(token).peer_errors.is_empty());
+        alive.send_to(b"still there?", own).expect("there is room");
+        await_datagrams(bench, token, round);
+        assert!(bench.receives(token), "its receive goes on");
+        let refused = PeerError { remote: nobody, errno: CONNECTION_REFUSED, bytes_max: None };
+        let said = std::mem::take(&mut bench.seen(token).peer_errors);
+        assert!(said.iter().all(|error| *error == refused), "{said:?}");
+    }
 }
 
 /// Linux says the error of such a datagram again to the next send of a socket that probes its path

@@ -132,6 +132,7 @@ impl Ledger {
             Completion::Datagrams { .. } => {
                 assert!(account.receive.is_some(), "{completion:?} unasked");
             }
+            Completion::PeerFailed { .. } => {}
             Completion::ReceiveEnded { end, .. } => {
                 assert!(account.receive.take().is_some(), "{completion:?} unasked");
                 let may_stop = account.stopped || *end != ReceiveEnd::Stopped;
@@ -221,6 +222,7 @@ pub(super) fn answered_token(completion: &Completion) -> Token {
         | Completion::Connected { token, .. }
         | Completion::Received { token, .. }
         | Completion::Datagrams { token, .. }
+        | Completion::PeerFailed { token, .. }
         | Completion::ReceiveEnded { token, .. }
         | Completion::ReceivedExact { token, .. }
         | Completion::Sent { token, .. }

@@ -277,6 +277,7 @@ macro_rules! datagram_suite {
                     a_stop_ends_once_and_loses_no_datagram,
                     closing_amid_trains_answers_everything,
                     a_closed_port_is_said_once,
+                    what_one_of_many_peers_says_ends_nothing,
                     one_that_is_too_long_fails_alone,
                     a_refused_train_leaves_in_single_datagrams,
                     more_datagrams_than_buffers_are_all_received,

@@ -10,8 +10,9 @@ use super::entry::{Completions, Entry, Reading, Sending};
 use super::hot::Hot;
 use crate::engine::metrics::CoreMetrics;
 use crate::engine::operation::{Completion, Errno, ReceiveEnd, Token};
+use crate::engine::socket::Socket;
 use crate::framer::{Output, Train};
-use crate::kernel::{receive_datagrams, send_train};
+use crate::kernel::{receive_datagrams, report_peer_errors, send_train};
 
 /// The longest train that the kernel gathers.
 const TRAIN_BYTES_MAX: usize = 64 << 10;
@@ -20,6 +21,12 @@ impl Entry {
     pub(super) fn begin_datagrams(&mut self, token: Token) {
         debug_assert!(matches!(self.reading, Reading::Nothing), "two receives for {token:?}");
         self.reading = Reading::Datagrams;
+    }
+
+    /// True if what is under way is of datagrams.
+    pub(super) fn is_of_datagrams(&self) -> bool {
+        let sends = self.sending.as_ref().is_some_and(|it| !it.output.trains().is_empty());
+        sends || matches!(self.reading, Reading::Datagrams)
     }
 
     /// The socket has datagrams or an error.
@@ -37,11 +44,19 @@ impl Entry {
                 Some(Completion::Datagrams { token, data, arrival })
             }
             Err(SystemErrno::AGAIN | SystemErrno::INTR) => None,
+            // What one peer or its path said does not end what all others send.
+            Err(_) if self.reports_peer_errors(token, done) => None,
             Err(error) => {
                 self.end_receive(token, ReceiveEnd::Failed(error.into()), done);
                 None
             }
         }
+    }
+
+    /// Reports what peers and paths have said; true if there was something.
+    pub(super) fn reports_peer_errors(&self, token: Token, done: &mut Completions) -> bool {
+        let report = |socket: &Socket| report_peer_errors(socket.as_fd(), token, done);
+        self.socket.as_ref().is_some_and(report)
     }
 
     /// Sends trains until all are gone or the socket takes no more. What has left as single
@@ -55,18 +70,22 @@ impl Entry {
             match send_train(socket.as_fd(), output, &train) {
                 Err(SystemErrno::AGAIN) => return,
                 Err(SystemErrno::INTR) => {}
-                Err(SystemErrno::MSGSIZE) if !std::mem::replace(&mut again, true) => {
-                    // It may be the error of the datagram before, left on the socket.
+                Err(SystemErrno::IO | SystemErrno::INVAL) if count > 1 => {
+                    self.singly = true;
+                    m.segmentation_refused.add(1);
+                    tracing::info!("the device does not segment datagrams; they leave one by one");
+                }
+                Err(error)
+                    if (error == SystemErrno::MSGSIZE || train.to().is_some())
+                        && !std::mem::replace(&mut again, true) =>
+                {
+                    // It may be the error of another datagram, which waited on the socket.
+                    report_peer_errors(socket.as_fd(), token, done);
                     socket.take_error();
                 }
                 Err(SystemErrno::MSGSIZE) if count > 1 => {
                     // Some of it is too long for the path; the rest need not stay with it.
                     (again, apart) = (false, true);
-                }
-                Err(SystemErrno::IO | SystemErrno::INVAL) if count > 1 => {
-                    self.singly = true;
-                    m.segmentation_refused.add(1);
-                    tracing::info!("the device does not segment datagrams; they leave one by one");
                 }
                 Ok(()) => {
                     (again, apart) = (false, false);
@@ -74,6 +93,7 @@ impl Entry {
                 }
                 Err(error) => {
                     (again, apart) = (false, false);
+                    report_peer_errors(socket.as_fd(), token, done);
                     socket.take_error();
                     m.unsent_datagrams.add(count as u64);
                     if sending.sent == 0 {

@@ -9,13 +9,13 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use io_uring::{opcode, types};
 
 use super::super::control::{self, CONTROL_IN_BYTES, NAME_BYTES};
-use super::super::datagram::{Label, blank_header, segment_of, send_train};
+use super::super::datagram::{Label, blank_header, report_peer_errors, segment_of, send_train};
 use super::super::memory::Pool;
 use super::super::ring::{self, BufferRing};
 use super::completions::moved_nothing;
@@ -182,6 +182,8 @@ impl UringDriver {
                 None
             }
             errno if moved_nothing(errno) => None,
+            // What one peer or its path said does not end what all others send.
+            _ if slot.reports_peer_errors(token, &mut self.made) => None,
             errno => Some(ReceiveEnd::Failed(Errno(errno))),
         };
         match end {
@@ -277,7 +279,12 @@ impl UringDriver {
             }
             return None;
         }
-        let result = if -result == libc::EMSGSIZE { slot.send_once_more(&train) } else { result };
+        // It may be the error of another datagram, which waited on the socket.
+        let may_be_foreign = -result == libc::EMSGSIZE || (result < 0 && train.to().is_some());
+        let result = match may_be_foreign && !slot.closing {
+            true => slot.send_once_more(token, &train, &mut self.made),
+            false => result,
+        };
         if moved_nothing(-result) && !slot.closing {
             self.depart(token, train);
             return None;
@@ -320,21 +327,30 @@ impl UringDriver {
 }
 
 impl InFlight {
-    /// A datagram that is too long leaves its error on the socket, where the next one finds it: a
-    /// train that failed so is tried again at once, with nothing in between.
-    fn send_once_more(&self, train: &Train) -> i32 {
+    /// A datagram that is too long leaves its error on the socket, where the next one finds it, and
+    /// so does a peer that takes none: a train that failed is tried again at once, with nothing in
+    /// between.
+    fn send_once_more(&self, token: Token, train: &Train, made: &mut VecDeque<Completion>) -> i32 {
         let (Some(socket), Some(output)) = (&self.socket, &self.sending) else {
-            return -libc::EMSGSIZE;
+            return -libc::ECANCELED;
         };
-        let forget = || rustix::net::sockopt::socket_error(socket).and_then(|error| error);
-        let _ = forget();
+        let mut forget = || {
+            report_peer_errors(socket.as_fd(), token, made);
+            let _ = rustix::net::sockopt::socket_error(socket);
+        };
+        forget();
         match send_train(socket.as_fd(), output, train) {
             Ok(()) => 0,
             Err(error) => {
-                let _ = forget();
+                forget();
                 -error.raw_os_error()
             }
         }
+    }
+
+    fn reports_peer_errors(&self, token: Token, made: &mut VecDeque<Completion>) -> bool {
+        let report = |socket: &OwnedFd| report_peer_errors(socket.as_fd(), token, made);
+        self.socket.as_ref().is_some_and(report)
     }
 }
 
