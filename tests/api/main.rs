@@ -33,6 +33,7 @@ mod listeners;
 mod markings;
 mod messages;
 mod multicast;
+mod network_faults;
 mod networks;
 mod partial;
 mod path_errors;
