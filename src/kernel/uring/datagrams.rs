@@ -219,18 +219,20 @@ impl UringDriver {
         let datagrams = || output.trains().iter().map(|train| train.datagrams().count()).sum();
         let left = if singly { datagrams() } else { count };
         let paced = matches!(manner, Manner::WhenWritable(_));
-        rare.departing = Departing { left, waiting: VecDeque::new(), error: None, paced };
+        // Its room is used again.
+        let mut waiting = std::mem::take(&mut rare.departing.waiting);
         if paced {
             let trains = output.trains().iter();
-            let waiting = &mut rare.departing.waiting;
             match singly {
                 true => waiting.extend(trains.flat_map(Train::split)),
                 false => waiting.extend(trains),
             }
-            slot.sending = Some(output);
+        }
+        rare.departing = Departing { left, waiting, error: None, paced };
+        slot.sending = Some(output);
+        if paced {
             return self.depart_next(token);
         }
-        slot.sending = Some(output);
         for at in 0..count {
             let sending = &self.slots[token.slot as usize].sending;
             let train = sending.as_ref().expect("just put there").trains()[at];
