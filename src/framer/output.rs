@@ -98,12 +98,14 @@ impl Output {
         self.shared.push(Shared { after: self.copied.len(), bytes });
     }
 
-    /// What was put since the last datagram is one more, to `to`.
-    pub(crate) fn end_datagram(&mut self, to: Option<Route>) {
+    /// What was put since the last datagram is one more, to `to`; its packet carries the DSCP code
+    /// point `traffic_class`, or that of its socket.
+    pub(crate) fn end_datagram(&mut self, to: Option<Route>, traffic_class: Option<u8>) {
         let until = self.len();
-        let taken = self.trains.last_mut().is_some_and(|train| train.takes(until, to));
+        let last = self.trains.last_mut();
+        let taken = last.is_some_and(|train| train.takes(until, to, traffic_class));
         if !taken {
-            self.trains.push(Train::one(self.datagram_begin(), until, to));
+            self.trains.push(Train::one(self.datagram_begin()..until, to, traffic_class));
         }
     }
 
@@ -124,8 +126,11 @@ impl Output {
             let first = train.datagrams().next().map_or(0, |range| range.len());
             let is_one = train.segment().is_none();
             let until = so_far + train.range().start + first;
-            let joins =
-                is_one && self.trains.last_mut().is_some_and(|last| last.takes(until, train.to()));
+            let joins = is_one
+                && self
+                    .trains
+                    .last_mut()
+                    .is_some_and(|last| last.takes(until, train.to(), train.traffic_class()));
             if !joins {
                 self.trains.push(train.moved(so_far));
             }
