@@ -1,7 +1,7 @@
 //! Niceness on the wire: the DSCP code points of captured packets (draft §2.2, Niceness).
 
 use std::io::Read;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use postring::{Carrier, Engine, Error, Message, Unframed};
 
@@ -12,28 +12,20 @@ use crate::support::*;
 fn replies_of_a_responder_are_marked_and_without_a_table_nothing_is() {
     on_both(60, |driver| {
         let place = Ipv4Addr::new(127, 0, 0, 5);
+        let Some(capture) = Capture::of_packets_from(place, Protocol::Tcp) else { return };
         for (marked, wanted) in [(true, 34), (false, 0)] {
-            let engine = |scheme: &str| {
-                let builder = one(driver);
-                let builder = if marked { builder.traffic_classes([(0, 34)]) } else { builder };
-                let address = format!("{scheme}://{place}:0");
-                let builder =
-                    builder.respond_with(&address, frames(), |message, reply| reply.send(message));
-                builder.start().unwrap()
-            };
-            let Some(capture) = Capture::of_packets_from(place, Protocol::Tcp) else { return };
-            let streams = engine("tcp");
-            let mut peer = connect(&streams);
+            let builder = one(driver);
+            let builder = if marked { builder.traffic_classes([(0, 34)]) } else { builder };
+            let builder =
+                builder.respond_with(&format!("tcp://{place}:0"), frames(), |message, reply| {
+                    reply.send(message)
+                });
+            let engine = builder.start().unwrap();
+            let mut peer = connect(&engine);
+            let mine = peer.local_addr().unwrap().port();
             wants_back(&mut peer, b"marked?");
-            assert_eq!(capture.code_point_to(peer.local_addr().unwrap().port()), wanted);
-            end(streams);
-            let Some(capture) = Capture::of_packets_from(place, Protocol::Udp) else { return };
-            let datagrams = engine("udp");
-            let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
-            let to = datagrams.local_addresses().remove(0).replace("udp://", "");
-            peer.send_to(&frame(b"marked?"), to).unwrap();
-            assert_eq!(capture.code_point_to(peer.local_addr().unwrap().port()), wanted);
-            end(datagrams);
+            assert_eq!(capture.code_point_to(mine), wanted);
+            end(engine);
         }
     });
 }

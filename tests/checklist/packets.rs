@@ -74,35 +74,44 @@ fn item_040_an_immediate_message_has_a_packet_of_its_own() {
     });
 }
 
-#[test]
-fn item_034_packets_carry_the_code_point_of_the_most_urgent_class_in_use() {
-    on_both(60, |driver| {
-        let place = Ipv4Addr::new(127, 0, 0, 34);
-        let listener = TcpListener::bind((place, 0)).unwrap();
-        let socket = UdpSocket::bind((place, 0)).unwrap();
-        let ports = [listener.local_addr().unwrap().port(), socket.local_addr().unwrap().port()];
-        for (protocol, scheme, port) in
-            [(Protocol::Tcp, "tcp", ports[0]), (Protocol::Udp, "udp", ports[1])]
-        {
-            let Some(capture) = Capture::of_packets_to(place, protocol) else { return };
-            let address = format!("{scheme}://{place}:{port}");
-            code_points_follow_classes(driver, &address, &|| capture.code_point_to(port));
-        }
-    });
-}
-
-/// Carriers to `address` mark their packets; `next` tells the mark of the next one.
-fn code_points_follow_classes(driver: DriverChoice, address: &str, next: &dyn Fn() -> u8) {
+/// Sends Messages of several classes to `address`; `next` tells the mark of the next packet.
+fn code_points(driver: DriverChoice, address: &str, next: &dyn Fn() -> u8) -> Vec<u8> {
     let engine = one(driver).traffic_classes([(0, 46), (2, 18), (8, 1)]).start().unwrap();
     let carrier = engine.initiate_with(address, frames());
     assert!(carrier.supports().wait().unwrap().traffic_class);
-    // It never falls back: packets of one connection must not overtake each other.
-    for (niceness, wanted) in [(9, 1), (3, 18), (8, 18), (0, 46), (9, 46)] {
+    let sent = [9, 3, 8, 0, 9].map(|niceness| {
         carrier.send(Message::from("x").niceness(niceness)).wait().unwrap();
-        assert_eq!(next(), wanted, "{address}, niceness {niceness}");
-    }
+        next()
+    });
     let plain = engine.initiate_with(address, frames());
     plain.send("of class 0").wait().unwrap();
     assert_eq!(next(), 46, "{address}");
     end(engine);
+    sent.into()
+}
+
+#[test]
+fn item_034_packets_carry_the_code_point_of_the_most_urgent_class_in_use() {
+    on_both(60, |driver| {
+        let place = Ipv4Addr::new(127, 0, 0, 34);
+        let Some(capture) = Capture::of_packets_to(place, Protocol::Tcp) else { return };
+        let listener = TcpListener::bind((place, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let seen = code_points(driver, &address_of(&listener), &|| capture.code_point_to(port));
+        // It never falls back: packets of one connection must not overtake each other.
+        assert_eq!(seen, [1, 18, 18, 46, 46]);
+    });
+}
+
+#[test]
+fn item_034_datagrams_carry_the_code_point_of_their_own_class() {
+    on_both(60, |driver| {
+        let place = Ipv4Addr::new(127, 0, 0, 34);
+        let Some(capture) = Capture::of_packets_to(place, Protocol::Udp) else { return };
+        let socket = UdpSocket::bind((place, 0)).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let address = format!("udp://{place}:{port}");
+        let seen = code_points(driver, &address, &|| capture.code_point_to(port));
+        assert_eq!(seen, [1, 18, 1, 46, 1]);
+    });
 }
