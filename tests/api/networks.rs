@@ -7,7 +7,7 @@ use std::net::UdpSocket;
 
 use postring::{DriverChoice, Engine, Error, Message, Unframed};
 
-use crate::hosts::{CABLE, Host, Hosts, NEAR};
+use crate::hosts::{CABLE, FAR, Host, Hosts, NEAR};
 use crate::support::*;
 use crate::two_hosts::*;
 
@@ -204,6 +204,75 @@ fn answers_that_a_path_carries_no_more_are_counted_and_take_no_others_with_them(
             assert_eq!(lens, [9, 1272]);
         }
         until("they are counted", || engine.metrics().total().unsent_datagrams == 6);
+        end(engine);
+    });
+}
+
+/// Where the far host would send what is for it, on a way of 1300 bytes a packet.
+const BEYOND: &str = "10.84.0.2";
+
+/// The far host is a router now, to a network that is narrower than the cable.
+fn route_beyond(hosts: &Hosts) {
+    for command in [
+        "sysctl -qw net.ipv4.ip_forward=1",
+        "ip link add narrow mtu 1300 type veth peer name end",
+        "ip address add 10.84.0.1/24 dev narrow",
+        "ip link set narrow up",
+        "ip link set end up",
+        "ip neighbour add 10.84.0.2 lladdr 02:00:00:00:00:02 dev narrow",
+    ] {
+        hosts.run(Host::Far, command).unwrap();
+    }
+    hosts.run(Host::Near, &format!("ip route add 10.84.0.0/24 via {FAR}")).unwrap();
+}
+
+#[test]
+fn a_narrow_way_behind_a_router_is_learnt_from_what_the_router_says() {
+    on_both(60, |driver| {
+        let Some(hosts) = between_hosts() else { return };
+        route_beyond(&hosts);
+        let engine = one(driver).start().unwrap();
+        let carrier = engine.initiate_with(&format!("udp://{BEYOND}:9"), Unframed);
+        carrier.activate().wait().unwrap();
+        until("the router has told it", || match carrier.send(pattern(1400)).wait() {
+            Ok(_) => false,
+            Err(error) => {
+                assert!(error.to_string().contains("limit of 1272 bytes"), "{error}");
+                true
+            }
+        });
+        carrier.send(pattern(1272)).wait().unwrap();
+        let socket = far_socket(&hosts);
+        let beside = carrier_to(&engine, &socket);
+        beside.send(pattern(1472)).wait().unwrap();
+        assert_eq!(heard(&socket).len(), 1472, "other paths are as wide as they were");
+        drop((carrier, beside));
+        end(engine);
+    });
+}
+
+#[test]
+fn a_path_that_becomes_wide_again_carries_longer_messages_again() {
+    on_both(60, |driver| {
+        let Some(hosts) = between_hosts() else { return };
+        let socket = far_socket(&hosts);
+        let engine = one(driver).start().unwrap();
+        hosts.run(Host::Near, &format!("ip link set {CABLE} mtu 1300")).unwrap();
+        let carrier = carrier_to(&engine, &socket);
+        carrier.send(pattern(1272)).wait().unwrap();
+        assert_eq!(heard(&socket).len(), 1272);
+        hosts.run(Host::Near, &format!("ip link set {CABLE} mtu 1500")).unwrap();
+        carrier.send(pattern(1400)).wait().unwrap();
+        assert_eq!(heard(&socket).len(), 1400);
+        // And narrower: one may be lost, but it is not asked for in vain again and again.
+        hosts.run(Host::Near, &format!("ip link set {CABLE} mtu 1300")).unwrap();
+        until("it is noticed", || carrier.send(pattern(1400)).wait().is_err());
+        let lost = engine.metrics().total().unsent_datagrams;
+        carrier.send(pattern(1400)).wait().unwrap_err();
+        carrier.send("still there").wait().unwrap();
+        assert_eq!(heard(&socket), b"still there");
+        assert_eq!(engine.metrics().total().unsent_datagrams, lost);
+        drop(carrier);
         end(engine);
     });
 }
