@@ -108,15 +108,20 @@ fn a_narrower_path_makes_a_longer_message_an_error_that_names_its_limit() {
     on_both(60, |driver| {
         let Some(hosts) = between_hosts() else { return };
         hosts.run(Host::Near, &format!("ip link set {CABLE} mtu 1300")).unwrap();
-        let socket = far_socket(&hosts);
         let engine = one(driver).start().unwrap();
-        let carrier = carrier_to(&engine, &socket);
-        let error = carrier.send(Message::new(pattern(1400))).wait().unwrap_err();
-        let says = "1400 bytes exceeds the path's limit of 1272 bytes";
-        assert!(matches!(&error, Error::Message(why) if why.contains(says)), "{error}");
-        carrier.send(Message::new(pattern(1272))).wait().unwrap();
-        assert_eq!(heard(&socket), pattern(1272));
-        drop(carrier);
+        for (ip, headers) in far_places(&hosts) {
+            let socket = far_socket_at(&hosts, ip);
+            let carrier = carrier_to(&engine, &socket);
+            let limit = 1300 - headers;
+            for len in [limit + 1, 1400, 65_507] {
+                let error = carrier.send(Message::new(pattern(len))).wait().unwrap_err();
+                let says = format!("{len} bytes exceeds the path's limit of {limit} bytes");
+                assert!(matches!(&error, Error::Message(why) if why.contains(&says)), "{error}");
+            }
+            carrier.send(Message::new(pattern(limit))).wait().unwrap();
+            assert_eq!(heard(&socket), pattern(limit));
+        }
+        assert_eq!(engine.metrics().total().unsent_datagrams, 0);
         end(engine);
     });
 }
