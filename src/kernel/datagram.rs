@@ -225,7 +225,7 @@ mod tests {
     use super::*;
     use crate::address::Route;
 
-    fn socket() -> (UdpSocket, std::net::SocketAddr) {
+    fn socket() -> (UdpSocket, SocketAddr) {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         quinn_udp::UdpSocketState::new((&socket).into()).unwrap();
         let address = socket.local_addr().unwrap();
