@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 
 use postring::{Carrier, Engine, Message, Unframed};
 
-use crate::hosts::{CABLE, FAR, Host, Hosts};
+use crate::hosts::{FAR, Host, Hosts};
 use crate::support::SOON;
 
 /// Two hosts; from now on this thread lives on the near one.
