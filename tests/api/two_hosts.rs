@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 
 use postring::{Carrier, Engine, Message, Unframed};
 
-use crate::hosts::{CABLE, FAR, Host, Hosts};
+use crate::hosts::{FAR, Host, Hosts};
 use crate::support::SOON;
 
 /// Two hosts; from now on this thread lives on the near one.
@@ -44,22 +44,6 @@ pub(crate) fn carrier_to(engine: &Engine, socket: &UdpSocket) -> Carrier<Unframe
     let carrier = engine.initiate_with(&address, Unframed);
     carrier.activate().wait().unwrap();
     carrier
-}
-
-/// Addresses of the far host of which a path takes so many bytes of each packet: of IPv4, and of
-/// IPv6 if this machine has it.
-pub(crate) fn far_places(hosts: &Hosts) -> Vec<(&'static str, usize)> {
-    const FAR_IPV6: &str = "fd83::2";
-    let (near, far) = ("fd83::1", FAR_IPV6);
-    let added = [(Host::Near, near), (Host::Far, far)].into_iter().try_for_each(|(host, ip)| {
-        hosts.run(host, &format!("ip address add {ip}/64 dev {CABLE} nodad"))
-    });
-    let mut places = vec![(FAR, 20 + 8)];
-    match added {
-        Ok(()) => places.push((FAR_IPV6, 40 + 8)),
-        Err(error) => println!("SKIP: IPv6 between two hosts: {error:#}"),
-    }
-    places
 }
 
 /// The datagram that comes next.
