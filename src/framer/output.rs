@@ -109,6 +109,13 @@ impl Output {
         }
     }
 
+    /// What it takes up while it waits: its bytes, and what is kept of each train, so that
+    /// datagrams of no bytes count, too.
+    #[inline]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.len() + self.trains.len() * size_of::<Train>()
+    }
+
     /// Where the datagram that is being put begins.
     pub(crate) fn datagram_begin(&self) -> usize {
         self.trains.last().map_or(0, |train| train.range().end)
@@ -200,6 +207,21 @@ impl Output {
         self.shared_len = mark.shared_len;
     }
 
+    /// Forgets a datagram that was begun and not ended.
+    pub(crate) fn forget_begun(&mut self) {
+        let until = self.datagram_begin();
+        while self.len() > until {
+            let behind_shared = self.shared.last().map_or(0, |shared| shared.after);
+            if self.copied.len() > behind_shared {
+                let more = (self.copied.len() - behind_shared).min(self.len() - until);
+                self.copied.truncate(self.copied.len() - more);
+            } else if let Some(shared) = self.shared.pop() {
+                // No payload belongs to two datagrams.
+                self.shared_len -= shared.bytes.len();
+            }
+        }
+    }
+
     /// Empties it and gives back memory above `capacity_max` bytes; what remains is used again.
     pub(crate) fn reset(&mut self, capacity_max: usize) {
         self.copied.clear();
@@ -289,6 +311,29 @@ mod tests {
         let reset = std::panic::AssertUnwindSafe(|| output.reset(0));
         assert!(std::panic::catch_unwind(reset).is_err());
         assert_eq!((output.len(), output.is_contiguous()), (0, true));
+    }
+
+    #[test]
+    fn what_was_begun_is_forgotten_and_nothing_else() {
+        let mut output = Output::default();
+        let large = Bytes::from(vec![7; SHARE_BYTES_MIN]);
+        output.forget_begun();
+        assert!(output.is_empty());
+        for _ in 0..2 {
+            output.put(b"head");
+            output.put_bytes(large.clone());
+            output.put(b"tail");
+            output.end_datagram(None, None);
+            let whole = output.to_vec();
+            for pieces in 0..4 {
+                [&b"a"[..], &large, b"b"].iter().take(pieces).for_each(|piece| {
+                    output.put_bytes(Bytes::copy_from_slice(piece));
+                });
+                output.forget_begun();
+                assert!(output.to_vec() == whole, "{pieces}");
+                assert_eq!(output.len(), whole.len());
+            }
+        }
     }
 
     #[test]

@@ -203,7 +203,8 @@ pub(crate) fn send_without_checksums(socket: BorrowedFd<'_>) -> io::Result<()> {
     if is_set { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-fn set(
+/// Sets an option that is an int; false if the socket does not take it.
+pub(super) fn set(
     socket: BorrowedFd<'_>,
     level: libc::c_int,
     option: libc::c_int,

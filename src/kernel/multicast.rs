@@ -8,9 +8,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::control::{NAME_BYTES, put_name};
+use super::datagram::set;
 
 const JOIN_GROUP: libc::c_int = 42;
 const JOIN_SOURCE_GROUP: libc::c_int = 46;
+const IP_MULTICAST_ALL: libc::c_int = 49;
+const SO_BINDTOIFINDEX: libc::c_int = 62;
 const STORAGE_BYTES: usize = size_of::<libc::sockaddr_storage>();
 
 /// What the kernel calls `group_req` and, with a source, `group_source_req`.
@@ -23,7 +26,8 @@ struct Request {
 }
 
 /// Joins `group` on the interface with this number, 0 for the one that a route leads to; with
-/// `source`, only what that host sends is received.
+/// `source`, only what that host sends is received. What others of this host have joined on other
+/// interfaces does not come by this socket.
 ///
 /// # Errors
 /// What the system says: `ENODEV` if there is no such interface or no route.
@@ -50,7 +54,21 @@ pub(crate) fn join_group(
             len as libc::socklen_t,
         )
     };
-    if joined == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if joined != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let is_apart = match group {
+        SocketAddr::V4(_) => set(socket, libc::IPPROTO_IP, IP_MULTICAST_ALL, 0),
+        // IPv6 looks at the group alone; only what is bound to an interface hears no other.
+        SocketAddr::V6(_) => {
+            let number = interface.cast_signed();
+            number == 0 || set(socket, libc::SOL_SOCKET, SO_BINDTOIFINDEX, number)
+        }
+    };
+    if !is_apart {
+        tracing::debug!(interface, "a group may be heard by other interfaces, too");
+    }
+    Ok(())
 }
 
 fn storage(address: SocketAddr) -> [u8; STORAGE_BYTES] {

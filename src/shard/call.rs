@@ -81,7 +81,11 @@ impl Core {
         let acted = catch_unwind(AssertUnwindSafe(|| act(&mut *protocol, &call)));
         let name = acted.is_err().then(|| protocol.name());
         self.metrics.sent_messages.add(call.sent_messages.get());
-        let (outbox, outgoing) = (outbox.into_inner(), outgoing.into_inner());
+        let (mut outbox, outgoing) = (outbox.into_inner(), outgoing.into_inner());
+        if acted.is_err() && packing != Packing::Stream {
+            // What a framer had begun would become a part of the next datagram, to anybody.
+            self.guard(|| outbox.forget_begun());
+        }
         let taken = Taken { protocol, outbox, outgoing, handed, left, packing };
         self.put_back(id, taken, |connection| {
             if let Ok(result) = &acted {

@@ -244,6 +244,18 @@ impl Connection {
         self.queued() + self.outgoing.as_ref().map_or(0, |outgoing| outgoing.queued_bytes())
     }
 
+    /// What waits takes up so much: it is this that has a limit.
+    pub(crate) fn backlog(&self) -> usize {
+        let queued = self.outbox.as_ref().map_or(0, |output| output.held_bytes());
+        queued + self.outgoing.as_ref().map_or(0, |outgoing| outgoing.queued_bytes())
+    }
+
+    /// True if it serves anybody and its answers do not leave as fast as they are asked for: then
+    /// what comes finds no place, for nobody could be told to wait.
+    pub(crate) fn is_overrun(&self, limit: usize) -> bool {
+        self.peer == Peer::Anybody && self.flags.sending && self.backlog() >= limit
+    }
+
     /// If what is handed to the kernel is kept short: how many bytes at a time.
     pub(crate) fn paced_quantum(&self) -> Option<u32> {
         self.outgoing.as_ref().and_then(|outgoing| outgoing.paced_quantum())
@@ -287,6 +299,25 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_that_do_not_leave_are_bounded() {
+        let mut connection = Connection { peer: Peer::Anybody, ..Connection::default() };
+        let answer = |connection: &mut Connection, len| {
+            let output = connection.outbox.get_or_insert_default();
+            output.put(&vec![0; len]);
+            output.end_datagram(None, None);
+        };
+        answer(&mut connection, 10_000);
+        assert!(!connection.is_overrun(10_000), "the next send takes all that waits");
+        connection.flags.sending = true;
+        assert!(connection.is_overrun(10_000));
+        connection.outbox = None;
+        (0..1000).for_each(|_| answer(&mut connection, 0));
+        assert!(connection.is_overrun(10_000), "what has no bytes counts, too");
+        connection.peer = Peer::Unix;
+        assert!(!connection.is_overrun(10_000), "it is made to wait by other means");
+    }
 
     #[test]
     fn what_every_message_touches_lies_together() {

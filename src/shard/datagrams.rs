@@ -150,11 +150,15 @@ impl Shard {
             metrics.truncated_datagrams.add(1);
             return self.driver.release(data);
         }
-        let Some((id, taken)) = self.taker(id, &arrival) else { return self.driver.release(data) };
+        let segment = arrival.segment.map_or(data.len, usize::from).max(1);
+        let Some((id, taken)) = self.taker(id, &arrival) else {
+            let datagrams = data.len.div_ceil(segment).max(1);
+            metrics.dropped_datagrams.add(datagrams as u64);
+            return self.driver.release(data);
+        };
         let bytes = self.driver.bytes(&data);
         lending::lend_buffer(self.driver.whole(&data), data.leasable.then_some(data.buffer));
         let marking = Marking::from_octet(arrival.traffic_class);
-        let segment = arrival.segment.map_or(bytes.len(), usize::from).max(1);
         let handed = core.call_taken(
             id,
             taken,
@@ -189,7 +193,7 @@ impl Shard {
         let mut state = core.state.borrow_mut();
         let connection = &mut state.slots[id.slot as usize];
         connection.clocks.last_activity = core.now_ms();
-        if connection.flags.discarding {
+        if connection.flags.discarding || connection.is_overrun(core.limits.send_queue_bytes) {
             return None;
         }
         let anybody = connection.peer == Peer::Anybody;
@@ -209,15 +213,10 @@ impl Shard {
             let wants = core.look(known, |connection| {
                 connection.protocol.as_ref().is_some_and(|protocol| protocol.wants_input(&core))
             });
-            if wants != Ok(true) {
-                core.metrics.dropped_datagrams.add(1);
-                return None;
-            }
-            return Some(known);
+            return Some(known).filter(|_| wants == Ok(true));
         }
         let ending = core.look(hub, |connection| connection.flags.end_wanted) == Ok(true);
         if ending || !self.has_room_for_remote(hub, from.remote) {
-            core.metrics.dropped_datagrams.add(1);
             return None;
         }
         self.add_remote(hub, from)
@@ -280,7 +279,6 @@ impl Shard {
                 // Nobody to tell: no Carrier was made.
                 self.uncount_prefix(peer);
                 core.free_guarded(id);
-                core.metrics.dropped_datagrams.add(1);
                 return None;
             }
         }
@@ -302,7 +300,7 @@ impl Shard {
         let limit = self.core.limits.send_queue_bytes;
         let mut output = Some(output);
         let taken = self.core.change(hub, |connection| {
-            if connection.waiting() >= limit {
+            if connection.backlog() >= limit {
                 connection.rare().remotes.get_or_insert_default().wait(id);
                 connection.flags.wants_room = true;
                 return false;

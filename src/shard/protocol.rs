@@ -56,7 +56,7 @@ impl Call<'_> {
     #[inline]
     pub(crate) fn is_full_for(&self, niceness: u32) -> bool {
         let limits = &self.core.limits;
-        let waiting = self.outbox.borrow().len();
+        let waiting = self.outbox.borrow().held_bytes();
         match &*self.outgoing.borrow() {
             None => waiting >= limits.send_queue_bytes,
             Some(outgoing) => outgoing.is_full_for(

@@ -172,7 +172,7 @@ impl Shard {
             if let Some(outgoing) = &mut connection.outgoing {
                 outgoing.left(position);
             }
-            let low = connection.waiting() < self.core.limits.send_queue_bytes / 2;
+            let low = connection.backlog() < self.core.limits.send_queue_bytes / 2;
             let broken = connection.reason.is_some() && connection.flags.output_ended;
             let paced = connection.paced_quantum();
             let manner = paced.map_or(Manner::Plain, Manner::WhenWritable);
@@ -278,7 +278,7 @@ impl Shard {
     fn offer_room(&self, id: Id) {
         let low_water = self.core.limits.send_queue_bytes / 2;
         let offers = self.core.change(id, |connection| {
-            let offers = connection.flags.wants_room && connection.waiting() < low_water;
+            let offers = connection.flags.wants_room && connection.backlog() < low_water;
             connection.flags.wants_room &= !offers;
             offers
         });

@@ -88,7 +88,9 @@ fn shared(connection: &Connection) -> Step {
     let over = flags.end_wanted && !connection.has_remotes();
     match (flags.sending, connection.has_queued()) {
         _ if flags.reset || (flags.output_ended && flags.end_wanted) => Step::Close,
+        _ if has_reports(connection) => Step::Report,
         (false, true) => Step::Send,
+        (false, false) if connection.has_scheduled() => Step::Schedule,
         (false, false) if over => Step::Close,
         _ if flags.receiving || flags.backing_off || over => Step::Nothing,
         _ => Step::Receive,
@@ -102,7 +104,7 @@ fn open(connection: &Connection, core: &Core) -> Step {
     if flags.reset {
         return Step::Close;
     }
-    let has_room = connection.waiting() < low_water || !protocol.answers_by_handler();
+    let has_room = connection.backlog() < low_water || !protocol.answers_by_handler();
     let resumable = flags.paused && has_room && protocol.wants_input(core);
     if resumable && !flags.discarding {
         return Step::Resume;

@@ -62,7 +62,9 @@ fn deadlines(
     };
     let handshake = flags.accepted && !flags.greeted;
     let linger = flags.output_ended && !flags.sink;
-    let sending = flags.sending;
+    // Of a socket that serves anybody, no one peer can be said to be slow.
+    let is_shared = connection.peer == Peer::Anybody;
+    let sending = flags.sending && !is_shared;
     let opening = matches!(connection.phase, Phase::Connecting | Phase::Resolving);
     [
         set(clocks.ended, timeouts.linger, CloseReason::Finished, linger),
@@ -74,7 +76,7 @@ fn deadlines(
             clocks.last_activity,
             timeouts.idle,
             CloseReason::IdleTimeout,
-            connection.phase == Phase::Open && connection.peer != Peer::Anybody,
+            connection.phase == Phase::Open && !is_shared,
         ),
     ]
     .into_iter()
@@ -247,6 +249,17 @@ pub(super) mod tests {
             let next = core.state.borrow().wheel.next_tick().unwrap();
             assert!((1001..1003).contains(&(next - tick)), "{next} from {tick}");
         }
+    }
+
+    #[test]
+    fn a_socket_that_serves_anybody_does_not_run_out_of_time() {
+        let mut connection =
+            Connection { phase: Phase::Open, peer: Peer::Anybody, ..Connection::default() };
+        (connection.flags.sending, connection.clocks.send_begun) = (true, 1);
+        connection.clocks.last_activity = 1;
+        assert_eq!(deadlines(&connection, &Timeouts::default()).count(), 0);
+        connection.peer = Peer::Unknown;
+        assert_eq!(deadlines(&connection, &Timeouts::default()).count(), 2);
     }
 
     #[test]

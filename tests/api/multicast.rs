@@ -131,14 +131,46 @@ const IPV6: &str = "multicast::groups_of_ipv6_and_carriers_that_do_both";
 /// multicast. The rest of the words is run in it.
 const IN_NAMESPACE: &str = "sysctl -qw net.ipv6.conf.default.accept_dad=0; \
     ip link set lo up && ip link add near type veth peer name far \
-    && ip link set near up && ip link set far up && exec \"$0\" \"$@\"";
+    && ip link set near up && ip link set far up && ip addr add 10.77.0.1/24 dev near \
+    && exec \"$0\" \"$@\"";
 
 #[test]
 fn groups_of_ipv6_and_carriers_that_do_both() {
-    if child_part(IPV6).is_some() {
-        return on_both(60, talk_on_ipv6);
+    in_namespace(IPV6, talk_on_ipv6);
+}
+
+const INTERFACES: &str = "multicast::a_sink_hears_what_comes_by_its_interface_only";
+
+#[test]
+fn a_sink_hears_what_comes_by_its_interface_only() {
+    in_namespace(INTERFACES, |driver| {
+        // Whatever others of this host have joined elsewhere: the loopback, and one wire's ends.
+        hears_its_own(driver, &format!("udp://{}", group(6, port())), ["lo", "near"], "on");
+        hears_its_own(driver, &format!("udp://[ff05::4321]:{}", port()), ["near", "far"], "off");
+    });
+}
+
+fn hears_its_own(driver: DriverChoice, group: &str, by: [&str; 2], loopback: &str) {
+    let engine = one(driver).start().unwrap();
+    let by = by.map(|name| format!("{group}?interface={name}"));
+    let sinks = by.each_ref().map(|address| sink(&engine, address));
+    let sources = by.each_ref().map(|by| source(&engine, &format!("{by}&loopback={loopback}")));
+    // With loopback, one hears what was sent by its own interface, else what was by the other.
+    let second = usize::from(loopback == "on");
+    until("the card has its address", || sources[second].send("to one").wait().is_ok());
+    assert_eq!(text(&sinks[1]), "to one");
+    sources[1 - second].send("to the other").wait().unwrap();
+    assert_eq!(text(&sinks[0]), "to the other");
+    drop((sinks, sources));
+    end(engine);
+}
+
+/// Runs `body` on each driver, in a namespace of its own: `test` is what it is called by.
+fn in_namespace(test: &str, body: fn(DriverChoice)) {
+    if child_part(test).is_some() {
+        return on_both(60, body);
     }
-    let plain = child(IPV6, "in a namespace");
+    let plain = child(test, "in a namespace");
     let mut command = std::process::Command::new("unshare");
     command.args(["--net", "sh", "-c", IN_NAMESPACE]).arg(plain.get_program());
     command.args(plain.get_args());

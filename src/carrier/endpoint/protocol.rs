@@ -38,6 +38,10 @@ impl<F: Framer> Protocol for Endpoint<F> {
     }
 
     fn datagram(&mut self, call: &Call<'_>, bytes: &[u8], marking: Marking) {
+        if matches!(self.reader, Reader::Respond(_)) && !self.has_room_for_messages(call.core) {
+            // Those before it in its train have begun all the handlers that there may be.
+            return call.core.metrics.dropped_datagrams.add(1);
+        }
         match self.way.framer.get_mut().decode_datagram(bytes) {
             // Nobody can be told to send no more: each datagram is for itself.
             Ok(mut message) => {

@@ -322,6 +322,30 @@ pub(super) fn a_refused_train_leaves_in_single_datagrams<S: Subject>(bench: &mut
     }
 }
 
+/// Whoever sends from port 0 cannot be answered: the kernel refuses that with the same word as a
+/// train that it does not cut.
+pub(super) fn a_peer_that_cannot_be_sent_to_leaves_trains_to_others<S: Subject>(
+    bench: &mut Bench<S>,
+) {
+    let ((near, _), (far, place)) = (open_to_all(bench), open_to_all(bench));
+    receive(bench, far);
+    let to = |remote| Some(Route { remote, local: None });
+    let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let invalid = Errno(rustix::io::Errno::INVAL.raw_os_error());
+    for _ in 0..3 {
+        bench.send(near, output_of(&datagrams_of(&[500; 8]), to(nobody)));
+        bench.until("the answer", |bench| !bench.sends(near));
+        assert_eq!(bench.seen(near).send_failure.take(), Some(invalid));
+        let sent = datagrams_of(&[1000; 8]);
+        bench.send(near, output_of(&sent, to(place)));
+        await_datagrams(bench, far, sent.len());
+        assert!(received(bench, far) == sent);
+        assert_eq!(bench.seen(far).trains.len(), 1, "as one train");
+        bench.seen(far).trains.clear();
+        bench.until("the answer", |bench| !bench.sends(near));
+    }
+}
+
 pub(super) fn more_datagrams_than_buffers_are_all_received<S: Subject>(bench: &mut Bench<S>) {
     let (token, far) = pair(bench);
     for round in 0..5 {

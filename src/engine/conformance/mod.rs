@@ -280,6 +280,7 @@ macro_rules! datagram_suite {
                     what_one_of_many_peers_says_ends_nothing,
                     one_that_is_too_long_fails_alone,
                     a_refused_train_leaves_in_single_datagrams,
+                    a_peer_that_cannot_be_sent_to_leaves_trains_to_others,
                     more_datagrams_than_buffers_are_all_received,
                 } with ROOMY;
             }

@@ -64,16 +64,15 @@ impl Entry {
     pub(super) fn send_trains(&mut self, token: Token, done: &mut Completions, m: &CoreMetrics) {
         let (Some(sending), Some(socket)) = (&mut self.sending, &self.socket) else { return };
         let output = &*sending.output;
-        let (mut again, mut apart) = (false, false);
+        let (mut again, mut apart, mut refused) = (false, false, false);
         while let Some(train) = next_train(output, sending.before, self.singly || apart) {
             let count = train.datagrams().count();
             match send_train(socket.as_fd(), output, &train) {
                 Err(SystemErrno::AGAIN) => return,
                 Err(SystemErrno::INTR) => {}
+                // By the device, or for what is wrong with its peer: its first datagram tells.
                 Err(SystemErrno::IO | SystemErrno::INVAL) if count > 1 => {
-                    self.singly = true;
-                    m.segmentation_refused.add(1);
-                    tracing::info!("the device does not segment datagrams; they leave one by one");
+                    (apart, refused) = (true, true);
                 }
                 Err(error)
                     if (error == SystemErrno::MSGSIZE || train.to().is_some())
@@ -88,11 +87,16 @@ impl Entry {
                     (again, apart) = (false, true);
                 }
                 Ok(()) => {
+                    if std::mem::take(&mut refused) {
+                        self.singly = true;
+                        m.segmentation_refused.add(1);
+                        tracing::info!("the device does not segment datagrams; they leave singly");
+                    }
                     (again, apart) = (false, false);
                     sending.before += count;
                 }
                 Err(error) => {
-                    (again, apart) = (false, false);
+                    (again, apart, refused) = (false, false, false);
                     report_peer_errors(socket.as_fd(), token, done);
                     socket.take_error();
                     m.unsent_datagrams.add(count as u64);

@@ -311,26 +311,12 @@ impl UringDriver {
         let (token, train, waited) = (departure.token, departure.train, departure.waits);
         departure.token = NOBODY;
         self.departures_free.push(place);
-        let slot = &mut self.slots[token.slot as usize];
-        let rare = slot.rare.as_mut().expect("it has trains under way");
-        let refused = matches!(-result, libc::EIO | libc::EINVAL) && train.segment().is_some();
-        if moved_nothing(-result) && !slot.closing {
-            return self.found_no_room(token, train, waited);
-        }
-        if refused && !slot.closing {
-            // The device cannot cut trains: from now on this socket's leave in single datagrams.
-            if !std::mem::replace(&mut rare.no_segmentation, true) {
-                self.metrics.segmentation_refused.add(1);
-                tracing::info!("the device does not segment datagrams; they leave one by one");
-            }
-            return self.depart_apart(token, &train);
-        }
-        // It may be the error of another datagram, which waited on the socket.
-        let may_be_foreign = -result == libc::EMSGSIZE || (result < 0 && train.to().is_some());
-        let result = match may_be_foreign && !slot.closing {
-            true => slot.send_once_more(token, &train, &mut self.made),
-            false => result,
+        let slot = &self.slots[token.slot as usize];
+        let (train, result) = match result < 0 && !slot.closing {
+            true => self.try_again(token, train, result),
+            false => (train, result),
         };
+        let slot = &mut self.slots[token.slot as usize];
         if moved_nothing(-result) && !slot.closing {
             return self.found_no_room(token, train, waited);
         }
@@ -365,6 +351,37 @@ impl UringDriver {
             return None;
         }
         Some(Completion::Sent { token, output, result })
+    }
+
+    /// A train could not leave for `result`: tries what may help. What is left of it, and what came
+    /// of that.
+    fn try_again(&mut self, token: Token, train: Train, result: i32) -> (Train, i32) {
+        let slot = &mut self.slots[token.slot as usize];
+        // It may be the error of another datagram, which waited on the socket.
+        let may_be_foreign = match -result {
+            libc::ECANCELED | libc::EAGAIN | libc::EINTR => false,
+            errno => errno == libc::EMSGSIZE || train.to().is_some(),
+        };
+        let mut result = result;
+        if may_be_foreign {
+            result = slot.send_once_more(token, &train, &mut self.made);
+        }
+        let refused = matches!(-result, libc::EIO | libc::EINVAL) && train.segment().is_some();
+        let mut singles = train.split();
+        let Some(first) = singles.next().filter(|_| refused) else { return (train, result) };
+        // By the device, or for what is wrong with its peer: its first datagram tells.
+        let result = slot.send_once_more(token, &first, &mut self.made);
+        let rare = slot.rare.as_mut().expect("it has trains under way");
+        if result == 0 && !std::mem::replace(&mut rare.no_segmentation, true) {
+            self.metrics.segmentation_refused.add(1);
+            tracing::info!("the device does not segment datagrams; they leave singly");
+        }
+        for single in singles {
+            let slot = &mut self.slots[token.slot as usize];
+            slot.rare.as_mut().expect("it has trains under way").departing.left += 1;
+            self.depart(token, single, false);
+        }
+        (first, result)
     }
 
     /// Calls back the trains of a socket that closes.

@@ -435,6 +435,7 @@ impl Drop for UringDriver {
         std::mem::forget(std::mem::take(&mut self.slots));
         std::mem::forget(std::mem::take(&mut self.lingering));
         std::mem::forget(std::mem::take(&mut self.departures));
+        std::mem::forget(std::mem::take(&mut self.datagrams));
         std::mem::forget(Rc::clone(&self.lenders));
     }
 }

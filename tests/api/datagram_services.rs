@@ -1,0 +1,157 @@
+//! Services of datagrams: what one answer, one peer or one fault of user code must not do to the
+//! others that a Responder's socket serves.
+
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use postring::{
+    CarrierRef, Engine, EngineBuilder, FrameError, Framer, Message, Output, Reply, Unframed,
+};
+
+use crate::support::{SOON, end, limits, on_both, one, until};
+
+fn socket() -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    socket
+}
+
+fn start(builder: EngineBuilder) -> (Engine, String) {
+    let engine = builder.start().unwrap();
+    let place = engine.local_addresses().remove(0).replace("udp://", "");
+    (engine, place)
+}
+
+fn heard(socket: &UdpSocket) -> Vec<u8> {
+    let mut bytes = vec![0; 70_000];
+    let len = socket.recv(&mut bytes).unwrap();
+    bytes.truncate(len);
+    bytes
+}
+
+#[test]
+fn an_answer_with_wishes_leaves_as_any_other() {
+    on_both(60, |driver| {
+        let builder = one(driver).respond_with(
+            "udp://127.0.0.1:0",
+            Unframed,
+            |message: Message<'_>, reply: Reply<'_, Unframed>| {
+                let urgent = message.bytes().starts_with(b"urgent");
+                let answer = Message::new(message.bytes().to_vec());
+                reply.send(if urgent { answer.niceness(1) } else { answer })
+            },
+        );
+        let (engine, place) = start(builder);
+        let [first, second] = [socket(), socket()];
+        for text in ["plain", "urgent", "plain after it", "urgent again"] {
+            for peer in [&first, &second] {
+                peer.send_to(text.as_bytes(), &place).unwrap();
+                assert_eq!(heard(peer), text.as_bytes());
+            }
+        }
+        end(engine);
+    });
+}
+
+/// As `Unframed`, but its `encode` panics when it is asked to, half way.
+#[derive(Clone, Default)]
+struct Fuse;
+
+impl Framer for Fuse {
+    type Got = Message<'static>;
+    type In<'a> = Message<'a>;
+    type Out<'a> = Message<'a>;
+
+    fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Option<(usize, Message<'a>)>, FrameError> {
+        Ok((!input.is_empty()).then(|| (input.len(), Message::lent(input))))
+    }
+
+    fn lend(message: Message<'static>) -> Message<'static> {
+        message
+    }
+
+    fn encode(&mut self, message: Message<'_>, into: &mut Output) -> Result<(), FrameError> {
+        into.put_message(&message);
+        assert!(!message.bytes().starts_with(b"boom"), "a fault of the framer");
+        Ok(())
+    }
+}
+
+#[test]
+fn a_framer_that_panics_leaves_nothing_for_the_next_peer() {
+    on_both(60, |driver| {
+        let builder = one(driver)
+            .respond_with("udp://127.0.0.1:0", Fuse, |message, reply| reply.send(message));
+        let (engine, place) = start(builder);
+        let [first, second] = [socket(), socket()];
+        for round in 1..=3 {
+            first.send_to(&[&b"boom"[..], &[7; 9000]].concat(), &place).unwrap();
+            until("it panicked", || engine.metrics().total().panics == round);
+            second.send_to(b"still served", &place).unwrap();
+            assert_eq!(heard(&second), b"still served");
+        }
+        end(engine);
+    });
+}
+
+#[test]
+fn datagrams_of_no_bytes_fill_a_queue_as_others_do() {
+    on_both(60, |driver| {
+        let engine = one(driver).start().unwrap();
+        let peer = socket();
+        let carrier =
+            engine.initiate_with(&format!("udp://{}", peer.local_addr().unwrap()), Unframed);
+        carrier.activate().wait().unwrap();
+        let carrier = carrier.keep();
+        let (told, accepted) = std::sync::mpsc::channel();
+        let send_all = move || async move {
+            let fits = (0..100_000).take_while(|_| carrier.try_send("").is_ok()).count();
+            told.send(fits).unwrap();
+        };
+        engine.spawn_on(0, send_all).unwrap();
+        let accepted = accepted.recv_timeout(SOON).unwrap();
+        assert!((1000..100_000).contains(&accepted), "{accepted}");
+        assert_eq!(heard(&peer), b"");
+        until("all have left", || carrier.queued().wait().unwrap() == 0);
+        end(engine);
+    });
+}
+
+#[test]
+fn a_train_begins_no_more_async_handlers_than_there_may_be() {
+    const HANDLERS: usize = 4;
+    on_both(60, |driver| {
+        let (begun, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let peak = Arc::clone(&most);
+        let handler = async move |message: Message<'static>, carrier: CarrierRef<Unframed>| {
+            peak.fetch_max(begun.fetch_add(1, Relaxed) + 1, Relaxed);
+            // The others of its train come meanwhile.
+            postring::sleep(Duration::from_millis(5)).await;
+            begun.fetch_sub(1, Relaxed);
+            carrier.send(message).await.map(drop)
+        };
+        let limits = limits(|limits| limits.async_handlers_per_connection = HANDLERS);
+        let builder = one(driver).limits(limits);
+        let (engine, place) = start(builder.respond_async("udp://127.0.0.1:0", Unframed, handler));
+        // One that sends trains.
+        let client = one(driver).start().unwrap();
+        let carrier = client.initiate_with(&format!("udp://{place}"), Unframed);
+        carrier.send("first").wait().unwrap();
+        assert_eq!(carrier.receive().wait().unwrap().text(), Ok("first"));
+        let sends = *carrier;
+        let send_all = move || async move {
+            (0..32).for_each(|_| sends.try_send("a train").unwrap());
+        };
+        client.spawn_on(0, send_all).unwrap();
+        let total = || engine.metrics().total();
+        until("all are answered or dropped", || {
+            let total = total();
+            total.sent_messages - 1 + total.dropped_datagrams == 32
+        });
+        assert!(most.load(Relaxed) <= HANDLERS, "{most:?}");
+        end(client);
+        end(engine);
+    });
+}
