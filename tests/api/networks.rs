@@ -119,22 +119,6 @@ fn segments_of_a_train_fit_the_wire_whoever_cuts_it() {
     });
 }
 
-/// Addresses of the far host of which a path takes so many bytes of each packet: of IPv4, and of
-/// IPv6 if this machine has it.
-fn far_places(hosts: &Hosts) -> Vec<(&'static str, usize)> {
-    const FAR_IPV6: &str = "fd83::2";
-    let (near, far) = ("fd83::1", FAR_IPV6);
-    let added = [(Host::Near, near), (Host::Far, far)].into_iter().try_for_each(|(host, ip)| {
-        hosts.run(host, &format!("ip address add {ip}/64 dev {CABLE} nodad"))
-    });
-    let mut places = vec![(FAR, 20 + 8)];
-    match added {
-        Ok(()) => places.push((FAR_IPV6, 40 + 8)),
-        Err(error) => println!("SKIP: IPv6 between two hosts: {error:#}"),
-    }
-    places
-}
-
 #[test]
 fn a_narrower_path_makes_a_longer_message_an_error_that_names_its_limit() {
     on_both(60, |driver| {
