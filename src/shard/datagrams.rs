@@ -274,7 +274,8 @@ impl Shard {
         Some(id)
     }
 
-    /// A Carrier without a socket of its own sends by that of its Listener.
+    /// A Carrier without a socket of its own sends by that of its Listener; `remotes_sent` says when
+    /// that has sent.
     pub(super) fn send_by(&mut self, hub: Id, id: Id, output: Box<Output>) {
         let len = output.len();
         let limit = self.core.limits.send_queue_bytes;
@@ -289,10 +290,11 @@ impl Shard {
                 (Some(outbox), Some(more)) => outbox.append(*more),
                 (outbox, more) => *outbox = more,
             }
+            connection.rare().remotes.get_or_insert_default().board(id);
             true
         });
         match (taken, output) {
-            (Ok(true), _) => self.sent(self.token(id), self.core.spare_output(), Ok(len)),
+            (Ok(true), _) => {}
             (Ok(false), Some(output)) => {
                 // In use: it is being settled. It goes again when its socket has room.
                 let _ = self.core.change(id, |connection| {
@@ -310,12 +312,28 @@ impl Shard {
         }
     }
 
+    /// What lay in the socket's queue has left; `failed` if some of it could not, whose ever it was.
+    pub(super) fn remotes_sent(&mut self, hub: Id, failed: bool) {
+        let leaving = self.core.change(hub, |hub| hub.remotes().map(Remotes::take_leaving));
+        for id in leaving.ok().flatten().unwrap_or_default() {
+            let counted = self.core.change(id, |connection| {
+                if failed {
+                    connection.may_have_left();
+                }
+                // The socket counts the bytes.
+                connection.unsent = 0;
+                connection.phase == Phase::Open
+            });
+            // Gone meanwhile: then nobody waits for it.
+            if counted == Ok(true) {
+                self.sent(self.token(id), self.core.spare_output(), Ok(0));
+            }
+        }
+    }
+
     /// The socket has room again.
     pub(super) fn let_remotes_send(&mut self, hub: Id) {
-        let waiting = self.core.change(hub, |connection| {
-            let remotes = connection.rare.as_mut()?.remotes.as_mut()?;
-            Some(remotes.take_waiting())
-        });
+        let waiting = self.core.change(hub, |hub| hub.remotes().map(Remotes::take_waiting));
         for id in waiting.ok().flatten().unwrap_or_default() {
             // Gone meanwhile: then it has nothing to send.
             let _ = self.core.change(id, |connection| connection.flags.sending = false);
@@ -405,11 +423,7 @@ impl Shard {
     /// Some datagrams of an output could not leave. True if that ends the connection.
     pub(super) fn could_not_leave(&mut self, id: Id, errno: Errno) -> bool {
         let peer = self.core.change(id, |connection| {
-            connection.unsent = 0;
-            let handed = connection.left();
-            if let Some(outgoing) = &mut connection.outgoing {
-                outgoing.may_have_left(handed);
-            }
+            connection.may_have_left();
             connection.peer
         });
         if self.core.may_log() {

@@ -22,6 +22,10 @@ pub(crate) struct Remotes {
     pub(super) evicted: Option<Id>,
     /// Those that wait for room in the socket's queue.
     waiting: Vec<Id>,
+    /// Those whose Messages lie in the socket's queue.
+    aboard: Vec<Id>,
+    /// Those whose Messages are in the send that is under way.
+    leaving: Vec<Id>,
 }
 
 impl Remotes {
@@ -72,6 +76,21 @@ impl Remotes {
 
     pub(super) fn take_waiting(&mut self) -> Vec<Id> {
         std::mem::take(&mut self.waiting)
+    }
+
+    /// Messages of a Carrier have come into the socket's queue.
+    pub(super) fn board(&mut self, id: Id) {
+        self.aboard.push(id);
+    }
+
+    /// What lies in the socket's queue is being sent.
+    pub(super) fn depart(&mut self) {
+        std::mem::swap(&mut self.aboard, &mut self.leaving);
+    }
+
+    /// That send is over: whose Messages were in it.
+    pub(super) fn take_leaving(&mut self) -> Vec<Id> {
+        std::mem::take(&mut self.leaving)
     }
 }
 

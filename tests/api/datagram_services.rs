@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use postring::{
-    CarrierRef, Engine, EngineBuilder, FrameError, Framer, Message, Output, Reply, Unframed,
+    Carrier, CarrierRef, Engine, EngineBuilder, FrameError, Framer, Message, Outcome, Output,
+    Reply, Unframed,
 };
 
-use crate::support::{SOON, end, limits, on_both, one, until};
+use crate::support::{SOON, end, in_namespace, limits, on_both, one, until};
 
 fn socket() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -154,4 +155,39 @@ fn a_train_begins_no_more_async_handlers_than_there_may_be() {
         end(client);
         end(engine);
     });
+}
+
+const UNREACHABLE: &str = "datagram_services::what_did_not_leave_a_listeners_socket_is_not_sent";
+
+#[test]
+fn what_did_not_leave_a_listeners_socket_is_not_sent() {
+    in_namespace(UNREACHABLE, "ip addr add 10.88.0.1/32 dev lo", |driver| {
+        let listener = one(driver).listen_with("udp://127.0.0.1:0", Unframed).unwrap();
+        let place = listener.local_addresses().remove(0).replace("udp://", "");
+        let met = |peer: &UdpSocket| {
+            peer.send_to(b"hello", &place).unwrap();
+            listener.accept().wait().unwrap()
+        };
+        let (stays, far) = (socket(), UdpSocket::bind("10.88.0.1:0").unwrap());
+        let [near, lost] = [&stays, &far].map(met);
+        let outcome = |carrier: &Carrier<Unframed>| {
+            let receipt = carrier.send(Message::new("well?").niceness(0)).wait().unwrap();
+            receipt.sent().wait().unwrap()
+        };
+        assert_eq!([outcome(&near), outcome(&lost)], [Outcome::Sent, Outcome::Sent]);
+        let before = listener.engine().unwrap().metrics().total();
+        address("del");
+        assert_eq!(outcome(&lost), Outcome::MayHaveArrived);
+        assert_eq!(outcome(&near), Outcome::Sent);
+        address("add");
+        assert_eq!(outcome(&lost), Outcome::Sent, "it has ended nothing");
+        let after = listener.engine().unwrap().metrics().total();
+        assert_eq!(after.sent_bytes - before.sent_bytes, 10, "counted once");
+    });
+}
+
+fn address(verb: &str) {
+    let mut command = std::process::Command::new("ip");
+    let done = command.args(["addr", verb, "10.88.0.1/32", "dev", "lo"]).status().unwrap();
+    assert!(done.success());
 }
