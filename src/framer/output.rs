@@ -107,8 +107,8 @@ impl Output {
         }
     }
 
-    /// What it takes up while it waits: its bytes, and what is kept of each train, so that datagrams
-    /// of no bytes count, too.
+    /// What it takes up while it waits: its bytes, and what is kept of each train, so that
+    /// datagrams of no bytes count, too.
     #[inline]
     pub(crate) fn held_bytes(&self) -> usize {
         self.len() + self.trains.len() * size_of::<Train>()

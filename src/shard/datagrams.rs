@@ -274,8 +274,8 @@ impl Shard {
         Some(id)
     }
 
-    /// A Carrier without a socket of its own sends by that of its Listener; `remotes_sent` says when
-    /// that has sent.
+    /// A Carrier without a socket of its own sends by that of its Listener; `remotes_sent` says
+    /// when that has sent.
     pub(super) fn send_by(&mut self, hub: Id, id: Id, output: Box<Output>) {
         let len = output.len();
         let limit = self.core.limits.send_queue_bytes;
@@ -312,7 +312,7 @@ impl Shard {
         }
     }
 
-    /// What lay in the socket's queue has left; `failed` if some of it could not, whose ever it was.
+    /// What lay in the socket's queue has left; `failed` if some of it could not, whosever it was.
     pub(super) fn remotes_sent(&mut self, hub: Id, failed: bool) {
         let leaving = self.core.change(hub, |hub| hub.remotes().map(Remotes::take_leaving));
         for id in leaving.ok().flatten().unwrap_or_default() {
