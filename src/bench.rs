@@ -73,7 +73,7 @@ impl Datagrams {
     pub fn put(&mut self, datagram: &[u8], port: u16) {
         self.0.put(datagram);
         let remote = ([127, 0, 0, 1], port).into();
-        self.0.end_datagram(Some(Route { remote, local: None }));
+        self.0.end_datagram(Some(Route { remote, local: None }), None);
     }
 
     /// Puts those of `other` behind, as the next batch of a turn is.

@@ -15,7 +15,8 @@ pub struct Limits {
     /// Most connections of one core from one peer prefix (IPv4 /32, IPv6 /64); default 32 768.
     pub connections_per_prefix: usize,
     /// Bytes that may wait in one Carrier's send queue: at this mark handlers pause, `try_send`
-    /// says Full and `send` waits. One message may overshoot it. Default 256 KiB.
+    /// says Full and `send` waits; `receive` goes on. One message may overshoot it. Default
+    /// 256 KiB.
     pub send_queue_bytes: usize,
     /// Messages with niceness, lifetime, antecedents or a watched outcome that may wait in one
     /// Carrier's send queue. Default 16 384.

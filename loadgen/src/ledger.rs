@@ -47,7 +47,7 @@ pub(crate) struct Ledger {
     pub(crate) on_time: u64,
     /// Answered after their deadline.
     pub(crate) late: u64,
-    /// Sent and unanswered when their connection ended.
+    /// Sent and unanswered when their connection ended; of datagrams, unanswered for a second.
     pub(crate) lost: u64,
     /// Sent and unanswered at the end of the run.
     pub(crate) in_flight: u64,

@@ -112,6 +112,7 @@ impl Measurement {
         }
         let overall = books.all_classes();
         note_books(&mut facts, &books, &overall);
+        facts.datagrams = plan.to_datagrams();
         facts.renewals = [renewals.asked, renewals.made, renewals.failed];
         facts.first_failed_renewal.clone_from(&renewals.first_failure);
         let server_busy_share = after.busy_share(&before, &plan.server_cores);
@@ -243,7 +244,7 @@ pub(crate) fn note_books(facts: &mut Facts, books: &Recorder, overall: &ClassBoo
     facts.received = ledger.received();
     facts.refused = ledger.refused;
     facts.unanswered = ledger.unanswered() - ledger.refused;
-    facts.unmatched = books.unmatched;
+    facts.strays = books.strays;
     facts.ledger_closes = books.classes.iter().all(|class| class.account.closes())
         && overall.account.closes()
         && books.warmup.closes();

@@ -25,6 +25,8 @@ pub(crate) const OPEN_MAX: u64 = 4 << 20;
 const DEPTH_DEFAULT_MAX: u64 = 1024;
 /// Messages per second, if nobody says how many.
 const RATE_DEFAULT_PER_S: f64 = 20_000.0;
+/// A datagram that was not answered for so long is lost.
+const PATIENCE_NS: u64 = 1_000_000_000;
 /// Payload bytes, if nobody says how many.
 const SIZE_DEFAULT: u32 = 64;
 
@@ -88,6 +90,7 @@ impl Plan {
         read: Read<'_>,
     ) -> Result<Self> {
         let embedded = arguments.address.is_none();
+        let to_datagrams = is_of_datagrams(arguments.address.as_deref());
         let asked = arguments.cores.as_ref().map(|list| list.0.clone());
         let connections = arguments.fan_in.unwrap_or(arguments.connections);
         let generator_cores = generator_cores(asked, allowed, connections)?;
@@ -103,7 +106,7 @@ impl Plan {
             connections,
             carriers: arguments.carriers,
             churn_per_s: arguments.churn,
-            workload: Arc::new(workload.told(arguments.tell.variant())),
+            workload: Arc::new(workload.told(arguments.tell.variant()).numbered_if(to_datagrams)),
             duration: arguments.duration,
             warmup: arguments.warmup,
             depth: depth(arguments, connections, &arrival)?,
@@ -140,6 +143,7 @@ impl Plan {
             warmup_ns: self.warmup_ns(),
             end_ns: self.end_ns(),
             closed_loop: !self.open_loop(),
+            patience_ns: self.to_datagrams().then_some(PATIENCE_NS),
             scale: self.scale.clone(),
         }
     }
@@ -147,6 +151,11 @@ impl Plan {
     /// True if messages leave by a schedule, whatever the server does.
     pub(crate) fn open_loop(&self) -> bool {
         self.arrival != Arrival::Closed
+    }
+
+    /// True if each message is a datagram.
+    pub(crate) fn to_datagrams(&self) -> bool {
+        is_of_datagrams(self.address.as_deref())
     }
 
     /// True if the embedded server has no CPU of its own.
@@ -189,6 +198,11 @@ struct Traffic {
     arrival: Arrival,
     trace: Arc<[Line]>,
     rate_per_s: f64,
+}
+
+/// True if each message to the server at `address` is a datagram.
+fn is_of_datagrams(address: Option<&str>) -> bool {
+    address.is_some_and(|address| address.starts_with("udp://"))
 }
 
 fn traffic(arguments: &arguments::Traffic, read: Read<'_>) -> Result<Traffic> {

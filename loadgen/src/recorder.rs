@@ -6,6 +6,7 @@
 //! the run).
 //! Bound: `depth` open messages per connection; a table grows to what was open at once.
 
+mod answers;
 mod merging;
 mod sample;
 
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::answers::Strays;
 use crate::class_books::ClassBooks;
 use crate::histogram::{Latencies, Timeline};
 use crate::ledger::{Account, Ledger};
@@ -44,6 +46,8 @@ pub(crate) struct Bounds {
     pub(crate) end_ns: u64,
     /// Closed loop: replies make their connection ready for the next message.
     pub(crate) closed_loop: bool,
+    /// After so long an unanswered message is lost, if its path may lose it.
+    pub(crate) patience_ns: Option<u64>,
     /// What each size takes alone, if slowdowns are counted.
     pub(crate) scale: Option<Arc<Scale>>,
 }
@@ -93,8 +97,8 @@ pub(crate) struct Recorder {
     waiting: Vec<Waiting>,
     /// For the view of each class.
     views: Vec<ClassCounts>,
-    /// Replies that answer no open message, or are not its echo.
-    pub(crate) unmatched: u64,
+    /// Replies that did not come once and in turn.
+    pub(crate) strays: Strays,
     /// Connections that ended.
     pub(crate) disconnections: u32,
     /// The first of them.
@@ -108,6 +112,8 @@ struct Connection {
     connected: bool,
     /// How many messages were opened.
     sequence: u64,
+    /// One more than the sequence of the latest one that was answered.
+    answered: u64,
     /// Open messages, each at the place its number says.
     table: Vec<Open>,
     /// Free places of the table.
@@ -142,6 +148,7 @@ impl Recorder {
         let connection = || Connection {
             connected: true,
             sequence: 0,
+            answered: 0,
             table: Vec::new(),
             free: Vec::new(),
             order: VecDeque::new(),
@@ -161,7 +168,7 @@ impl Recorder {
             pulse: Counts::default(),
             waiting: (0..if watched { classes } else { 0 }).map(|_| Waiting::new()).collect(),
             views: vec![ClassCounts::new(); classes],
-            unmatched: 0,
+            strays: Strays::default(),
             disconnections: 0,
             first_disconnection: None,
             open: 0,
@@ -342,10 +349,7 @@ impl Recorder {
         now_ns: u64,
         arrived_ns: Option<u64>,
     ) {
-        let Some(open) = self.take_answered(connection, payload) else {
-            self.unmatched += 1;
-            return;
-        };
+        let Some(open) = self.take_answered(connection, payload) else { return };
         if !open.sent {
             // The answer was quicker than the word that it was sent.
             let account = self.account(open.intended_ns, open.class);
@@ -454,23 +458,6 @@ impl Recorder {
         }
         self.open -= 1;
         Some(open)
-    }
-
-    /// The open message that `payload` answers, taken out of the table.
-    fn take_answered(&mut self, connection: u32, payload: &[u8]) -> Option<Open> {
-        let numbered = mark::number(payload);
-        let number = match numbered {
-            Some(number) => number,
-            None => *self.connections[connection as usize].order.front()?,
-        };
-        let entry = self.entry(connection, number)?;
-        if payload.len() != entry.bytes as usize {
-            return None;
-        }
-        if numbered.is_none() {
-            self.connections[connection as usize].order.pop_front();
-        }
-        self.close_entry(connection, number)
     }
 }
 

@@ -215,6 +215,16 @@ impl<F: Framer> Endpoint<F> {
         self.rare.as_ref().is_some_and(|rare| rare.revivable)
     }
 
+    /// True if Messages go to a handler, which is to find room for its answers. Who waits for a
+    /// Message gets it however full the queue is: two peers whose queues are full would else wait
+    /// for each other.
+    pub(super) fn answers_by_handler(&self) -> bool {
+        match &self.reader {
+            Reader::Respond(_) => true,
+            Reader::Carrier(inbox) => inbox.has_handler(),
+        }
+    }
+
     fn has_room_for_messages(&self, core: &Core) -> bool {
         match &self.reader {
             Reader::Respond(_) => {
@@ -273,7 +283,8 @@ impl<F: Framer> Endpoint<F> {
         let mut consumed = 0;
         let mut messages = 0;
         let verdict = loop {
-            if call.is_full() || !self.has_room_for_messages(call.core) {
+            let held_up = self.answers_by_handler() && call.is_full();
+            if held_up || !self.has_room_for_messages(call.core) {
                 break Verdict::Paused;
             }
             let rest = &bytes[consumed..];

@@ -249,6 +249,10 @@ impl<F: Framer> Inbox<F> {
         before.map(|(_, handler)| handler)
     }
 
+    pub(crate) const fn has_handler(&self) -> bool {
+        self.handler.is_some()
+    }
+
     /// True while messages were asked for that have not come.
     pub(crate) fn is_awaited(&self) -> bool {
         let elsewhere = || self.elsewhere.iter().any(|(_, slot)| !slot.is_abandoned());

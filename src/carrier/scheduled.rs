@@ -52,7 +52,7 @@ pub(super) fn submit<F: Framer>(
     let mut output = Output::default();
     let mark = output.mark();
     way.framer.borrow_mut().encode(message, &mut output)?;
-    super::way::pack(call.core, call.packing, &mut output, mark)?;
+    super::way::pack(call, properties.niceness, &mut output, mark)?;
     // Where order is all the framing there is, a Message keeps its place.
     let stands_alone = F::STANDS_ALONE || call.packing != Packing::Stream;
     let niceness = if stands_alone { properties.niceness } else { 0 };

@@ -64,8 +64,8 @@ pub struct Supports {
     /// accepts or refuses ([`Acceptor`](crate::Acceptor)). Elsewhere a fork reaches the peer's
     /// Listener as any other connection does.
     pub fork_requests: bool,
-    /// Packets carry a DSCP code point of the most urgent class in use
-    /// ([`EngineBuilder::traffic_classes`](crate::EngineBuilder::traffic_classes)).
+    /// Packets carry a DSCP code point of the most urgent class in use, those of datagrams of their
+    /// own class ([`EngineBuilder::traffic_classes`](crate::EngineBuilder::traffic_classes)).
     pub traffic_class: bool,
     /// Lifetimes are signalled to path elements (draft §2.2).
     pub path_signalling: bool,

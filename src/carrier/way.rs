@@ -8,7 +8,6 @@ use std::cell::{Cell, RefCell};
 use super::scheduled::Wishes;
 use crate::error::{Error, Result};
 use crate::framer::{FrameError, Framer, Mark, Output};
-use crate::shard::core::Core;
 use crate::shard::protocol::{Call, Packing};
 
 /// The typed way out: the framer, and how many Messages the Carrier sent before they asked for an
@@ -34,7 +33,7 @@ pub(super) fn encode<F: Framer>(way: &Way<F>, call: &Call<'_>, message: F::Out<'
     match framer.encode(message, &mut outbox) {
         Ok(()) => {
             if call.packing != Packing::Stream {
-                pack(call.core, call.packing, &mut outbox, mark)?;
+                pack(call, 0, &mut outbox, mark)?;
             }
             call.sent_messages.set(call.sent_messages.get() + 1);
             Ok(())
@@ -43,10 +42,11 @@ pub(super) fn encode<F: Framer>(way: &Way<F>, call: &Call<'_>, message: F::Out<'
     }
 }
 
-/// Makes a datagram of what was framed since `mark`.
-pub(super) fn pack(core: &Core, packing: Packing, output: &mut Output, mark: Mark) -> Result<()> {
+/// Makes a datagram of what was framed since `mark` for a Message of class `niceness`.
+pub(super) fn pack(call: &Call<'_>, niceness: u32, output: &mut Output, mark: Mark) -> Result<()> {
+    let core = call.core;
     let len = output.len() - output.datagram_begin();
-    let (to, bytes_max) = match packing {
+    let (to, bytes_max) = match call.packing {
         Packing::Stream => return Ok(()),
         Packing::Connected { bytes_max } => (None, bytes_max),
         Packing::To(route) => (Some(route), core.datagram_bytes_max(route.remote, len)),
@@ -63,7 +63,7 @@ pub(super) fn pack(core: &Core, packing: Packing, output: &mut Output, mark: Mar
             "a datagram of {len} bytes exceeds the path's limit of {bytes_max} bytes"
         )));
     }
-    output.end_datagram(to);
+    output.end_datagram(to, core.traffic_class(niceness));
     Ok(())
 }
 

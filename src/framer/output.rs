@@ -98,12 +98,14 @@ impl Output {
         self.shared.push(Shared { after: self.copied.len(), bytes });
     }
 
-    /// What was put since the last datagram is one more, to `to`.
-    pub(crate) fn end_datagram(&mut self, to: Option<Route>) {
+    /// What was put since the last datagram is one more, to `to`; its packet carries the DSCP code
+    /// point `traffic_class`, or that of its socket.
+    pub(crate) fn end_datagram(&mut self, to: Option<Route>, traffic_class: Option<u8>) {
         let until = self.len();
-        let taken = self.trains.last_mut().is_some_and(|train| train.takes(until, to));
+        let last = self.trains.last_mut();
+        let taken = last.is_some_and(|train| train.takes(until, to, traffic_class));
         if !taken {
-            self.trains.push(Train::one(self.datagram_begin(), until, to));
+            self.trains.push(Train::one(self.datagram_begin()..until, to, traffic_class));
         }
     }
 
@@ -131,8 +133,11 @@ impl Output {
             let first = train.datagrams().next().map_or(0, |range| range.len());
             let is_one = train.segment().is_none();
             let until = so_far + train.range().start + first;
-            let joins =
-                is_one && self.trains.last_mut().is_some_and(|last| last.takes(until, train.to()));
+            let joins = is_one
+                && self
+                    .trains
+                    .last_mut()
+                    .is_some_and(|last| last.takes(until, train.to(), train.traffic_class()));
             if !joins {
                 self.trains.push(train.moved(so_far));
             }
@@ -318,7 +323,7 @@ mod tests {
             output.put(b"head");
             output.put_bytes(large.clone());
             output.put(b"tail");
-            output.end_datagram(None);
+            output.end_datagram(None, None);
             let whole = output.to_vec();
             for pieces in 0..4 {
                 [&b"a"[..], &large, b"b"].iter().take(pieces).for_each(|piece| {

@@ -24,19 +24,32 @@ pub(crate) struct Train {
     datagrams: usize,
     /// Nowhere in particular: the socket is connected.
     to: Option<Route>,
+    /// The DSCP code point of its packets, if it is not the socket's own.
+    traffic_class: Option<u8>,
 }
 
 impl Train {
     /// One datagram.
-    pub(super) const fn one(from: usize, until: usize, to: Option<Route>) -> Self {
-        Self { from, until, segment: until - from, datagrams: 1, to }
+    pub(super) const fn one(
+        range: Range<usize>,
+        to: Option<Route>,
+        traffic_class: Option<u8>,
+    ) -> Self {
+        let (from, until) = (range.start, range.end);
+        Self { from, until, segment: until - from, datagrams: 1, to, traffic_class }
     }
 
     /// Takes the datagram that follows in the output in; false if it has to leave apart.
-    pub(super) fn takes(&mut self, until: usize, to: Option<Route>) -> bool {
+    pub(super) fn takes(
+        &mut self,
+        until: usize,
+        to: Option<Route>,
+        traffic_class: Option<u8>,
+    ) -> bool {
         let len = until - self.until;
         let is_whole = self.until - self.from == self.segment * self.datagrams;
-        let fits = is_whole && len > 0 && len <= self.segment && to == self.to;
+        let alike = to == self.to && traffic_class == self.traffic_class;
+        let fits = is_whole && len > 0 && len <= self.segment && alike;
         let room = self.datagrams < TRAIN_DATAGRAMS_MAX && until - self.from <= TRAIN_BYTES_MAX;
         if fits && room {
             self.until = until;
@@ -65,10 +78,15 @@ impl Train {
         self.to
     }
 
+    /// The DSCP code point of its packets, unless the socket's own is meant.
+    pub(crate) const fn traffic_class(&self) -> Option<u8> {
+        self.traffic_class
+    }
+
     /// Its datagrams, each as a train of one.
     pub(crate) fn split(&self) -> impl Iterator<Item = Self> + use<> {
-        let to = self.to;
-        self.datagrams().map(move |range| Self::one(range.start, range.end, to))
+        let (to, traffic_class) = (self.to, self.traffic_class);
+        self.datagrams().map(move |range| Self::one(range, to, traffic_class))
     }
 
     /// Where each of its datagrams lies in the output.
@@ -93,7 +111,7 @@ mod tests {
         let mut output = Output::default();
         for (len, port) in lens {
             output.put(&vec![7; *len]);
-            output.end_datagram(to(*port));
+            output.end_datagram(to(*port), None);
         }
         let count = |train: &Train| train.datagrams().count();
         output
@@ -116,7 +134,7 @@ mod tests {
     #[test]
     fn an_output_of_one_empty_datagram_is_not_empty() {
         let mut output = Output::default();
-        output.end_datagram(None);
+        output.end_datagram(None, None);
         assert_eq!((output.len(), output.is_empty()), (0, false));
         output.reset(0);
         assert!(output.is_empty());
@@ -132,7 +150,7 @@ mod tests {
             for (at, (len, port)) in lens.iter().enumerate() {
                 let half = &mut halves[usize::from(at >= split)];
                 half.put(&vec![at as u8; *len]);
-                half.end_datagram(to(*port));
+                half.end_datagram(to(*port), None);
             }
             let [mut output, rest] = halves;
             output.append(rest);

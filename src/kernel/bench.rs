@@ -99,7 +99,7 @@ impl Sayings {
         remote_is_v6: bool,
         segment: Option<u16>,
     ) -> &[u8] {
-        self.0.say(local, remote_is_v6, segment);
+        self.0.say(local, remote_is_v6, segment, None);
         self.0.bytes()
     }
 }

@@ -14,8 +14,8 @@ use crate::engine::operation::{Arrival, DATAGRAM_BYTES_MAX, Errno, PeerError};
 pub(super) const NAME_BYTES: usize = 28;
 /// Bytes for all that may come beside a train: address, length, mark, time, drops.
 pub(super) const CONTROL_IN_BYTES: usize = 192;
-/// Bytes for all that is said of a train: its source and the length of its datagrams.
-const CONTROL_OUT_BYTES: usize = 64;
+/// Bytes for all that is said of a train: its source, the length of its datagrams, its class.
+const CONTROL_OUT_BYTES: usize = 112;
 
 const IPV4_HEADERS: u32 = 20 + 8;
 const IPV6_HEADERS: u32 = 40 + 8;
@@ -36,9 +36,22 @@ impl Control {
         Self { bytes: [0; CONTROL_OUT_BYTES], len: 0 }
     }
 
-    /// Says where a train goes from, and how long each of its datagrams is.
-    pub(super) fn say(&mut self, local: Option<IpAddr>, remote_is_v6: bool, segment: Option<u16>) {
+    /// Says where a train goes from, how long each of its datagrams is, and the DSCP code point of
+    /// its packets.
+    pub(super) fn say(
+        &mut self,
+        local: Option<IpAddr>,
+        remote_is_v6: bool,
+        segment: Option<u16>,
+        traffic_class: Option<u8>,
+    ) {
         self.len = 0;
+        if let Some(class) = traffic_class {
+            let octet = i32::from(class) << 2;
+            // Which of them counts is the packet's version; the other one is not looked at.
+            self.put(libc::IPPROTO_IP, libc::IP_TOS, &octet.to_ne_bytes());
+            self.put(libc::IPPROTO_IPV6, libc::IPV6_TCLASS, &octet.to_ne_bytes());
+        }
         match local {
             Some(local) if remote_is_v6 => {
                 let local = match local {
@@ -210,7 +223,7 @@ mod tests {
     #[test]
     fn what_is_said_of_a_train_can_be_read() {
         let mut control = Control::empty();
-        control.say(Some([192, 0, 2, 1].into()), false, Some(1200));
+        control.say(Some([192, 0, 2, 1].into()), false, Some(1200), None);
         assert_eq!(control.bytes().len(), 32 + 24);
         let mut name = [0; NAME_BYTES];
         let remote: SocketAddr = "198.51.100.7:53".parse().unwrap();
@@ -219,11 +232,14 @@ mod tests {
         let local = Some([192, 0, 2, 1].into());
         assert_eq!(arrival.from, Some(Route { remote, local }));
         assert_eq!((arrival.segment, arrival.truncated), (None, false), "a length sent is no GRO");
-        control.say(Some([192, 0, 2, 1].into()), true, None);
+        control.say(Some([192, 0, 2, 1].into()), true, Some(9), Some(46));
+        assert_eq!(control.bytes().len(), CONTROL_OUT_BYTES, "the most that is ever said");
+        assert_eq!(read(&[], control.bytes(), 0).traffic_class, 46 << 2);
+        control.say(Some([192, 0, 2, 1].into()), true, None, None);
         let arrival = read(&name[..len], control.bytes(), libc::MSG_TRUNC);
         assert_eq!(arrival.from.unwrap().local, local, "in IPv6 form it is the same address");
         assert!(arrival.truncated);
-        control.say(None, true, None);
+        control.say(None, true, None, None);
         assert!(control.bytes().is_empty());
     }
 

@@ -111,7 +111,8 @@ impl Label {
     ) {
         let to = train.to();
         let is_v6 = to.is_some_and(|to| to.remote.is_ipv6());
-        self.control.say(to.and_then(|to| to.local), is_v6, train.segment());
+        let local = to.and_then(|to| to.local);
+        self.control.say(local, is_v6, train.segment(), train.traffic_class());
         let name_len = to.map_or(0, |to| control::put_name(to.remote, &mut self.name));
         header.msg_name =
             if name_len > 0 { self.name.as_mut_ptr().cast() } else { std::ptr::null_mut() };
@@ -236,7 +237,7 @@ mod tests {
         let mut output = Output::default();
         for round in 0..16_u8 {
             output.put(&[round; 1200]);
-            output.end_datagram(Some(Route { remote: to, local: None }));
+            output.end_datagram(Some(Route { remote: to, local: None }), None);
         }
         let [train] = output.trains() else { panic!("{:?}", output.trains()) };
         send_train(near.as_fd(), &output, train).unwrap();
@@ -256,20 +257,20 @@ mod tests {
         near.connect(to).unwrap();
         assert_eq!(datagram_bytes_max(near.as_fd()), Some(65_507));
         let mut output = Output::default();
-        output.end_datagram(None);
+        output.end_datagram(None, None);
         send_train(near.as_fd(), &output, &output.trains()[0]).unwrap();
         let mut small = [0; 100];
         let (len, arrival) = receive_datagrams(far.as_fd(), &mut small).unwrap();
         assert_eq!((len, arrival.truncated), (0, false));
         let mut output = Output::default();
         output.put(&[1; 200]);
-        output.end_datagram(None);
+        output.end_datagram(None, None);
         send_train(near.as_fd(), &output, &output.trains()[0]).unwrap();
         let (len, arrival) = receive_datagrams(far.as_fd(), &mut small).unwrap();
         assert_eq!((len, arrival.truncated), (100, true));
         let mut output = Output::default();
         output.put(&[1; 65_508]);
-        output.end_datagram(None);
+        output.end_datagram(None, None);
         let error = send_train(near.as_fd(), &output, &output.trains()[0]).unwrap_err();
         assert_eq!(error, rustix::io::Errno::MSGSIZE);
     }

@@ -112,9 +112,10 @@ impl EngineBuilder {
         self
     }
 
-    /// Packets carry a DSCP code point of the most urgent class in use on their connection (draft
-    /// §2.2, Niceness): each entry is a niceness and the code point, 0 to 63, from there on.
-    /// Messages without properties are of class 0. Default: packets are not marked.
+    /// Packets carry a DSCP code point of the most urgent class in use on their connection, those
+    /// of datagrams that of their own class (draft §2.2, Niceness): each entry is a niceness and
+    /// the code point, 0 to 63, from there on. Messages without properties are of class 0.
+    /// Default: packets are not marked.
     ///
     /// ```
     /// use postring::Engine;

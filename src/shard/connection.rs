@@ -326,7 +326,7 @@ mod tests {
         let answer = |connection: &mut Connection, len| {
             let output = connection.outbox.get_or_insert_default();
             output.put(&vec![0; len]);
-            output.end_datagram(None);
+            output.end_datagram(None, None);
         };
         answer(&mut connection, 10_000);
         assert!(!connection.is_overrun(10_000), "the next send takes all that waits");

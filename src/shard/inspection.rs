@@ -64,15 +64,31 @@ impl Inspection<'_> {
 
     fn measure(&self, id: Id, peer: Peer) -> Measurement {
         let sample = self.driver.path(token(id)).unwrap_or_default();
-        let (local, peer) = match peer {
-            Peer::Ip(peer) => (self.local_address(id), Some(peer)),
-            Peer::Unix | Peer::Anybody | Peer::Unknown => (None, None),
+        let Peer::Ip(remote) = peer else { return measurement(&sample, None, None) };
+        let look = |connection: &Connection| {
+            let has_hub = connection.hub().is_some();
+            (self.local_address(id, connection), connection.flags.datagrams, has_hub)
         };
-        measurement(&sample, local, peer)
+        let (local, is_datagrams, has_hub) = self.core.look(id, look).unwrap_or_default();
+        let mut measured = measurement(&sample, local, Some(remote));
+        if is_datagrams {
+            measured.payload_bytes_max = match has_hub {
+                true => Some(self.core.datagram_bytes_max(remote, usize::MAX)),
+                false => self.driver.datagram_bytes_max(token(id)),
+            };
+        }
+        measured
     }
 
-    fn local_address(&self, id: Id) -> Option<SocketAddr> {
-        self.driver.local_address(token(id))
+    /// Its own end: that of its Listener's socket if it has none, with the address that its peer
+    /// sends to, where that socket has several.
+    fn local_address(&self, id: Id, connection: &Connection) -> Option<SocketAddr> {
+        let mut local = self.driver.local_address(token(connection.hub().unwrap_or(id)))?;
+        let asked = connection.rare.as_ref().and_then(|rare| rare.to?.local);
+        if let Some(ip) = asked {
+            local.set_ip(ip);
+        }
+        Some(local)
     }
 
     /// The Association of a Carrier; `None` if it was to be initiated to no address at all.
@@ -99,8 +115,11 @@ impl Inspection<'_> {
     fn key_of(&self, id: Id, connection: &Connection) -> Option<Key> {
         let framer = framer_of(connection)?;
         match connection.peer {
-            _ if !connection.attached => None,
-            Peer::Ip(peer) => Some(Key::accepted(peer.ip(), self.local_address(id), framer)),
+            _ if !connection.attached && connection.hub().is_none() => None,
+            Peer::Ip(peer) => {
+                let local = self.local_address(id, connection);
+                Some(Key::accepted(peer.ip(), local, framer))
+            }
             Peer::Unix | Peer::Anybody | Peer::Unknown => {
                 Some(Key::nameless(id.slot, id.generation, framer))
             }

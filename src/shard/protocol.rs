@@ -125,6 +125,9 @@ pub(crate) trait Protocol: Any {
     /// The connection has ended. Called once.
     fn closed(&mut self, core: &Rc<Core>, id: Id, reason: CloseReason);
 
+    /// True if what it is given is held back until there is room for what it answers.
+    fn answers_by_handler(&self) -> bool;
+
     /// True if it wants bytes now.
     fn wants_input(&self, core: &Core) -> bool;
 

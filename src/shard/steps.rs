@@ -104,7 +104,8 @@ fn open(connection: &Connection, core: &Core) -> Step {
     if flags.reset {
         return Step::Close;
     }
-    let resumable = flags.paused && connection.backlog() < low_water && protocol.wants_input(core);
+    let has_room = connection.backlog() < low_water || !protocol.answers_by_handler();
+    let resumable = flags.paused && has_room && protocol.wants_input(core);
     if resumable && !flags.discarding {
         return Step::Resume;
     }

@@ -4,11 +4,12 @@
 //! Above: the builder takes a table from niceness to code point. Below: the shard tells the socket
 //! before the first bytes of a more urgent class leave. A connection carries the code point of the
 //! most urgent class it has ever used: packets of one connection with several code points may
-//! overtake each other, which its transport takes for loss.
+//! overtake each other, which its transport takes for loss. Datagrams follow in no order anyway:
+//! each carries the code point of its own class.
 //! Absent: what a path does with it. Bound: `ENTRIES_MAX` entries.
 
 use super::Shard;
-use super::core::Id;
+use super::core::{Core, Id};
 use crate::engine::operation::{Operation, SocketOption};
 use crate::error::{Error, Result};
 
@@ -50,6 +51,14 @@ impl TrafficClasses {
     }
 }
 
+impl Core {
+    /// The code point of a datagram of class `niceness`, if packets are marked.
+    #[inline]
+    pub(crate) fn traffic_class(&self, niceness: u32) -> Option<u8> {
+        self.traffic_classes.get().map(|classes| classes.of(niceness))
+    }
+}
+
 impl Shard {
     /// Tells the socket which code point its packets carry from now on, if that changes.
     pub(super) fn mark(&mut self, id: Id) {
@@ -58,6 +67,9 @@ impl Shard {
         let point = {
             let mut state = self.core.state.borrow_mut();
             let connection = &mut state.slots[id.slot as usize];
+            if connection.flags.datagrams {
+                return;
+            }
             let outgoing = connection.outgoing.as_ref();
             let niceness = outgoing.and_then(|outgoing| outgoing.best_niceness()).unwrap_or(0);
             let marked = &mut connection.rare().marked_niceness;

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod async_handlers;
+mod both_ways;
 mod cancel;
 #[allow(dead_code, reason = "tests/checklist needs more of it")]
 mod capture;

@@ -52,7 +52,7 @@ fn works() -> bool {
 }
 
 #[test]
-fn a_sink_prints_what_is_sent_to_its_group_for_ever() {
+fn item_090_a_sink_on_a_group_prints_what_is_sent_to_it_for_ever() {
     on_both(60, |driver| {
         if !works() {
             return;

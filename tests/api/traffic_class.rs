@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
-use postring::{Engine, Error};
+use postring::{Carrier, Engine, Error, Message, Unframed};
 
 use crate::capture::Capture;
 use crate::support::*;
@@ -64,4 +64,64 @@ fn a_table_that_cannot_be_is_refused_at_the_start() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// What the peer of each kind of way out sees, in the order of sending.
+fn classes_seen(carrier: &Carrier<Unframed>, peer: &Carrier<Unframed>) -> Vec<u8> {
+    let sent = [Some(8), None, Some(0), Some(1), Some(8), None];
+    let mut seen = Vec::new();
+    for niceness in sent {
+        let message = Message::from("x");
+        let message = match niceness {
+            Some(niceness) => message.niceness(niceness),
+            None => message,
+        };
+        carrier.send(message).wait().unwrap();
+        let came = peer.receive().wait().unwrap();
+        seen.push(came.marking().expect("a datagram has one").traffic_class());
+    }
+    seen
+}
+
+#[test]
+fn each_datagram_carries_the_code_point_of_its_own_class() {
+    for ip in ["127.0.0.1", "[::1]", "[::]"] {
+        on_both(60, move |driver| {
+            let marks = || one(driver).traffic_classes([(0, 46), (1, 18), (8, 1)]);
+            let listener = marks().listen_with(&format!("udp://{ip}:0"), Unframed).unwrap();
+            let place = listener.local_addresses().remove(0).replace("[::]", "127.0.0.1");
+            let engine = marks().start().unwrap();
+            let client = engine.initiate_with(&place, Unframed);
+            client.send("hello").wait().unwrap();
+            let served = listener.accept().wait().unwrap();
+            served.receive().wait().unwrap();
+            assert!(served.supports().wait().unwrap().traffic_class);
+            let wanted = [1, 46, 46, 18, 1, 46];
+            assert_eq!(classes_seen(&client, &served), wanted, "from a connected socket");
+            assert_eq!(classes_seen(&served, &client), wanted, "from a Listener's");
+            end(engine);
+        });
+    }
+}
+
+#[test]
+fn answers_of_a_datagram_responder_are_marked_and_without_a_table_they_are_not() {
+    on_both(60, |driver| {
+        for (table, wanted) in [(Some((0, 46)), 46), (None, 0)] {
+            let builder = one(driver);
+            let builder = match table {
+                Some(entry) => builder.traffic_classes([entry]),
+                None => builder,
+            };
+            let place = "udp://127.0.0.1:0";
+            let builder =
+                builder.respond_with(place, Unframed, |message, reply| reply.send(message));
+            let engine = builder.start().unwrap();
+            let client = engine.initiate_with(&engine.local_addresses().remove(0), Unframed);
+            client.send("hello").wait().unwrap();
+            let answer = client.receive().wait().unwrap();
+            assert_eq!(answer.marking().unwrap().traffic_class(), wanted);
+            end(engine);
+        }
+    });
 }

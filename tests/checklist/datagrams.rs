@@ -221,3 +221,60 @@ fn item_040_and_018_each_message_has_a_packet_of_its_own() {
         assert!(packets.iter().all(|packet| packet.len() == 10), "{packets:?}");
     });
 }
+
+#[test]
+fn item_014_and_015_the_halves_of_a_datagram_carrier_have_one_direction_each() {
+    on_both(60, |driver| {
+        let engine = one(driver).start().unwrap();
+        let socket = socket();
+        let source = to(&engine, &socket).into_source();
+        source.send("one way").wait().unwrap();
+        let mut bytes = [0; 16];
+        let (len, from) = socket.recv_from(&mut bytes).unwrap();
+        assert_eq!(&bytes[..len], b"one way");
+        // What is sent to a Source is nobody's: it waits for no one, and ends nothing.
+        for _ in 0..50 {
+            socket.send_to(b"the other way", from).unwrap();
+        }
+        source.send("still").wait().unwrap();
+        assert_eq!(heard(&socket), b"still");
+        let sink = to(&engine, &socket).into_sink();
+        sink.activate().wait().unwrap();
+        let path = sink.transients().wait().unwrap()[0].paths()[0];
+        socket.send_to(b"for the sink", path.local_address().unwrap()).unwrap();
+        assert_eq!(sink.receive().wait().unwrap().text(), Ok("for the sink"));
+        drop((source, sink));
+        end(engine);
+    });
+}
+
+#[test]
+fn item_072_and_074_a_path_has_two_ends_and_the_payload_of_one_packet() {
+    on_both(60, |driver| {
+        let listener = one(driver).listen_with("udp://127.0.0.1:0", Unframed).unwrap();
+        let place = listener.local_addresses().remove(0);
+        let engine = one(driver).start().unwrap();
+        let here = engine.initiate_with(&place, Unframed);
+        here.send("hello").wait().unwrap();
+        let there = listener.accept().wait().unwrap();
+        let path_of = |carrier: &Carrier<Unframed>| {
+            let transients = carrier.transients().wait().unwrap();
+            transients[0].paths()[0]
+        };
+        let (out, back) = (path_of(&here), path_of(&there));
+        assert_eq!(format!("udp://{}", out.peer_address().unwrap()), place);
+        assert_eq!(
+            (out.local_address(), out.peer_address()),
+            (back.peer_address(), back.local_address())
+        );
+        // What the MTU of the loopback, 65 536 bytes, leaves of IPv4's longest packet.
+        assert_eq!(out.payload_bytes_max(), Some(65_507));
+        assert_eq!(back.payload_bytes_max(), Some(65_507));
+        assert_eq!((out.round_trip(), out.loss(), out.rate_bytes_per_s()), (None, None, None));
+        // A Listener's Carriers have their Associations as any others.
+        let association = there.association().wait().unwrap();
+        assert_eq!(association.paths().wait().unwrap()[0].peer_address(), back.peer_address());
+        assert_eq!(association.carriers().wait().unwrap().len(), 1);
+        end(engine);
+    });
+}

@@ -16,7 +16,7 @@ use crate::ledger::Account;
 use crate::measurement::{Measurement, note_books};
 use crate::plan::Plan;
 use crate::quantity::line_shown;
-use crate::recorder::{Disconnection, Recorder};
+use crate::recorder::{Disconnection, Recorder, Strays};
 use crate::verdict::{Facts, Level, Reason, Verdict};
 
 /// Reasons of one agent that are shown.
@@ -65,7 +65,7 @@ struct Books {
     submitted_in_time: u64,
     lag: Latencies,
     timeline: Timeline,
-    unmatched: u64,
+    strays: Strays,
     disconnections: u32,
     first_disconnection: Option<Disconnection>,
 }
@@ -94,7 +94,7 @@ impl Findings {
                 submitted_in_time: books.submitted_in_time,
                 lag: books.lag,
                 timeline: books.timeline,
-                unmatched: books.unmatched,
+                strays: books.strays,
                 disconnections: books.disconnections,
                 first_disconnection: books.first_disconnection,
             },
@@ -111,7 +111,8 @@ impl Findings {
             && into.timeline.fits(&self.books.timeline)
             && classes.iter().all(|class| class.inversions < 1 << 53 && sound(&class.account))
             && sound(warmup)
-            && (*submitted_in_time).max(self.books.unmatched) < 1 << 53
+            && *submitted_in_time < 1 << 53
+            && self.books.strays.is_plausible()
             && self.books.disconnections <= plan.connections;
         if !whole {
             bail!("its findings do not fit to its order, or do not add up");
@@ -123,7 +124,7 @@ impl Findings {
         books.submitted_in_time = own.submitted_in_time;
         books.lag = own.lag.clone();
         books.timeline = own.timeline.clone();
-        books.unmatched = own.unmatched;
+        books.strays = own.strays;
         books.disconnections = own.disconnections;
         books.first_disconnection = own
             .first_disconnection
@@ -176,6 +177,7 @@ pub(super) fn merged(
     }
     let overall = books.all_classes();
     note_books(&mut facts, &books, &overall);
+    facts.datagrams = plan.to_datagrams();
     Ok(Measurement {
         verdict: Verdict::of(merging.reasons),
         renewals: Renewals::new(),

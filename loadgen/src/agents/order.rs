@@ -179,7 +179,7 @@ mod tests {
         assert!(refused(Order { depth: 0, ..order() }).contains("depth"));
         assert!(refused(Order { rate_per_s: -1.0, ..order() }).contains("rate"));
         assert!(refused(Order { duration_ns: 0, ..order() }).contains("length"));
-        let workload = Workload { classes: Vec::new() };
+        let workload = Workload { classes: Vec::new(), ..order().workload };
         assert!(refused(Order { workload, ..order() }).contains("1 to 16 classes"));
         let mut long = Workload::plain(Sizes::fixed(64));
         long.classes[0].share = 2.0;

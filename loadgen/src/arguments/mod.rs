@@ -158,7 +158,8 @@ pub(crate) struct Reports {
 /// What is sent to whom, and how.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Traffic {
-    /// Server that echoes length-prefixed frames (u32, big-endian), e.g. tcp://10.0.0.7:7000;
+    /// Server that echoes length-prefixed frames (u32, big-endian), e.g. tcp://10.0.0.7:7000, or
+    /// one in each datagram, e.g. udp://10.0.0.7:7000: unanswered for a second, it is lost;
     /// without it an echo server is started on CPUs of its own
     pub(crate) address: Option<String>,
 

@@ -19,7 +19,7 @@ impl Recorder {
         if let (Some(own), Some(other)) = (&mut self.slowdowns, &other.slowdowns) {
             own.merge(other);
         }
-        self.unmatched += other.unmatched;
+        self.strays.merge(&other.strays);
         self.disconnections += other.disconnections;
         let first = |d: &Disconnection| d.at_ns;
         let both = [self.first_disconnection.take(), other.first_disconnection.clone()];

@@ -8,8 +8,9 @@ use crate::live::Live;
 
 impl Recorder {
     /// Notes in the timeline how long the oldest message of each class has waited for the kernel,
-    /// and publishes what the view shows.
+    /// publishes what the view shows, and gives up datagrams that are lost.
     pub(crate) fn sample(&mut self, now_ns: u64, live: &Live) {
+        self.give_up(now_ns);
         let at_ns = now_ns.checked_sub(self.bounds.warmup_ns);
         for (class, waiting) in self.waiting.iter().enumerate() {
             let age_ns = waiting.oldest_ns().map_or(0, |since_ns| now_ns.saturating_sub(since_ns));
@@ -41,7 +42,7 @@ mod tests {
         let workload = Workload::of_flags(&classes.map(ToOwned::to_owned), &none);
         let workload = Arc::new(workload.expect("two classes"));
         let (warmup_ns, end_ns) = (0, END_NS);
-        let (connections, depth, closed_loop, scale) = (2, 4, false, None);
+        let (connections, depth, closed_loop, patience_ns, scale) = (2, 4, false, None, None);
         Recorder::new(Bounds {
             connections,
             depth,
@@ -49,6 +50,7 @@ mod tests {
             warmup_ns,
             end_ns,
             closed_loop,
+            patience_ns,
             scale,
         })
     }

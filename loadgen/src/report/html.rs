@@ -438,7 +438,10 @@ fn manifest_section(out: &mut String, measurement: &Measurement) {
         ("Started", environment.started_at.clone()),
         ("Rates", text::rates(measurement)),
         ("CPU time", text::cpu(measurement)),
-        ("TCP", text::tcp(measurement).unwrap_or_else(unknown)),
+        match text::datagrams(measurement) {
+            Some(text) => ("Datagrams", text),
+            None => ("TCP", text::tcp(measurement).unwrap_or_else(unknown)),
+        },
         ("Longest standstill", time_shown(measurement.facts.longest_gap_ns)),
         ("Depth and seed", format!("{} · {}", plan.depth, plan.seed)),
         ("Driver", format!("{} (asked: {})", measurement.driver, plan.driver.name())),

@@ -173,6 +173,8 @@ struct Generator {
     connections_renewed: u64,
     renewals_failed: u64,
     replies_unmatched: u64,
+    replies_duplicated: u64,
+    replies_reordered: u64,
 }
 
 #[derive(Serialize)]
@@ -214,7 +216,9 @@ pub(crate) fn of(measurement: &Measurement) -> Document<'_> {
             connections_ended: facts.disconnections,
             connections_renewed: facts.renewals[1],
             renewals_failed: facts.renewals[2],
-            replies_unmatched: facts.unmatched,
+            replies_unmatched: facts.strays.unmatched,
+            replies_duplicated: facts.strays.duplicated,
+            replies_reordered: facts.strays.reordered,
         },
         server: Server {
             address: &measurement.address,

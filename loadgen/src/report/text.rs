@@ -9,6 +9,7 @@ use std::path::Path;
 use crate::class_books::ClassBooks;
 use crate::measurement::{Measurement, Row};
 use crate::quantity::{bytes_shown, cores_shown, count_shown, rate_shown, size_shown, time_shown};
+use crate::recorder::Strays;
 use crate::statistics::{Percentile, SAMPLES_ABOVE_MIN};
 use crate::verdict::Level;
 use crate::workload::{Class, Workload};
@@ -137,9 +138,28 @@ pub(crate) fn cpu(measurement: &Measurement) -> String {
     }
 }
 
+/// What the path did to datagrams, where messages are some.
+pub(crate) fn datagrams(measurement: &Measurement) -> Option<String> {
+    if !measurement.facts.datagrams {
+        return None;
+    }
+    let ledger = &measurement.overall.account.messages;
+    let unanswered = ledger.lost + ledger.in_flight;
+    let share = unanswered as f64 / ledger.sent.max(1) as f64;
+    let Strays { duplicated, reordered, .. } = measurement.facts.strays;
+    Some(format!(
+        "{} of {} or their answers were lost ({:.3} %), {} answers came out of turn, {} twice",
+        count_shown(unanswered),
+        count_shown(ledger.sent),
+        share * 100.0,
+        count_shown(reordered),
+        count_shown(duplicated)
+    ))
+}
+
 /// What TCP had to send again, if that is known.
 pub(crate) fn tcp(measurement: &Measurement) -> Option<String> {
-    let total = measurement.tcp.as_ref()?.total;
+    let total = measurement.tcp.as_ref().filter(|_| !measurement.facts.datagrams)?.total;
     Some(format!(
         "{} segments sent again, beside {} (all connections of this network namespace)",
         count_shown(total.segments_retransmitted),
@@ -330,6 +350,9 @@ fn sums(out: &mut String, measurement: &Measurement) {
     line(out, "CPU", &cpu(measurement));
     if let Some(text) = tcp(measurement) {
         line(out, "TCP", &text);
+    }
+    if let Some(text) = datagrams(measurement) {
+        line(out, "datagrams", &text);
     }
     for (number, sum) in ledger(measurement).iter().enumerate() {
         line(out, if number == 0 { "ledger" } else { "" }, sum);

@@ -86,7 +86,12 @@ fn faults_of_the_connection_are_found() {
     let gone = Facts { disconnections: 1, first_disconnection, ..good() };
     assert!(judge(&gone).reasons[0].text.contains("reset by the peer"));
     expect(gone, Level::Invalid, "disconnected");
-    expect(Facts { unmatched: 1, ..good() }, Level::Invalid, "unmatched");
+    let strays = Strays { unmatched: 1, ..Strays::default() };
+    expect(Facts { strays, ..good() }, Level::Invalid, "unmatched");
+    let strays = Strays { duplicated: 1, ..Strays::default() };
+    expect(Facts { strays, ..good() }, Level::Invalid, "unmatched");
+    let on_a_path = Facts { strays, datagrams: true, ..good() };
+    assert_eq!(found(&on_a_path), (Level::Valid, vec![]), "a path may bring datagrams twice");
     expect(Facts { unanswered: 1, ..good() }, Level::Suspect, "unanswered");
     expect(Facts { refused: 1, ..good() }, Level::Suspect, "refused");
     expect(Facts { received: 0, ..good() }, Level::Invalid, "nothing_measured");
@@ -156,6 +161,7 @@ fn a_closed_loop_has_no_schedule_to_miss() {
 
 #[test]
 fn the_worst_reason_comes_first_and_sets_the_level() {
-    let facts = Facts { unanswered: 2, unmatched: 1, cpu_moves: 3, ..good() };
+    let strays = Strays { unmatched: 1, ..Strays::default() };
+    let facts = Facts { unanswered: 2, strays, cpu_moves: 3, ..good() };
     assert_eq!(found(&facts), (Level::Invalid, vec!["unmatched", "unanswered", "moved"]));
 }

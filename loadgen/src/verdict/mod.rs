@@ -10,6 +10,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::recorder::Strays;
+
 /// How far a run can be believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -85,8 +87,10 @@ pub(crate) struct Facts {
     pub(crate) received: u64,
     /// Sent and not answered.
     pub(crate) unanswered: u64,
-    /// Replies that are no echo of an open message.
-    pub(crate) unmatched: u64,
+    /// Each message is a datagram, which its path may lose, bring twice or out of turn.
+    pub(crate) datagrams: bool,
+    /// Replies that are no echo of an open message, or came twice or out of turn.
+    pub(crate) strays: Strays,
     /// False if the ledger does not close: a bug of the generator.
     pub(crate) ledger_closes: bool,
     /// 99th percentile of the send lag.

@@ -10,6 +10,7 @@
 
 use super::{EarlyEnd, Facts, Level, Reason};
 use crate::quantity::{count_shown, time_shown};
+use crate::recorder::Strays;
 
 /// Difference between sent and scheduled rate that makes a run INVALID.
 const RATE_DIFFERENCE_MAX: f64 = 0.01;
@@ -232,13 +233,15 @@ fn churn(facts: &Facts) -> Option<Reason> {
 }
 
 fn unmatched(facts: &Facts) -> Option<Reason> {
-    if facts.unmatched == 0 {
+    let Strays { unmatched, duplicated, .. } = facts.strays;
+    let unmatched = if facts.datagrams { unmatched } else { unmatched + duplicated };
+    if unmatched == 0 {
         return None;
     }
     let text = format!(
         "{} replies are not the echo of an open message; does the server echo \
          length-prefixed frames unchanged?",
-        count_shown(facts.unmatched)
+        count_shown(unmatched)
     );
     reason(Level::Invalid, "unmatched", text)
 }

@@ -27,7 +27,7 @@ impl Workload {
             class.niceness = number as u32;
             class
         };
-        Self { classes: cuts.windows(2).enumerate().map(class).collect() }
+        Self::of_classes(cuts.windows(2).enumerate().map(class).collect())
     }
 
     /// One class for each of these sizes in bytes, all different.
@@ -38,7 +38,7 @@ impl Workload {
             class.sizes = Sizes::fixed(*bytes);
             class
         };
-        Self { classes: sizes.iter().enumerate().map(class).collect() }
+        Self::of_classes(sizes.iter().enumerate().map(class).collect())
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) use self::class::Class;
 use self::class::Draft;
 pub(crate) use self::sampler::{Kind, NEVER_NS, Sampler};
 pub(crate) use self::size::Sizes;
+use crate::mark::STAMP_BYTES;
 
 /// Most classes of one workload.
 const CLASSES_MAX: usize = 16;
@@ -54,6 +55,8 @@ pub(crate) fn read(path: &str) -> Result<String, String> {
 pub(crate) struct Workload {
     /// At least one, at most `CLASSES_MAX`.
     pub(crate) classes: Vec<Class>,
+    /// Each Message carries its number, for answers may be lost or come out of turn.
+    pub(crate) numbered: bool,
 }
 
 /// A workload file, understood.
@@ -77,12 +80,16 @@ pub(crate) struct Variant {
 }
 
 impl Workload {
+    const fn of_classes(classes: Vec<Class>) -> Self {
+        Self { classes, numbered: false }
+    }
+
     /// One class of one size: what there is without `--class`.
     pub(crate) fn plain(sizes: Sizes) -> Self {
         let mut class = Draft::default().finish(0, 1.0);
         class.sizes = sizes;
         class.name = "all".to_owned();
-        Self { classes: vec![class] }
+        Self::of_classes(vec![class])
     }
 
     /// Whether one `--class` flag can be understood.
@@ -143,7 +150,7 @@ impl Workload {
                 "chain: the classes that have it share their chains: give one length".into()
             );
         }
-        Ok(Self { classes })
+        Ok(Self::of_classes(classes))
     }
 
     /// Whether a workload that came from elsewhere is one that could have been typed.
@@ -172,9 +179,13 @@ impl Workload {
         self.classes.len() > 1 || self.classes.iter().any(asks)
     }
 
-    /// No Message is shorter: what is watched carries a mark.
+    /// No Message is shorter: what is watched carries a mark, what may be lost its number.
     pub(crate) fn least_bytes(&self) -> u32 {
-        if self.is_watched() { MARKED_BYTES } else { 0 }
+        match (self.is_watched(), self.numbered) {
+            (true, _) => MARKED_BYTES,
+            (false, true) => STAMP_BYTES as u32,
+            (false, false) => 0,
+        }
     }
 
     /// Has the library told of the lifetimes that lines of a trace have and their classes have not.
@@ -196,6 +207,11 @@ impl Workload {
     /// The longest Message, in bytes.
     pub(crate) fn longest_bytes(&self) -> u32 {
         self.classes.iter().map(|class| class.sizes.at(1.0)).max().unwrap_or(0)
+    }
+
+    /// The same Messages, each with its number if that is needed.
+    pub(crate) fn numbered_if(self, numbered: bool) -> Self {
+        Self { numbered, ..self }
     }
 
     /// The same Messages, of which the library is told less.

@@ -6,6 +6,7 @@
 #[cfg(unix)]
 mod agents;
 mod chains;
+mod datagrams;
 mod process;
 mod report;
 mod scenarios;

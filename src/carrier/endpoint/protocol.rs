@@ -145,6 +145,10 @@ impl<F: Framer> Protocol for Endpoint<F> {
         }
     }
 
+    fn answers_by_handler(&self) -> bool {
+        Self::answers_by_handler(self)
+    }
+
     fn wants_input(&self, core: &Core) -> bool {
         self.has_room_for_messages(core)
     }

@@ -64,7 +64,7 @@ fn output_of(datagrams: &[Vec<u8>], to: Option<Route>) -> Box<Output> {
     let mut output = Box::new(Output::default());
     for datagram in datagrams {
         output.put(datagram);
-        output.end_datagram(to);
+        output.end_datagram(to, None);
     }
     output
 }
@@ -168,7 +168,7 @@ pub(super) fn an_answer_goes_to_whom_it_names<S: Subject>(bench: &mut Bench<S>) 
     let mut output = Box::new(Output::default());
     for (bytes, arrival) in &bench.seen(token).trains {
         output.put(bytes);
-        output.end_datagram(arrival.from);
+        output.end_datagram(arrival.from, None);
     }
     bench.send(token, output);
     for (at, (peer, _)) in peers.iter().enumerate() {
@@ -265,7 +265,7 @@ pub(super) fn what_one_of_many_peers_says_ends_nothing<S: Subject>(bench: &mut B
         let mut output = Output::default();
         for at in 0..6_u8 {
             output.put(&[at; 100]);
-            output.end_datagram(to(if at % 2 == 0 { nobody } else { somebody }));
+            output.end_datagram(to(if at % 2 == 0 { nobody } else { somebody }), None);
         }
         bench.send(token, Box::new(output));
         let came = read_at(bench, &alive, 3);
