@@ -24,6 +24,11 @@ use crate::lending;
 use crate::message::Marking;
 
 impl Core {
+    /// True if it is the socket of a Responder of datagrams, which no one peer's verbs may end.
+    pub(crate) fn serves_anybody(&self, id: Id) -> bool {
+        self.look(id, |connection| connection.peer == Peer::Anybody) == Ok(true)
+    }
+
     /// The longest datagram that may be sent to `remote`, for one of `len` bytes.
     pub(crate) fn datagram_bytes_max(&self, remote: SocketAddr, len: usize) -> u32 {
         self.path_limits.borrow_mut().bytes_max(remote, len, self.now_tick())

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use postring::{
-    Carrier, CarrierRef, Engine, EngineBuilder, FrameError, Framer, Message, Outcome, Output,
+    Carrier, CarrierRef, Engine, EngineBuilder, Flow, FrameError, Framer, Message, Outcome, Output,
     Reply, Unframed,
 };
 
@@ -190,4 +190,37 @@ fn address(verb: &str) {
     let mut command = std::process::Command::new("ip");
     let done = command.args(["addr", verb, "10.88.0.1/32", "dev", "lo"]).status().unwrap();
     assert!(done.success());
+}
+
+#[test]
+fn a_reply_cannot_end_the_service_of_all() {
+    on_both(60, |driver| {
+        let (told, tells) = std::sync::mpsc::channel();
+        let builder = one(driver).respond_with(
+            "udp://127.0.0.1:0",
+            Unframed,
+            move |message: Message<'_>, reply: Reply<'_, Unframed>| {
+                let (carrier, told) = (reply.carrier(), told.clone());
+                match message.text() {
+                    Ok("close") => postring::spawn(async move {
+                        told.send(carrier.close().await.unwrap_err().to_string()).unwrap();
+                    })
+                    .unwrap(),
+                    Ok("abort") => carrier.abort(),
+                    _ => {}
+                }
+                reply.send(message)?;
+                Ok::<_, postring::Error>(Flow::Stop)
+            },
+        );
+        let (engine, place) = start(builder);
+        let peer = socket();
+        for text in ["stop", "close", "still there?", "abort", "and now?"] {
+            peer.send_to(text.as_bytes(), &place).unwrap();
+            assert_eq!(heard(&peer), text.as_bytes());
+        }
+        let why = tells.recv_timeout(SOON).unwrap();
+        assert!(why.contains("serves everybody"), "{why}");
+        end(engine);
+    });
 }
