@@ -65,7 +65,8 @@ impl Entry {
         let (Some(sending), Some(socket)) = (&mut self.sending, &self.socket) else { return };
         let output = &*sending.output;
         let (mut again, mut refused) = (false, false);
-        while let Some(train) = next_train(output, sending.before, self.singly || refused) {
+        let mut next = Next::after(output, sending.before);
+        while let Some(train) = next.train(output, self.singly || refused) {
             let count = train.datagrams().count();
             match send_train(socket.as_fd(), output, &train) {
                 Err(SystemErrno::AGAIN) => return,
@@ -88,6 +89,7 @@ impl Entry {
                     }
                     again = false;
                     sending.before += count;
+                    next.pass(output, count);
                 }
                 Err(error) => {
                     (again, refused) = (false, false);
@@ -98,6 +100,7 @@ impl Entry {
                         sending.sent = error.raw_os_error().cast_unsigned();
                     }
                     sending.before += count;
+                    next.pass(output, count);
                 }
             }
         }
@@ -110,16 +113,61 @@ impl Entry {
     }
 }
 
-/// What leaves next when `gone` datagrams of the output have left: the rest of a train, or one
-/// datagram of it.
-fn next_train(output: &Output, gone: usize, singly: bool) -> Option<Train> {
-    let mut gone = gone;
-    for train in output.trains() {
-        let count = train.datagrams().count();
-        if gone < count {
-            return if singly || gone > 0 { train.split().nth(gone) } else { Some(*train) };
-        }
-        gone -= count;
+/// What leaves next: the rest of a train, or one datagram of it.
+struct Next {
+    /// The train, by its number in the output.
+    train: usize,
+    /// Datagrams of it that are done with.
+    gone: usize,
+}
+
+impl Next {
+    /// After the first `gone` datagrams of `output`.
+    fn after(output: &Output, gone: usize) -> Self {
+        let mut next = Self { train: 0, gone: 0 };
+        next.pass(output, gone);
+        next
     }
-    None
+
+    /// `count` more datagrams are done with.
+    fn pass(&mut self, output: &Output, count: usize) {
+        self.gone += count;
+        let trains = output.trains().iter().skip(self.train);
+        for count in trains.map(|train| train.datagrams().count()) {
+            if self.gone < count {
+                break;
+            }
+            (self.train, self.gone) = (self.train + 1, self.gone - count);
+        }
+    }
+
+    fn train(&self, output: &Output, singly: bool) -> Option<Train> {
+        let train = output.trains().get(self.train)?;
+        if singly || self.gone > 0 { train.split().nth(self.gone) } else { Some(*train) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_datagram_has_its_turn_from_wherever_one_begins() {
+        let mut output = Output::default();
+        for len in [5, 5, 5, 0, 7, 0, 0, 9, 9] {
+            output.put(&vec![0; len]);
+            output.end_datagram(None, None);
+        }
+        let all: Vec<_> = output.trains().iter().flat_map(Train::split).collect();
+        assert_eq!((all.len(), output.trains().len()), (9, 6));
+        for gone in 0..=all.len() {
+            let mut next = Next::after(&output, gone);
+            let mut left = Vec::new();
+            while let Some(train) = next.train(&output, left.len() % 2 == 0) {
+                left.extend(train.split());
+                next.pass(&output, train.datagrams().count());
+            }
+            assert_eq!(left, all[gone..], "after {gone}");
+        }
+    }
 }
