@@ -224,3 +224,42 @@ fn a_reply_cannot_end_the_service_of_all() {
         end(engine);
     });
 }
+
+#[test]
+fn carriers_that_close_with_datagrams_queued_send_them_and_end() {
+    const EACH: usize = 8;
+    on_both(60, |driver| {
+        let limits = limits(|limits| limits.send_queue_bytes = 4096);
+        let listener = one(driver).limits(limits).listen_with("udp://127.0.0.1:0", Unframed);
+        let listener = listener.unwrap();
+        let place = listener.local_addresses().remove(0).replace("udp://", "");
+        let peers: Vec<_> = (0..30).map(|_| socket()).collect();
+        let accept = |peer: &UdpSocket| {
+            peer.send_to(b"here", &place).unwrap();
+            listener.accept().wait().unwrap()
+        };
+        let carriers: Vec<_> = peers.iter().map(accept).collect();
+        let engine = listener.engine().unwrap();
+        // All in one turn, much more than the queue of the socket they share has room for; some
+        // with wishes. Dropping a Carrier closes it.
+        let send_all = move || async move {
+            for (at, carrier) in carriers.into_iter().enumerate() {
+                for number in 0..EACH {
+                    let message = Message::new(vec![number as u8; 500]);
+                    let message = if at % 2 == 0 { message } else { message.niceness(1) };
+                    carrier.try_send(message).unwrap();
+                }
+            }
+        };
+        engine.spawn_on(0, send_all).unwrap();
+        listener.close();
+        for peer in &peers {
+            for number in 0..EACH {
+                assert_eq!(heard(peer), [number as u8; 500]);
+            }
+        }
+        let total = || listener.engine().unwrap().metrics().total();
+        until("all have ended", || total().open_connections == 0);
+        until("its port is free", || UdpSocket::bind(&place).is_ok());
+    });
+}
