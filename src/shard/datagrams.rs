@@ -320,7 +320,8 @@ impl Shard {
     /// What lay in the socket's queue has left; `failed` if some of it could not, whosever it was.
     pub(super) fn remotes_sent(&mut self, hub: Id, failed: bool) {
         let leaving = self.core.change(hub, |hub| hub.remotes().map(Remotes::take_leaving));
-        for id in leaving.ok().flatten().unwrap_or_default() {
+        let Ok(Some(leaving)) = leaving else { return };
+        for &id in &leaving {
             let counted = self.core.change(id, |connection| {
                 if failed {
                     connection.may_have_left();
@@ -334,6 +335,8 @@ impl Shard {
                 self.sent(self.token(id), self.core.spare_output(), Ok(0));
             }
         }
+        // In use: its driver has just reported on it.
+        let _ = self.core.change(hub, |hub| hub.remotes().map(|remotes| remotes.reuse(leaving)));
     }
 
     /// The socket has room again.

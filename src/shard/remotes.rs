@@ -92,6 +92,14 @@ impl Remotes {
     pub(super) fn take_leaving(&mut self) -> Vec<Id> {
         std::mem::take(&mut self.leaving)
     }
+
+    /// Takes the memory of that list back, for the next one.
+    pub(super) fn reuse(&mut self, mut list: Vec<Id>) {
+        list.clear();
+        if self.leaving.is_empty() {
+            self.leaving = list;
+        }
+    }
 }
 
 #[cfg(test)]
