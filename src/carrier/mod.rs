@@ -216,8 +216,8 @@ impl<F: Framer> CarrierRef<F> {
     /// # Errors
     /// Why it did not end in order, if so: [`Error::Closed`]; [`Error::Connect`] if there never was
     /// a connection; [`Error::Unsupported`] in an async handler of this very Carrier, and for the
-    /// socket of a Responder of datagrams, which serves others; [`Error::EngineEnded`], or [`Error::MailboxFull`] from another thread: then nothing was
-    /// asked, try again.
+    /// socket of a Responder of datagrams, which serves others; [`Error::EngineEnded`], or
+    /// [`Error::MailboxFull`] from another thread: then nothing was asked, try again.
     pub fn close(&self) -> Asked<()> {
         self.ask(|core, id, promise| close_here::<F>(core, id, Some(promise)))
     }
