@@ -4,7 +4,7 @@
 //! Bounds: as many as its core may have connections; when there is no room for one more, the one
 //! that was heard of least recently, as far as a few looks tell, makes way.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 
 use super::core::Id;
@@ -71,6 +71,11 @@ impl Remotes {
     }
 
     pub(super) fn wait(&mut self, id: Id) {
+        // Those that are over are found when half of them may be.
+        if self.waiting.len() > 64 && self.waiting.len() > 2 * self.carriers.len() {
+            let living: HashSet<Id> = self.carriers.values().copied().collect();
+            self.waiting.retain(|id| living.contains(id));
+        }
         self.waiting.push(id);
     }
 
@@ -135,8 +140,10 @@ mod tests {
         for slot in 0..1_000_000_u32 {
             let address = SocketAddr::from(([127, 0, (slot >> 16) as u8, 1], slot as u16));
             remotes.add(address, id(slot), slot);
+            remotes.wait(id(slot));
             remotes.remove(address, id(slot));
         }
         assert!(remotes.is_empty() && remotes.order.len() <= 64);
+        assert!(remotes.waiting.len() <= 65, "nor do those that waited for room");
     }
 }
