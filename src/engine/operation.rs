@@ -203,7 +203,7 @@ pub(crate) struct Arrival {
     pub(crate) traffic_class: u8,
     /// Datagrams that the kernel has dropped on this socket so far, for want of room.
     pub(crate) dropped: u32,
-    /// It was longer than a buffer: its end is missing.
+    /// It was longer than a buffer, or more came beside it than has room: something is missing.
     pub(crate) truncated: bool,
 }
 

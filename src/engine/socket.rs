@@ -123,6 +123,15 @@ impl Socket {
         Ok(Self::Kernel(descriptor))
     }
 
+    /// A datagram socket that somebody else has bound, set up as one of `listen`.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn of_datagrams(descriptor: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&descriptor, true)?;
+        set_up_datagrams(descriptor)
+    }
+
     /// The descriptor, owned; a socket of the script driver has none.
     pub(crate) fn into_descriptor(self) -> Option<OwnedFd> {
         match self {

@@ -24,6 +24,11 @@ use crate::lending;
 use crate::message::Marking;
 
 impl Core {
+    /// True if it is the socket of a Responder of datagrams, which no one peer's verbs may end.
+    pub(crate) fn serves_anybody(&self, id: Id) -> bool {
+        self.look(id, |connection| connection.peer == Peer::Anybody) == Ok(true)
+    }
+
     /// The longest datagram that may be sent to `remote`, for one of `len` bytes.
     pub(crate) fn datagram_bytes_max(&self, remote: SocketAddr, len: usize) -> u32 {
         self.path_limits.borrow_mut().bytes_max(remote, len, self.now_tick())
@@ -296,7 +301,8 @@ impl Shard {
         Some(id)
     }
 
-    /// A Carrier without a socket of its own sends by that of its Listener.
+    /// A Carrier without a socket of its own sends by that of its Listener; `remotes_sent` says
+    /// when that has sent.
     pub(super) fn send_by(&mut self, hub: Id, id: Id, output: Box<Output>) {
         let len = output.len();
         let limit = self.core.limits.send_queue_bytes;
@@ -311,10 +317,11 @@ impl Shard {
                 (Some(outbox), Some(more)) => outbox.append(*more),
                 (outbox, more) => *outbox = more,
             }
+            connection.rare().remotes.get_or_insert_default().board(id);
             true
         });
         match (taken, output) {
-            (Ok(true), _) => self.sent(self.token(id), self.core.spare_output(), Ok(len)),
+            (Ok(true), _) => {}
             (Ok(false), Some(output)) => {
                 // In use: it is being settled. It goes again when its socket has room.
                 let _ = self.core.change(id, |connection| {
@@ -332,12 +339,31 @@ impl Shard {
         }
     }
 
+    /// What lay in the socket's queue has left; `failed` if some of it could not, whosever it was.
+    pub(super) fn remotes_sent(&mut self, hub: Id, failed: bool) {
+        let leaving = self.core.change(hub, |hub| hub.remotes().map(Remotes::take_leaving));
+        let Ok(Some(leaving)) = leaving else { return };
+        for &id in &leaving {
+            let counted = self.core.change(id, |connection| {
+                if failed {
+                    connection.may_have_left();
+                }
+                // The socket counts the bytes.
+                connection.unsent = 0;
+                connection.phase == Phase::Open
+            });
+            // Gone meanwhile: then nobody waits for it.
+            if counted == Ok(true) {
+                self.sent(self.token(id), self.core.spare_output(), Ok(0));
+            }
+        }
+        // In use: its driver has just reported on it.
+        let _ = self.core.change(hub, |hub| hub.remotes().map(|remotes| remotes.reuse(leaving)));
+    }
+
     /// The socket has room again.
     pub(super) fn let_remotes_send(&mut self, hub: Id) {
-        let waiting = self.core.change(hub, |connection| {
-            let remotes = connection.rare.as_mut()?.remotes.as_mut()?;
-            Some(remotes.take_waiting())
-        });
+        let waiting = self.core.change(hub, |hub| hub.remotes().map(Remotes::take_waiting));
         for id in waiting.ok().flatten().unwrap_or_default() {
             // Gone meanwhile: then it has nothing to send.
             let _ = self.core.change(id, |connection| connection.flags.sending = false);
@@ -433,11 +459,7 @@ impl Shard {
     /// Some datagrams of an output could not leave. True if that ends the connection.
     pub(super) fn could_not_leave(&mut self, id: Id, errno: Errno) -> bool {
         let peer = self.core.change(id, |connection| {
-            connection.unsent = 0;
-            let handed = connection.left();
-            if let Some(outgoing) = &mut connection.outgoing {
-                outgoing.may_have_left(handed);
-            }
+            connection.may_have_left();
             connection.peer
         });
         if self.core.may_log() {

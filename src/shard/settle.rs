@@ -10,6 +10,7 @@ use super::Shard;
 use super::connection::{Connection, Peer, Phase};
 use super::core::{ACKS_EVERY, Core, Id};
 use super::outgoing::Filling;
+use super::remotes::Remotes;
 use super::steps::{Step, next_step};
 use crate::engine::operation::{Errno, Manner, Operation, PathSample, Token};
 use crate::framer::Output;
@@ -123,6 +124,9 @@ impl Shard {
             let output = connection.outbox.take().expect("a send step has an outbox");
             connection.unsent = output.len();
             connection.handed += output.len() as u64;
+            if connection.serves_apart() {
+                connection.remotes().map(Remotes::depart);
+            }
             // What may have to go again must stay as it is.
             (output, connection.paced_quantum(), connection.is_revivable(), connection.hub())
         };
@@ -145,6 +149,7 @@ impl Shard {
         let id = self.id(token);
         let now = self.core.now_ms();
         let is_datagrams = !output.trains().is_empty();
+        let failed = result.is_err();
         let (unsent, broken, wants_room, manner) = {
             let mut state = self.core.state.borrow_mut();
             let connection = &mut state.slots[token.slot as usize];
@@ -159,6 +164,7 @@ impl Shard {
             }
             if connection.unsent == 0
                 && result.is_ok()
+                && !connection.serves_apart()
                 && connection.is_quiet()
                 && !connection.flags.wants_room
             {
@@ -204,13 +210,19 @@ impl Shard {
             return self.keep_unsent(id, output);
         }
         self.core.recycle(output);
+        self.remotes_sent(id, failed);
         if wants_room {
-            self.let_remotes_send(id);
-            // In use: the driver has just reported on it.
-            let _ = self.core.change(id, |connection| connection.flags.wants_room = false);
-            let _ = self.core.call(id, |protocol, call| protocol.writable(call));
+            self.has_room(id);
         }
         self.core.attend(id);
+    }
+
+    /// What waits has fallen below the mark.
+    fn has_room(&mut self, id: Id) {
+        self.let_remotes_send(id);
+        // In use: the driver has just reported on it.
+        let _ = self.core.change(id, |connection| connection.flags.wants_room = false);
+        let _ = self.core.call(id, |protocol, call| protocol.writable(call));
     }
 
     /// A send was broken off: a lost connection keeps it for the next one.
