@@ -145,6 +145,8 @@ impl Shard {
         let id = self.id(token);
         let now = self.core.now_ms();
         let is_datagrams = !output.trains().is_empty();
+        // What a Carrier has given to its Listener's socket counts when that has sent it.
+        let counted = *result.as_ref().unwrap_or(&0).min(&output.len());
         let (unsent, broken, wants_room, manner) = {
             let mut state = self.core.state.borrow_mut();
             let connection = &mut state.slots[token.slot as usize];
@@ -163,7 +165,7 @@ impl Shard {
                 && !connection.flags.wants_room
             {
                 // Mostly that is all there is to it.
-                self.core.metrics.sent_bytes.add(left as u64);
+                self.core.metrics.sent_bytes.add(counted as u64);
                 let shared = state.recycle(output);
                 drop(state);
                 return shared.into_iter().for_each(|output| self.core.recycle(output));
@@ -185,7 +187,7 @@ impl Shard {
             }
             Err(errno) if self.could_not_leave(id, errno) => return self.core.recycle(output),
             Err(_) => {}
-            Ok(some) => self.core.metrics.sent_bytes.add(some as u64),
+            Ok(_) => self.core.metrics.sent_bytes.add(counted as u64),
         }
         let unsent = if is_datagrams { 0 } else { unsent };
         if unsent > 0 && !broken {
