@@ -44,9 +44,10 @@ fn ask(carrier: &Carrier<Unframed>, question: &str, patience: Duration) -> anyho
     let (answered, answers) = std::sync::mpsc::channel();
     carrier.ready(move |message: Message<'_>| {
         let answer = String::from_utf8_lossy(message.bytes()).into_owned();
-        // Nobody waits for it any more: it was asked twice.
+        // Nobody waits for it any more if the patience was lost just now.
         let _ = answered.send(answer);
-        true
+        // One answer is enough. Whoever goes on waiting for more is waited for in `close`.
+        false
     })?;
     for _ in 0..TRIES {
         // Of use only within its time: what cannot leave before that never does.

@@ -202,7 +202,8 @@ struct Traffic {
 
 /// True if each message to the server at `address` is a datagram.
 fn is_of_datagrams(address: Option<&str>) -> bool {
-    address.is_some_and(|address| address.starts_with("udp://"))
+    let scheme = address.and_then(|address| address.split_once("://"));
+    scheme.is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("udp"))
 }
 
 fn traffic(arguments: &arguments::Traffic, read: Read<'_>) -> Result<Traffic> {
@@ -355,6 +356,13 @@ mod tests {
         let depth = |line: &str| plan(line, &[0, 1]).expect("a possible plan").depth;
         assert_eq!((depth(""), depth("-c 100000"), depth("--arrival closed")), (1024, 41, 1));
         assert_eq!(depth("--depth 7"), 7);
+    }
+
+    #[test]
+    fn a_scheme_is_known_however_it_is_written() {
+        let datagrams = |line: &str| plan(line, &[0]).expect("a possible plan").to_datagrams();
+        assert!(datagrams("udp://h:1") && datagrams("UDP://h:1"));
+        assert!(!datagrams("tcp://h:1") && !datagrams(""));
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl Generators {
             .wait(Wait::Spin)
             .driver(choice(plan.driver))
             .limits(limits_of(plan))
-            .timeouts(patient())
+            .timeouts(timeouts_of(plan))
             .start()
             .context("cannot start the generator")?;
         for (core_index, orders) in orders.enumerate() {
@@ -139,6 +139,15 @@ impl Generators {
         self.0.shutdown();
         self.0.wait().context("the generator")
     }
+}
+
+/// No server ends its side of datagrams: what has not come by now is not waited for.
+fn timeouts_of(plan: &Plan) -> Timeouts {
+    let mut timeouts = patient();
+    if plan.to_datagrams() {
+        timeouts.linger = Duration::ZERO;
+    }
+    timeouts
 }
 
 /// The generators' limits: a send queue holds some messages even of the longest, and as many as

@@ -343,7 +343,14 @@ impl<'o> Generator<'o> {
         let refusal = match result {
             Ok(()) => return,
             Err(TrySendError::Full(_)) => Refusal::QueueFull,
-            Err(TrySendError::Failed(_)) => Refusal::Disconnected,
+            Err(TrySendError::Failed(error)) => {
+                if matches!(error, postring::Error::Message(_)) {
+                    // It is too long, as others of the plan would be: nobody listens any more only
+                    // if another generator said so first.
+                    let _ = self.orders.events.send(Event::Failed(error));
+                }
+                Refusal::Disconnected
+            }
         };
         at_desk(|desk| desk.books.refused(connection, number, refusal));
     }

@@ -134,7 +134,8 @@ core_metrics! {
     /// Datagrams that could not leave, or that the kernel refused.
     unsent_datagrams: Counter,
     /// Datagrams that found no place: their Carrier or its async handlers had enough, no Carrier
-    /// was to be had, or a Responder's answers did not leave as fast as they were asked for.
+    /// was to be had, a Responder's answers did not leave as fast as they were asked for, or its
+    /// handler panicked on one before them in the same train.
     dropped_datagrams: Counter,
     /// Carriers that had to make way for those of others, on a Listener of datagrams.
     evicted_remotes: Counter,

@@ -257,6 +257,13 @@ impl Errno {
         matches!(self.0, 90 | 105 | 12 | 1)
     }
 
+    /// True if a host or a router may have said it (ICMP) of a datagram that was sent to one of
+    /// many (EACCES, EPROTO, ENOPROTOOPT, EMSGSIZE, EOPNOTSUPP, ENETUNREACH, ECONNREFUSED,
+    /// EHOSTDOWN, EHOSTUNREACH): the socket that it is said to has lost nothing.
+    pub(crate) const fn is_of_one_peer(self) -> bool {
+        matches!(self.0, 13 | 71 | 90 | 92 | 95 | 101 | 111 | 112 | 113)
+    }
+
     pub(crate) fn to_io(self) -> std::io::Error {
         std::io::Error::from_raw_os_error(self.0)
     }

@@ -5,6 +5,7 @@
 //! (`framer::Train`), what travels beside them (`kernel`).
 //! A Responder's socket keeps nothing of those who send: where an answer goes stands in the call.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -158,25 +159,29 @@ impl Shard {
             return self.driver.release(data);
         }
         let segment = arrival.segment.map_or(data.len, usize::from).max(1);
+        let count = data.len.div_ceil(segment).max(1);
         let Some((id, taken)) = self.taker(id, &arrival) else {
-            let datagrams = data.len.div_ceil(segment).max(1);
-            metrics.dropped_datagrams.add(datagrams as u64);
+            metrics.dropped_datagrams.add(count as u64);
             return self.driver.release(data);
         };
         let bytes = self.driver.bytes(&data);
         lending::lend_buffer(self.driver.whole(&data), data.leasable.then_some(data.buffer));
         let marking = Marking::from_octet(arrival.traffic_class);
+        let begun = Cell::new(0);
         let handed = core.call_taken(
             id,
             taken,
-            |protocol, call| match bytes.is_empty() {
-                true => protocol.datagram(call, bytes, marking),
-                false => {
-                    bytes.chunks(segment).for_each(|one| protocol.datagram(call, one, marking));
+            |protocol, call| {
+                for at in 0..count {
+                    begun.set(at + 1);
+                    let (from, until) = (at * segment, (at + 1) * segment);
+                    protocol.datagram(call, &bytes[from..until.min(bytes.len())], marking);
                 }
             },
             |_, ()| {},
         );
+        // Those behind one on which the handler panicked.
+        metrics.dropped_datagrams.add((count - begun.get()) as u64);
         lending::take_back();
         if handed.is_ok() {
             self.after_datagrams(id);
@@ -414,6 +419,8 @@ impl Shard {
     pub(super) fn ends_receiving(&mut self, id: Id, errno: Errno) -> bool {
         let kind = |connection: &Connection| (connection.flags.datagrams, connection.peer);
         match self.core.look(id, kind) {
+            // Which one said so is lost where the socket's queue had no room for it.
+            Ok((true, Peer::Anybody)) if errno.is_of_one_peer() => false,
             Ok((true, Peer::Anybody)) => {
                 if self.core.may_log() {
                     let error = errno.to_io();
@@ -424,7 +431,11 @@ impl Shard {
                 timeouts::check_after(&self.core, id, timeouts::ACCEPT_AGAIN);
                 false
             }
-            Ok((true, _)) if errno.is_of_one_datagram() => {
+            // What a path says may be over soon.
+            Ok((true, _))
+                if errno.is_of_one_datagram()
+                    || (errno.is_of_one_peer() && errno != Errno::CONNECTION_REFUSED) =>
+            {
                 self.measure_datagrams(id);
                 false
             }

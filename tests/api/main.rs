@@ -14,6 +14,7 @@ mod cancel;
 mod capture;
 mod carriers;
 mod closing;
+mod datagram_floods;
 mod datagram_services;
 mod datagrams;
 mod dormant;

@@ -109,3 +109,12 @@ fn the_report_says_what_became_of_datagrams() {
     assert!(said.contains("answers came out of turn"), "{said}");
     assert!(!said.contains("segments sent again"), "{said}");
 }
+
+#[test]
+fn messages_that_no_datagram_carries_are_an_error_that_names_the_limit() {
+    for flags in ["--size 70000", "--arrival closed --size 65507", "--class niceness=1,size=1MiB"] {
+        let (_, output) = run_lossy(&format!("{flags} -d 1s"));
+        assert_eq!(output.status.code(), Some(1), "{flags}: {}", errors(&output));
+        assert!(errors(&output).contains("the path's limit of 65507 bytes"), "{}", errors(&output));
+    }
+}
