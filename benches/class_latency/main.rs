@@ -8,6 +8,8 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::print_stdout, reason = "its table is what it is for")]
 
+#[path = "../../tests/api/hosts.rs"]
+mod hosts;
 mod namespaces;
 mod receiver;
 mod sender;

@@ -48,6 +48,9 @@ pub(super) fn pack(call: &Call<'_>, niceness: u32, output: &mut Output, mark: Ma
     let len = output.len() - output.datagram_begin();
     let (to, bytes_max) = match call.packing {
         Packing::Stream => return Ok(()),
+        Packing::Connected { bytes_max } if len > bytes_max as usize => {
+            (None, core.bytes_max_again(call.id, bytes_max))
+        }
         Packing::Connected { bytes_max } => (None, bytes_max),
         Packing::To(route) => (Some(route), core.datagram_bytes_max(route.remote, len)),
         Packing::Nowhere => {

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::control::{self, CONTROL_IN_BYTES, Control, NAME_BYTES};
@@ -164,10 +165,12 @@ pub(crate) fn datagram_bytes_max(socket: BorrowedFd<'_>) -> Option<u32> {
         };
         (asked == 0).then(|| u32::try_from(mtu).unwrap_or(0))
     };
-    // An IPv6 socket that is connected to an IPv4 address answers the first, too.
-    let v4 = ask(libc::IPPROTO_IP, libc::IP_MTU).map(|mtu| control::payload_of(mtu, true));
-    let v6 = || ask(libc::IPPROTO_IPV6, libc::IPV6_MTU);
-    v4.or_else(|| v6().map(|mtu| control::payload_of(mtu, false)))
+    let peer = SocketAddr::try_from(rustix::net::getpeername(socket).ok()??).ok()?;
+    let is_v4 = peer.ip().to_canonical().is_ipv4();
+    // A socket of IPv6 may answer both, whomever it is connected to.
+    let v4 = is_v4.then(|| ask(libc::IPPROTO_IP, libc::IP_MTU)).flatten();
+    let mtu = v4.or_else(|| ask(libc::IPPROTO_IPV6, libc::IPV6_MTU));
+    mtu.map(|mtu| control::payload_of(mtu, is_v4))
 }
 
 /// From now on the socket keeps what peers and paths say of datagrams it has sent, for
@@ -223,7 +226,7 @@ mod tests {
     use super::*;
     use crate::address::Route;
 
-    fn socket() -> (UdpSocket, std::net::SocketAddr) {
+    fn socket() -> (UdpSocket, SocketAddr) {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         quinn_udp::UdpSocketState::new((&socket).into()).unwrap();
         let address = socket.local_addr().unwrap();

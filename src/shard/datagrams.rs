@@ -33,6 +33,20 @@ impl Core {
     pub(crate) fn datagram_bytes_max(&self, remote: SocketAddr, len: usize) -> u32 {
         self.path_limits.borrow_mut().bytes_max(remote, len, self.now_tick())
     }
+
+    /// The longest datagram of a connected Carrier, which was `known` bytes: its path may have
+    /// become wider since.
+    #[cold]
+    pub(crate) fn bytes_max_again(&self, id: Id, known: u32) -> u32 {
+        let Ok(Peer::Ip(remote)) = self.look(id, |connection| connection.peer) else {
+            return known;
+        };
+        let bytes_max = self.path_limits.borrow_mut().again(remote, known, self.now_tick());
+        // In use, as just seen.
+        let _ =
+            self.change(id, |connection| connection.rare().datagram_bytes_max = Some(bytes_max));
+        bytes_max
+    }
 }
 
 impl Shard {
@@ -110,10 +124,16 @@ impl Shard {
     fn measure_datagrams(&mut self, id: Id) {
         let bytes_max = self.driver.datagram_bytes_max(self.token(id));
         // In use: the driver has just reported on it.
-        let _ = self.core.change(id, |connection| {
-            connection.rare().datagram_bytes_max = bytes_max;
+        let before = self.core.change(id, |connection| {
             connection.flags.greeted = true;
+            let before = std::mem::replace(&mut connection.rare().datagram_bytes_max, bytes_max);
+            (before, connection.peer)
         });
+        if let (Ok((Some(before), Peer::Ip(remote))), Some(now)) = (before, bytes_max)
+            && now < before
+        {
+            self.core.path_limits.borrow_mut().learn(remote.ip(), now, self.core.now_tick());
+        }
     }
 
     pub(super) fn ask_for_datagrams(&mut self, id: Id) {

@@ -3,7 +3,8 @@
 //!
 //! Above: whoever packs a datagram that some path may be too narrow for. Below: a function that
 //! asks the kernel for the limit towards one address. Absent: sockets; connected Carriers, which
-//! ask their own. Bounds: `KNOWN_MAX` addresses, each for `KNOWN_FOR_MS`.
+//! ask their own, and come here before they refuse a Message that their path was too narrow for.
+//! Bounds: `KNOWN_MAX` addresses, each for `KNOWN_FOR_MS`.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -42,14 +43,28 @@ impl PathLimits {
         let Some(measure) = self.measure.filter(|_| len > ANYWHERE_BYTES) else {
             return DATAGRAM_BYTES_MAX;
         };
-        let ip = remote.ip().to_canonical();
-        if let Some(known) = self.known.get(&ip)
-            && now_ms < known.until_ms
-        {
-            return known.bytes_max;
+        if let Some(known) = self.known(remote.ip(), now_ms) {
+            return known;
         }
         let bytes_max = measure(remote).unwrap_or(DATAGRAM_BYTES_MAX);
-        self.learn(ip, bytes_max, now_ms);
+        self.learn(remote.ip(), bytes_max, now_ms);
+        bytes_max
+    }
+
+    fn known(&self, ip: IpAddr, now_ms: u64) -> Option<u32> {
+        let known = self.known.get(&ip.to_canonical())?;
+        (now_ms < known.until_ms).then_some(known.bytes_max)
+    }
+
+    /// The limit towards `remote`, which was `before` when it was asked for last.
+    pub(crate) fn again(&mut self, remote: SocketAddr, before: u32, now_ms: u64) -> u32 {
+        if let Some(known) = self.known(remote.ip(), now_ms) {
+            return known;
+        }
+        let Some(bytes_max) = self.measure.and_then(|measure| measure(remote)) else {
+            return before;
+        };
+        self.learn(remote.ip(), bytes_max, now_ms);
         bytes_max
     }
 
@@ -104,6 +119,16 @@ mod tests {
             limits.bytes_max((at.to_be_bytes(), 7).into(), 1400, 6);
         }
         assert!(limits.known.len() <= KNOWN_MAX);
+    }
+
+    #[test]
+    fn a_path_is_measured_again_by_and_by() {
+        let mut limits = PathLimits::measured_by(measured);
+        limits.learn(remote(1).ip(), 1272, 0);
+        assert_eq!(limits.again(remote(1), 1300, 1), 1272);
+        assert_eq!(limits.again(remote(1), 1300, KNOWN_FOR_MS), 1472);
+        assert_eq!(limits.again(remote(9), 1300, 1), 1300, "nobody knows");
+        assert_eq!(PathLimits::default().again(remote(1), 1300, 1), 1300);
     }
 
     #[test]

@@ -5,14 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use postring::{Carrier, Engine, Error, Message, Unframed};
 
-use crate::capture::Capture;
+use crate::capture::{Capture, Protocol};
 use crate::support::*;
 
 #[test]
 fn replies_of_a_responder_are_marked_and_without_a_table_nothing_is() {
     on_both(60, |driver| {
         let place = Ipv4Addr::new(127, 0, 0, 5);
-        let Some(capture) = Capture::of_packets_from(place) else { return };
+        let Some(capture) = Capture::of_packets_from(place, Protocol::Tcp) else { return };
         for (marked, wanted) in [(true, 34), (false, 0)] {
             let builder = one(driver);
             let builder = if marked { builder.traffic_classes([(0, 34)]) } else { builder };

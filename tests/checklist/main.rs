@@ -5,7 +5,7 @@
 //! `SKIP: reason` where it cannot, and gives up by itself after a stated time.
 //!
 //! Covered, as far as TCP has them: 1-38, 40-45, 81-86, 88, 94-107, 111-116; as datagrams have them
-//! 12, 13, 16-20, 24-26, 29, 31, 33, 40 (90, multicast, is in `tests/api`). Of 36 to 38 one
+//! 12-20, 24-26, 29, 31, 33, 34, 40, 72, 74, 90 (some between two hosts). Of 36 to 38 one
 //! Carrier only, as there is one path; of 40 a packet that later Messages do not share.
 //! Not here: 39, for no 0-RTT is there on TCP.
 #![cfg(target_os = "linux")]
@@ -22,8 +22,11 @@ mod echo_postring;
 mod echo_sockets;
 mod events;
 mod figures;
+#[path = "../api/hosts.rs"]
+mod hosts;
 mod http;
 mod messages;
+mod networks;
 mod packets;
 mod pairs;
 mod parts;
@@ -31,4 +34,6 @@ mod stacks;
 #[path = "../api/support.rs"]
 #[allow(dead_code, reason = "tests/api needs more of it")]
 mod support;
+#[path = "../api/two_hosts.rs"]
+mod two_hosts;
 mod wishes;

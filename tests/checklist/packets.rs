@@ -3,11 +3,11 @@
 //! A machine without the right to capture packets skips these.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 
 use postring::{DriverChoice, Engine, Message};
 
-use crate::capture::Capture;
+use crate::capture::{Capture, Protocol};
 use crate::pairs::*;
 use crate::support::*;
 
@@ -48,7 +48,7 @@ fn item_018_packets_are_not_messages() {
         }
         end(engine);
         let place = Ipv4Addr::new(127, 0, 0, 18);
-        let Some(capture) = Capture::of_packets_to(place) else { return };
+        let Some(capture) = Capture::of_packets_to(place, Protocol::Tcp) else { return };
         let seen = (place, &capture);
         let small = packets_of(driver, seen, || {
             (0..10).map(|_| Message::new(vec![1; 10]).idempotent()).collect()
@@ -65,7 +65,7 @@ fn item_018_packets_are_not_messages() {
 fn item_040_an_immediate_message_has_a_packet_of_its_own() {
     on_both(60, |driver| {
         let place = Ipv4Addr::new(127, 0, 0, 40);
-        let Some(capture) = Capture::of_packets_to(place) else { return };
+        let Some(capture) = Capture::of_packets_to(place, Protocol::Tcp) else { return };
         let packets = packets_of(driver, (place, &capture), || {
             let plain = || Message::new(vec![1; 10]).idempotent();
             vec![plain().immediate(), plain(), plain()]
@@ -74,25 +74,44 @@ fn item_040_an_immediate_message_has_a_packet_of_its_own() {
     });
 }
 
+/// Sends Messages of several classes to `address`; `next` tells the mark of the next packet.
+fn code_points(driver: DriverChoice, address: &str, next: &dyn Fn() -> u8) -> Vec<u8> {
+    let engine = one(driver).traffic_classes([(0, 46), (2, 18), (8, 1)]).start().unwrap();
+    let carrier = engine.initiate_with(address, frames());
+    assert!(carrier.supports().wait().unwrap().traffic_class);
+    let sent = [9, 3, 8, 0, 9].map(|niceness| {
+        carrier.send(Message::from("x").niceness(niceness)).wait().unwrap();
+        next()
+    });
+    let plain = engine.initiate_with(address, frames());
+    plain.send("of class 0").wait().unwrap();
+    assert_eq!(next(), 46, "{address}");
+    end(engine);
+    sent.into()
+}
+
 #[test]
 fn item_034_packets_carry_the_code_point_of_the_most_urgent_class_in_use() {
     on_both(60, |driver| {
         let place = Ipv4Addr::new(127, 0, 0, 34);
-        let Some(capture) = Capture::of_packets_to(place) else { return };
-        let table = [(0, 46), (2, 18), (8, 1)];
-        let engine = one(driver).traffic_classes(table).start().unwrap();
+        let Some(capture) = Capture::of_packets_to(place, Protocol::Tcp) else { return };
         let listener = TcpListener::bind((place, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
-        let carrier = engine.initiate_with(&format!("tcp://{address}"), frames());
-        assert!(carrier.supports().wait().unwrap().traffic_class);
+        let port = listener.local_addr().unwrap().port();
+        let seen = code_points(driver, &address_of(&listener), &|| capture.code_point_to(port));
         // It never falls back: packets of one connection must not overtake each other.
-        for (niceness, wanted) in [(9, 1), (3, 18), (8, 18), (0, 46), (9, 46)] {
-            carrier.send(Message::from("x").niceness(niceness)).wait().unwrap();
-            assert_eq!(capture.code_point_to(address.port()), wanted, "niceness {niceness}");
-        }
-        let plain = engine.initiate_with(&format!("tcp://{address}"), frames());
-        plain.send("of class 0").wait().unwrap();
-        assert_eq!(capture.code_point_to(address.port()), 46);
-        end(engine);
+        assert_eq!(seen, [1, 18, 18, 46, 46]);
+    });
+}
+
+#[test]
+fn item_034_datagrams_carry_the_code_point_of_their_own_class() {
+    on_both(60, |driver| {
+        let place = Ipv4Addr::new(127, 0, 0, 34);
+        let Some(capture) = Capture::of_packets_to(place, Protocol::Udp) else { return };
+        let socket = UdpSocket::bind((place, 0)).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let address = format!("udp://{place}:{port}");
+        let seen = code_points(driver, &address, &|| capture.code_point_to(port));
+        assert_eq!(seen, [1, 18, 1, 46, 1]);
     });
 }

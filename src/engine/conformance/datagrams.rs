@@ -2,8 +2,8 @@
 //! one datagram's fate is not its neighbour's.
 //!
 //! Above: `cargo test`, for the drivers of the kernel. Below: `Bench`, and sockets of UDP on
-//! loopback. Absent: the script driver, which has streams only; datagrams longer than a buffer,
-//! which UDP over loopback cannot carry.
+//! loopback. Absent: the script driver, which is tested with its paths (`tests/testing`); datagrams
+//! longer than a buffer, which UDP over loopback cannot carry.
 //! Bounds: a law sends at most a few hundred datagrams, fewer than a socket holds.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};

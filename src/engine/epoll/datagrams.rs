@@ -64,15 +64,17 @@ impl Entry {
     pub(super) fn send_trains(&mut self, token: Token, done: &mut Completions, m: &CoreMetrics) {
         let (Some(sending), Some(socket)) = (&mut self.sending, &self.socket) else { return };
         let output = &*sending.output;
-        let (mut again, mut refused) = (false, false);
+        let (mut again, mut apart, mut refused) = (false, false, false);
         let mut next = Next::after(output, sending.before);
-        while let Some(train) = next.train(output, self.singly || refused) {
+        while let Some(train) = next.train(output, self.singly || apart) {
             let count = train.datagrams().count();
             match send_train(socket.as_fd(), output, &train) {
                 Err(SystemErrno::AGAIN) => return,
                 Err(SystemErrno::INTR) => {}
                 // By the device, or for what is wrong with its peer: its first datagram tells.
-                Err(SystemErrno::IO | SystemErrno::INVAL) if count > 1 => refused = true,
+                Err(SystemErrno::IO | SystemErrno::INVAL) if count > 1 => {
+                    (apart, refused) = (true, true);
+                }
                 Err(error)
                     if (error == SystemErrno::MSGSIZE || train.to().is_some())
                         && !std::mem::replace(&mut again, true) =>
@@ -81,18 +83,22 @@ impl Entry {
                     report_peer_errors(socket.as_fd(), token, done);
                     socket.take_error();
                 }
+                Err(SystemErrno::MSGSIZE) if count > 1 => {
+                    // Some of it is too long for the path; the rest need not stay with it.
+                    (again, apart) = (false, true);
+                }
                 Ok(()) => {
                     if std::mem::take(&mut refused) {
                         self.singly = true;
                         m.segmentation_refused.add(1);
                         tracing::info!("the device does not segment datagrams; they leave singly");
                     }
-                    again = false;
+                    (again, apart) = (false, false);
                     sending.before += count;
                     next.pass(output, count);
                 }
                 Err(error) => {
-                    (again, refused) = (false, false);
+                    (again, apart, refused) = (false, false, false);
                     report_peer_errors(socket.as_fd(), token, done);
                     socket.take_error();
                     m.unsent_datagrams.add(count as u64);

@@ -46,10 +46,12 @@ pub(super) struct DatagramReceives {
     waiting: VecDeque<Token>,
 }
 
-/// A train under way. The kernel reads all but the first two until it has answered (K1).
+/// A train under way. The kernel reads all but the first three until it has answered (K1).
 pub(super) struct Departure {
     token: Token,
     train: Train,
+    /// It goes when there is room, rather than come back.
+    waits: bool,
     header: libc::msghdr,
     segments: Vec<libc::iovec>,
     label: Label,
@@ -58,8 +60,10 @@ pub(super) struct Departure {
 /// The trains of one output that are under way.
 #[derive(Default)]
 pub(super) struct Departing {
-    /// Not answered yet.
+    /// Not answered yet, with those that wait.
     left: usize,
+    /// They found no room: each leaves when the one before it has left.
+    waiting: VecDeque<Train>,
     /// Why the first that could not leave did not.
     error: Option<i32>,
     paced: bool,
@@ -215,20 +219,43 @@ impl UringDriver {
         let datagrams = || output.trains().iter().map(|train| train.datagrams().count()).sum();
         let left = if singly { datagrams() } else { count };
         let paced = matches!(manner, Manner::WhenWritable(_));
-        rare.departing = Departing { left, error: None, paced };
+        // Its room is used again.
+        let mut waiting = std::mem::take(&mut rare.departing.waiting);
+        if paced {
+            let trains = output.trains().iter();
+            match singly {
+                true => waiting.extend(trains.flat_map(Train::split)),
+                false => waiting.extend(trains),
+            }
+        }
+        rare.departing = Departing { left, waiting, error: None, paced };
         slot.sending = Some(output);
+        if paced {
+            return self.depart_next(token);
+        }
         for at in 0..count {
             let sending = &self.slots[token.slot as usize].sending;
             let train = sending.as_ref().expect("just put there").trains()[at];
             if singly {
-                train.split().for_each(|one| self.depart(token, one));
+                train.split().for_each(|one| self.depart(token, one, false));
             } else {
-                self.depart(token, train);
+                self.depart(token, train, false);
             }
         }
     }
 
-    fn depart(&mut self, token: Token, train: Train) {
+    /// The first of those that wait, if it waits for none but the socket.
+    fn depart_next(&mut self, token: Token) {
+        let rare = self.slots[token.slot as usize].rare.as_mut();
+        let departing = &mut rare.expect("it has trains under way").departing;
+        if departing.left == departing.waiting.len()
+            && let Some(train) = departing.waiting.pop_front()
+        {
+            self.depart(token, train, true);
+        }
+    }
+
+    fn depart(&mut self, token: Token, train: Train, waits: bool) {
         let place = self.departures_free.pop().map_or(self.departures.len(), |at| at as usize);
         if place == self.departures.len() {
             self.departures.push(Departure::empty());
@@ -236,23 +263,52 @@ impl UringDriver {
         let slot = &self.slots[token.slot as usize];
         let (Some(output), Some(socket)) = (&slot.sending, &slot.socket) else { return };
         let departure = &mut self.departures[place];
-        departure.token = token;
+        (departure.token, departure.waits) = (token, waits);
         departure.load(output, train);
         let fd = types::Fd(socket.as_raw_fd());
         let header = &raw const departure.header;
-        let entry = opcode::SendMsg::new(fd, header).flags(libc::MSG_NOSIGNAL as u32).build();
+        // Several that waited for room at once would overtake one another.
+        let patience = if waits { 0 } else { libc::MSG_DONTWAIT };
+        let flags = (libc::MSG_NOSIGNAL | patience) as u32;
+        let entry = opcode::SendMsg::new(fd, header).flags(flags).build();
         let paced = slot.rare.as_ref().is_some_and(|rare| rare.departing.paced);
-        let entry = if paced { ring::poll_first(entry) } else { entry };
+        let entry = if paced && waits { ring::poll_first(entry) } else { entry };
         self.in_flight += 1;
         let place = Token { slot: place as u32, generation: 0 };
         self.push(&entry.user_data(user_data(Kind::Departure, place)));
+    }
+
+    /// The datagrams of a train that could not leave, each for itself.
+    fn depart_apart(&mut self, token: Token, train: &Train) -> Option<Completion> {
+        let slot = &mut self.slots[token.slot as usize];
+        let rare = slot.rare.as_mut().expect("it has trains under way");
+        rare.departing.left += train.datagrams().count() - 1;
+        train.split().for_each(|one| self.depart(token, one, false));
+        None
+    }
+
+    /// A train that found no room goes when there is some, in its turn.
+    fn found_no_room(
+        &mut self,
+        token: Token,
+        train: Train,
+        had_waited: bool,
+    ) -> Option<Completion> {
+        let rare = self.slots[token.slot as usize].rare.as_mut();
+        let waiting = &mut rare.expect("it has trains under way").departing.waiting;
+        match had_waited {
+            true => waiting.push_front(train),
+            false => waiting.push_back(train),
+        }
+        self.depart_next(token);
+        None
     }
 
     /// A train has left, or could not; with the last one its output is answered.
     pub(super) fn departed(&mut self, place: u32, result: i32) -> Option<Completion> {
         self.in_flight -= 1;
         let departure = &mut self.departures[place as usize];
-        let (token, train) = (departure.token, departure.train);
+        let (token, train, waited) = (departure.token, departure.train, departure.waits);
         departure.token = NOBODY;
         self.departures_free.push(place);
         let slot = &self.slots[token.slot as usize];
@@ -262,8 +318,11 @@ impl UringDriver {
         };
         let slot = &mut self.slots[token.slot as usize];
         if moved_nothing(-result) && !slot.closing {
-            self.depart(token, train);
-            return None;
+            return self.found_no_room(token, train, waited);
+        }
+        if -result == libc::EMSGSIZE && train.segment().is_some() && !slot.closing {
+            // Some of it is too long for the path; the rest need not stay with it.
+            return self.depart_apart(token, &train);
         }
         let rare = slot.rare.as_mut().expect("it has trains under way");
         if result < 0 {
@@ -271,7 +330,14 @@ impl UringDriver {
             rare.departing.error.get_or_insert(-result);
         }
         rare.departing.left -= 1;
+        if slot.closing {
+            let waiting = std::mem::take(&mut rare.departing.waiting);
+            rare.departing.left -= waiting.len();
+            let datagrams: usize = waiting.iter().map(|train| train.datagrams().count()).sum();
+            self.metrics.unsent_datagrams.add(datagrams as u64);
+        }
         if rare.departing.left > 0 {
+            self.depart_next(token);
             return None;
         }
         let error = rare.departing.error.take();
@@ -313,7 +379,7 @@ impl UringDriver {
         for single in singles {
             let slot = &mut self.slots[token.slot as usize];
             slot.rare.as_mut().expect("it has trains under way").departing.left += 1;
-            self.depart(token, single);
+            self.depart(token, single, false);
         }
         (first, result)
     }
@@ -379,6 +445,7 @@ impl Departure {
         Box::new(Self {
             token: NOBODY,
             train: Train::default(),
+            waits: false,
             header: blank_header(),
             segments: Vec::new(),
             label: Label::empty(),
