@@ -78,8 +78,8 @@ impl Shard {
             (flags.accepted, flags.greeted, flags.datagrams) = (true, true, true);
         });
         self.driver.submit(Operation::Attach { token, socket: listening.socket });
+        self.driver.submit(Operation::Tune { token, option: SocketOption::PeerErrors });
         if apart {
-            self.driver.submit(Operation::Tune { token, option: SocketOption::PeerErrors });
             return;
         }
         match core.open(&*service, id) {
@@ -94,6 +94,8 @@ impl Shard {
     /// A connect has come about: where datagrams go, it can be known now how long they may be.
     pub(super) fn begin_datagrams(&mut self, id: Id) {
         if self.core.look(id, |connection| connection.flags.datagrams) == Ok(true) {
+            let token = self.token(id);
+            self.driver.submit(Operation::Tune { token, option: SocketOption::PeerErrors });
             self.measure_datagrams(id);
         }
     }
@@ -381,8 +383,9 @@ impl Shard {
         });
     }
 
-    /// A peer, its path or this host has said that a datagram did not arrive. Who takes none ends
-    /// the Carrier to it, and no other one of the socket.
+    /// A peer, its path or this host has said that a datagram did not arrive. Where nobody takes
+    /// any, that ends the Carrier to it, and no other one of the socket; what a path says may be
+    /// over soon.
     pub(super) fn peer_failed(&mut self, token: Token, error: PeerError) {
         let PeerError { remote, errno, bytes_max } = error;
         let core = self.core();
@@ -393,11 +396,16 @@ impl Shard {
         if let Some(bytes_max) = bytes_max {
             core.path_limits.borrow_mut().learn(remote.ip(), bytes_max, core.now_tick());
         }
-        let find =
-            |connection: &Connection| connection.rare.as_ref()?.remotes.as_ref()?.find(remote);
-        let known = core.look(self.id(token), find).ok().flatten();
-        if let Some(known) = known.filter(|_| errno == Errno::CONNECTION_REFUSED) {
+        let id = self.id(token);
+        let find = |connection: &Connection| match connection.peer {
+            Peer::Anybody => connection.rare.as_ref()?.remotes.as_ref()?.find(remote),
+            _ => Some(id),
+        };
+        let Some(known) = core.look(id, find).ok().flatten() else { return };
+        if errno == Errno::CONNECTION_REFUSED {
             core.fail(known, super::input::reason_of(errno));
+        } else if bytes_max.is_some() && known == id {
+            self.measure_datagrams(id);
         }
     }
 

@@ -319,26 +319,36 @@ fn a_narrow_way_out_makes_datagrams_wait_in_order_and_loses_none() {
     });
 }
 
+/// What is sent by `carrier` while the device's queue is full arrives at `peer` or is counted.
+fn overruns(carrier: &Carrier<Unframed>, peer: &UdpSocket, engine: &Engine) {
+    // No two of them make a train: of one that is dropped in part, the kernel says nothing.
+    for at in 0..MANY {
+        carrier.send(Message::new(vec![7; 400 + at])).wait().unwrap();
+    }
+    peer.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let mut came = 0;
+    while peer.recv(&mut [0; 2000]).is_ok() {
+        came += 1;
+    }
+    let unsent = unsent(engine);
+    assert_eq!(came + unsent, MANY as u64, "{came} came, {unsent} were counted");
+    assert!(unsent > 0, "the queue was large enough for all");
+}
+
 #[test]
 fn what_a_full_queue_of_the_device_drops_is_counted() {
     on_both(60, |driver| {
         let Some(hosts) = between_hosts() else { return };
         let (listener, carrier, peer) = accepted(driver, &hosts);
+        let engine = one(driver).start().unwrap();
+        let other = far_socket(&hosts);
+        let connected = carrier_to(&engine, &other);
         if !narrow(&hosts, 12_000) {
             return;
         }
-        // No two of them make a train: of one that is dropped in part, the kernel says nothing.
-        for at in 0..MANY {
-            carrier.send(Message::new(vec![7; 400 + at])).wait().unwrap();
-        }
-        peer.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-        let mut came = 0;
-        while peer.recv(&mut [0; 2000]).is_ok() {
-            came += 1;
-        }
-        let unsent = unsent(listener.engine().unwrap());
-        assert_eq!(came + unsent, MANY as u64, "{came} came, {unsent} were counted");
-        assert!(unsent > 0, "the queue was large enough for all");
-        drop(carrier);
+        overruns(&carrier, &peer, listener.engine().unwrap());
+        overruns(&connected, &other, &engine);
+        drop((carrier, connected));
+        end(engine);
     });
 }

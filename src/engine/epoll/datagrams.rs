@@ -76,7 +76,9 @@ impl Entry {
                     (apart, refused) = (true, true);
                 }
                 Err(error)
-                    if (error == SystemErrno::MSGSIZE || train.to().is_some())
+                    if (error == SystemErrno::MSGSIZE
+                        || train.to().is_some()
+                        || report_peer_errors(socket.as_fd(), token, done))
                         && !std::mem::replace(&mut again, true) =>
                 {
                     // It may be the error of another datagram, which waited on the socket.

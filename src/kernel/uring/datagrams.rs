@@ -364,7 +364,8 @@ impl UringDriver {
         // It may be the error of another datagram, which waited on the socket.
         let may_be_foreign = match -result {
             libc::ECANCELED | libc::EAGAIN | libc::EINTR => false,
-            errno => errno == libc::EMSGSIZE || train.to().is_some(),
+            errno if errno == libc::EMSGSIZE || train.to().is_some() => true,
+            _ => slot.reports_peer_errors(token, &mut self.made),
         };
         let mut result = result;
         if may_be_foreign {
