@@ -64,53 +64,36 @@ impl Entry {
     pub(super) fn send_trains(&mut self, token: Token, done: &mut Completions, m: &CoreMetrics) {
         let (Some(sending), Some(socket)) = (&mut self.sending, &self.socket) else { return };
         let output = &*sending.output;
-        let (mut again, mut apart, mut refused) = (false, false, false);
+        let mut tries = Tries::default();
         let mut next = Next::after(output, sending.before);
-        while let Some(train) = next.train(output, self.singly || apart) {
+        while let Some(train) = next.train(output, self.singly || tries.apart) {
             let count = train.datagrams().count();
-            match send_train(socket.as_fd(), output, &train) {
+            // What waits on the socket may be the error of another datagram.
+            let mut forget = || {
+                let was_told = report_peer_errors(socket.as_fd(), token, done);
+                socket.take_error();
+                was_told
+            };
+            let failure = match send_train(socket.as_fd(), output, &train) {
                 Err(SystemErrno::AGAIN) => return,
-                Err(SystemErrno::INTR) => {}
-                // By the device, or for what is wrong with its peer: its first datagram tells.
-                Err(SystemErrno::IO | SystemErrno::INVAL) if count > 1 => {
-                    (apart, refused) = (true, true);
+                Err(SystemErrno::INTR) => continue,
+                Err(error) if tries.helps(error, &train, &mut forget) => continue,
+                sent => sent.err(),
+            };
+            if let Some(error) = failure {
+                forget();
+                m.unsent_datagrams.add(count as u64);
+                if sending.sent == 0 {
+                    sending.sent = error.raw_os_error().cast_unsigned();
                 }
-                Err(error)
-                    if (error == SystemErrno::MSGSIZE
-                        || train.to().is_some()
-                        || report_peer_errors(socket.as_fd(), token, done))
-                        && !std::mem::replace(&mut again, true) =>
-                {
-                    // It may be the error of another datagram, which waited on the socket.
-                    report_peer_errors(socket.as_fd(), token, done);
-                    socket.take_error();
-                }
-                Err(SystemErrno::MSGSIZE) if count > 1 => {
-                    // Some of it is too long for the path; the rest need not stay with it.
-                    (again, apart) = (false, true);
-                }
-                Ok(()) => {
-                    if std::mem::take(&mut refused) {
-                        self.singly = true;
-                        m.segmentation_refused.add(1);
-                        tracing::info!("the device does not segment datagrams; they leave singly");
-                    }
-                    (again, apart) = (false, false);
-                    sending.before += count;
-                    next.pass(output, count);
-                }
-                Err(error) => {
-                    (again, apart, refused) = (false, false, false);
-                    report_peer_errors(socket.as_fd(), token, done);
-                    socket.take_error();
-                    m.unsent_datagrams.add(count as u64);
-                    if sending.sent == 0 {
-                        sending.sent = error.raw_os_error().cast_unsigned();
-                    }
-                    sending.before += count;
-                    next.pass(output, count);
-                }
+            } else if tries.refused {
+                self.singly = true;
+                m.segmentation_refused.add(1);
+                tracing::info!("the device does not segment datagrams; they leave singly");
             }
+            tries = Tries::default();
+            sending.before += count;
+            next.pass(output, count);
         }
         let Some(Sending { output, sent, .. }) = self.sending.take() else { return };
         let result = match sent {
@@ -118,6 +101,47 @@ impl Entry {
             errno => Err(Errno(errno.cast_signed())),
         };
         done.push_back(Completion::Sent { token, output, result });
+    }
+}
+
+/// What was tried for a train that could not leave.
+#[derive(Default)]
+struct Tries {
+    /// The same once more.
+    again: bool,
+    /// Its datagrams one by one.
+    apart: bool,
+    /// By the device, or for what is wrong with its peer: its first datagram tells.
+    refused: bool,
+}
+
+impl Tries {
+    /// True if another try may succeed where `train` failed with `error`. `forget` clears what
+    /// waits on the socket, and says if that was an error of another datagram.
+    fn helps(
+        &mut self,
+        error: SystemErrno,
+        train: &Train,
+        forget: &mut impl FnMut() -> bool,
+    ) -> bool {
+        let is_one = train.segment().is_none();
+        match error {
+            SystemErrno::IO | SystemErrno::INVAL if !is_one => {
+                (self.apart, self.refused) = (true, true);
+                true
+            }
+            _ if !self.again => {
+                let was_told = forget();
+                self.again = true;
+                was_told || error == SystemErrno::MSGSIZE || train.to().is_some()
+            }
+            // Some of it is too long for the path; the rest need not stay with it.
+            SystemErrno::MSGSIZE if !is_one => {
+                (self.again, self.apart) = (false, true);
+                true
+            }
+            _ => false,
+        }
     }
 }
 
