@@ -330,11 +330,15 @@ impl UringDriver {
             rare.departing.error.get_or_insert(-result);
         }
         rare.departing.left -= 1;
-        if slot.closing {
+        // Called back where its socket stays, it was by a driver that ends.
+        if slot.closing || -result == libc::ECANCELED {
             let waiting = std::mem::take(&mut rare.departing.waiting);
             rare.departing.left -= waiting.len();
             let datagrams: usize = waiting.iter().map(|train| train.datagrams().count()).sum();
             self.metrics.unsent_datagrams.add(datagrams as u64);
+            if datagrams > 0 {
+                rare.departing.error.get_or_insert(libc::ECANCELED);
+            }
         }
         if rare.departing.left > 0 {
             self.depart_next(token);
