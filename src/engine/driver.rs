@@ -178,7 +178,7 @@ impl Driver {
     pub(crate) fn local_address(&self, token: Token) -> Option<SocketAddr> {
         let address = match self {
             #[cfg(any(test, feature = "testing"))]
-            Self::Script(driver) => return driver.local_address(token),
+            Self::Script(driver) => driver.local_address(token).map(SocketAddress::Udp),
             #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
             Self::Uring(driver) => driver.local_address(token),
             #[cfg(all(target_os = "linux", not(postring_no_kernel)))]

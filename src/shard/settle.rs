@@ -249,7 +249,11 @@ impl Shard {
             let copies_max =
                 if connection.is_revivable() { self.core.limits.resend_bytes } else { 0 };
             let Some(outgoing) = &mut connection.outgoing else { return };
-            let tune = outgoing.tune(self.core.limits.paced_unsent_bytes);
+            // A socket that serves anybody is not held up for one of them.
+            let tune = match connection.peer {
+                Peer::Anybody => None,
+                _ => outgoing.tune(self.core.limits.paced_unsent_bytes),
+            };
             if outgoing.wants_sample(now_us) {
                 outgoing.sample(now_us, handed, self.driver.path(token));
             }

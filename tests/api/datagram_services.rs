@@ -263,3 +263,31 @@ fn carriers_that_close_with_datagrams_queued_send_them_and_end() {
         until("its port is free", || UdpSocket::bind(&place).is_ok());
     });
 }
+
+#[test]
+fn nobody_makes_way_for_one_whom_the_listener_cannot_take() {
+    on_both(60, |driver| {
+        let few = limits(|limits| (limits.connections, limits.accept_queue) = (3, 1));
+        let listener = one(driver).limits(few).listen_with("udp://127.0.0.1:0", Unframed).unwrap();
+        let place = listener.local_addresses().remove(0).replace("udp://", "");
+        let peers: Vec<_> = (0..3).map(|_| socket()).collect();
+        let met = |peer: &UdpSocket| {
+            peer.send_to(b"hello", &place).unwrap();
+            listener.accept().wait().unwrap()
+        };
+        let carriers = [met(&peers[0]), met(&peers[1])];
+        // This one waits to be accepted, so there is no place for another.
+        peers[2].send_to(b"hello", &place).unwrap();
+        let total = || listener.engine().unwrap().metrics().total();
+        until("it waits", || total().open_connections == 3);
+        for _ in 0..20 {
+            socket().send_to(b"me, too", &place).unwrap();
+        }
+        until("they are refused", || total().refused_limit == 20);
+        assert_eq!((total().evicted_remotes, total().dropped_datagrams), (0, 20));
+        for (carrier, peer) in carriers.iter().zip(&peers) {
+            carrier.send("still there").wait().unwrap();
+            assert_eq!(heard(peer), b"still there");
+        }
+    });
+}

@@ -115,6 +115,10 @@ impl UringDriver {
         let end = match (self.fd(token), made) {
             (Some(_), Ok(())) => {
                 let slot = &mut self.slots[token.slot as usize];
+                debug_assert!(
+                    !slot.waiting && slot.kinds & Kind::Datagrams.bit() == 0,
+                    "one receive per token"
+                );
                 slot.stopping = false;
                 slot.waiting = true;
                 let datagrams = self.datagrams.as_mut().expect("just made");
