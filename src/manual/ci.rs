@@ -5,8 +5,8 @@
 //! as absent and counted as skipped, never as passed.
 //!
 //! - `tools`: A fresh machine: installs what is missing, also the foreign programs that tests talk
-//!   with (python3, socat, nc) or make networks with (ip, ethtool, nft, tcpdump), and says which
-//!   versions judge.
+//!   with (python3, socat, nc, iperf3) or make networks with (ip, ethtool, nft, tcpdump), and says
+//!   which versions judge.
 //! - `fmt`: Diffs show changes, not layout; also in `fuzz/` and `benches/rivals/`.
 //! - `fence`: `unsafe` is allowed by one file only, found by a plain search that reads no Rust.
 //! - `deny`: Cargo.lock fits Cargo.toml; licences are permissive; crates come from the registry;

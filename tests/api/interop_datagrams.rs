@@ -2,7 +2,7 @@
 //! speak UDP with Responders and Carriers.
 //!
 //! What a machine does not have is skipped loudly; CI installs all three. Absent: iperf3, which
-//! sends its datagrams only while it talks TCP with another iperf3 about them.
+//! sends its datagrams only while it talks TCP with another iperf3 about them (`relay`).
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Child;

@@ -42,6 +42,7 @@ mod partial;
 mod path_errors;
 mod reentrancy;
 mod refusals;
+mod relay;
 mod seccomp;
 mod shutdown;
 mod support;
