@@ -13,7 +13,7 @@ use postring::{
 
 use crate::arguments::{Driver, ServeArguments};
 use crate::mark;
-use crate::plan::Plan;
+use crate::plan::{PATIENCE_NS, Plan};
 use crate::quantity::cores_shown;
 use crate::worker::{self, Orders};
 
@@ -119,7 +119,7 @@ impl Generators {
             .wait(Wait::Spin)
             .driver(choice(plan.driver))
             .limits(limits_of(plan))
-            .timeouts(patient())
+            .timeouts(timeouts_of(plan))
             .start()
             .context("cannot start the generator")?;
         for (core_index, orders) in orders.enumerate() {
@@ -139,6 +139,17 @@ impl Generators {
         self.0.shutdown();
         self.0.wait().context("the generator")
     }
+}
+
+/// No server ends its side of datagrams: answers to a connection that was closed are waited for as
+/// long as they may be under way, and at the end all are known that were to be.
+fn timeouts_of(plan: &Plan) -> Timeouts {
+    const PATIENCE: Duration = Duration::from_nanos(PATIENCE_NS);
+    let mut timeouts = patient();
+    if plan.to_datagrams() {
+        timeouts.linger = if plan.churn_per_s.is_some() { PATIENCE } else { Duration::ZERO };
+    }
+    timeouts
 }
 
 /// The generators' limits: a send queue holds some messages even of the longest, and as many as
