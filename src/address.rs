@@ -28,7 +28,8 @@ const WHAT_EXISTS: &str = "this version has tcp://HOST:PORT, udp://HOST:PORT and
 pub(crate) const MEMORY_IS_SIMULATED: &str =
     "memory:// exists in a testing::World only (feature `testing`); this is a real engine";
 /// Why a simulated world refuses everything else.
-pub(crate) const SIMULATED_IS_MEMORY: &str = "a testing::World has no sockets: write memory://NAME";
+pub(crate) const SIMULATED_IS_MEMORY: &str = "a testing::World has no sockets: write \
+    memory://NAME, or udp://IP:PORT for datagrams";
 
 /// A stack and a place on it: `tcp://HOST:PORT`, `udp://HOST:PORT` or `unix:///PATH`.
 ///
@@ -149,9 +150,10 @@ impl Address {
     /// # Errors
     /// [`Error::Address`] with what to write instead.
     pub(crate) fn check(&self, is_simulated: bool) -> Result<(), Error> {
-        let why = match (is_simulated, matches!(self.0, Place::Memory(_))) {
-            (true, false) => SIMULATED_IS_MEMORY,
-            (false, true) => MEMORY_IS_SIMULATED,
+        let why = match (is_simulated, &self.0) {
+            (true, Place::Memory(_) | Place::Ip(Transport::Udp, _)) => return Ok(()),
+            (true, _) => SIMULATED_IS_MEMORY,
+            (false, Place::Memory(_)) => MEMORY_IS_SIMULATED,
             _ => return Ok(()),
         };
         Err(Error::Address { address: self.to_string(), why: why.to_owned() })

@@ -77,8 +77,8 @@ impl Datagrams {
     }
 
     /// Puts those of `other` behind, as the next batch of a turn is.
-    pub fn append(&mut self, other: Self) {
-        self.0.append(other.0);
+    pub fn append(&mut self, mut other: Self) {
+        self.0.append(&mut other.0);
     }
 
     /// What stands in line.

@@ -159,6 +159,10 @@ impl<F: Framer> Service for ListenerService<F> {
         Ok(Box::new(Endpoint::carrier(self.framer.clone(), core)))
     }
 
+    fn takes_more(&self) -> bool {
+        !self.queue.is_full()
+    }
+
     fn serves_remotes_apart(&self) -> bool {
         true
     }

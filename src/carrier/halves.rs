@@ -42,8 +42,10 @@ pub struct Source<F: Framer = Unframed> {
 /// [`initiate_sink`](crate::initiate_sink), [`Carrier::into_sink`] and [`Carrier::split`].
 ///
 /// Over a byte stream of the kernel it is a connection that never sends; the first receive
-/// connects. It receives until the peer ends, also after this side's Messages have ended. Dropping
-/// it closes the connection, unless a Source shares it.
+/// connects. It receives until the peer ends, also after this side's Messages have ended. Over
+/// `udp://` it receives from the one peer of its address, or what anybody sends to the group that
+/// its address names ([`Address`](crate::Address)). Dropping it closes the connection, unless a
+/// Source shares it.
 ///
 /// ```compile_fail
 /// # fn example(sink: postring::Sink) {

@@ -121,6 +121,12 @@ pub(super) fn set_full(core: &Core, id: Id, niceness: Option<u32>) {
 
 pub(super) fn close_here<F: Framer>(core: &Rc<Core>, id: Id, promise: Option<Promise<()>>) {
     let mut promise = promise;
+    if core.serves_anybody(id) {
+        let why = "close() of a Responder's socket of datagrams, which serves everybody: its \
+                   engine ends it, or a Listener gives each remote a Carrier of its own";
+        let answer = |promise: Promise<()>| promise.answer(Err(Error::Unsupported(why.into())));
+        return promise.into_iter().for_each(answer);
+    }
     if core.handling.get() == Some(core.resolve(id))
         && let Some(promise) = promise.take()
     {

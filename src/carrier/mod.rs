@@ -215,16 +215,20 @@ impl<F: Framer> CarrierRef<F> {
     ///
     /// # Errors
     /// Why it did not end in order, if so: [`Error::Closed`]; [`Error::Connect`] if there never was
-    /// a connection; [`Error::Unsupported`] in an async handler of this very Carrier;
-    /// [`Error::EngineEnded`], or [`Error::MailboxFull`] from another thread: then nothing was
-    /// asked, try again.
+    /// a connection; [`Error::Unsupported`] in an async handler of this very Carrier, and for the
+    /// socket of a Responder of datagrams, which serves others; [`Error::EngineEnded`], or
+    /// [`Error::MailboxFull`] from another thread: then nothing was asked, try again.
     pub fn close(&self) -> Asked<()> {
         self.ask(|core, id, promise| close_here::<F>(core, id, Some(promise)))
     }
 
-    /// Ends the connection at once; what is queued is lost, the peer sees a reset.
+    /// Ends the connection at once; what is queued is lost, the peer sees a reset. Of the socket of
+    /// a Responder of datagrams, which serves others, it ends nothing.
     pub fn abort(&self) {
-        let aborted = self.tell(|core, id| core.fail(id, CloseReason::Aborted));
+        let aborted = self.tell(|core, id| match core.serves_anybody(id) {
+            true => tracing::warn!("a Responder's socket of datagrams serves others: no abort"),
+            false => core.fail(id, CloseReason::Aborted),
+        });
         if let Err(error) = aborted {
             tracing::debug!(%error, "an abort found nothing to abort");
         }

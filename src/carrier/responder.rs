@@ -24,7 +24,9 @@ use crate::shard::protocol::{Call, Protocol, Service};
 pub enum Flow {
     /// More Messages, please.
     Continue,
-    /// No more: what was replied is flushed, then the Carrier ends.
+    /// No more: what was replied is flushed, then the Carrier ends. On a Responder's socket of
+    /// datagrams it ends nothing, for that serves everybody; where an async handler answers it, the
+    /// Carrier of that peer ends, and what it sends next begins another.
     Stop,
 }
 
@@ -59,7 +61,7 @@ impl<T: Answer, E: std::fmt::Display> Answer for Result<T, E> {
             Ok(answer) => answer.flow(),
             Err(error) => {
                 if Core::current().is_none_or(|core| core.may_log()) {
-                    tracing::warn!(%error, "a handler failed; its carrier ends");
+                    tracing::warn!(%error, "a handler failed; its carrier ends, if it has one");
                 }
                 Flow::Stop
             }
@@ -82,16 +84,18 @@ impl<'a, F: Framer> Reply<'a, F> {
 
     /// Queues a Message. All replies of one turn to one peer leave in one system call. A handler
     /// is called only while the queue is below [`Limits::send_queue_bytes`](crate::Limits), so a
-    /// reply always finds room.
+    /// reply always finds room; datagrams that come meanwhile are dropped and counted.
     ///
     /// # Errors
-    /// If the framer cannot express the Message; nothing is sent then.
+    /// If the framer cannot express the Message, or if it is longer than a datagram to this peer
+    /// may be; nothing is sent then.
     #[inline]
     pub fn send<'m>(&self, message: impl Into<F::Out<'m>>) -> Result<()> {
         encode(self.way, self.call, message.into())
     }
 
-    /// The Carrier to the sender, for replies after the handler has returned.
+    /// The Carrier to the sender, for replies after the handler has returned. A Responder's socket
+    /// of datagrams keeps none: there it cannot send, which its verbs say; async handlers have one.
     #[must_use]
     pub fn carrier(&self) -> CarrierRef<F> {
         CarrierRef::new(self.call.id)

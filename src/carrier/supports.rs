@@ -31,14 +31,15 @@ pub enum Reporter {
 #[non_exhaustive]
 pub struct Supports {
     /// Who says that a Message was sent. TCP and unix sockets: the kernel has taken its last byte.
+    /// UDP: the kernel has taken the datagram, which says nothing of its arrival.
     pub sent: Reporter,
-    /// Who says that the peer has it. TCP: the peer's kernel, not its application. Unix sockets:
-    /// nobody.
+    /// Who says that the peer has it. TCP: the peer's kernel, not its application. Unix sockets and
+    /// UDP: nobody.
     pub acked: Reporter,
     /// Who says that it expired. This side's queue; what has left cannot expire on a byte stream.
     pub expired: Reporter,
-    /// Niceness changes the order of sending. Not where the framer's Messages do not stand alone
-    /// ([`Framer::STANDS_ALONE`]).
+    /// Niceness changes the order of sending. Not on a byte stream where the framer's Messages do
+    /// not stand alone ([`Framer::STANDS_ALONE`]); datagrams always do.
     pub niceness: bool,
     /// A lifetime orders sending and discards what waits too long; as `niceness`.
     pub lifetime: bool,
@@ -56,7 +57,8 @@ pub struct Supports {
     /// Idempotent Messages leave before the handshake is over (0-RTT).
     pub early_data: bool,
     /// A lost connection is made again ([`CarrierState::Dormant`](crate::CarrierState)). Not on an
-    /// accepted Carrier, nor where the framer cannot begin anew ([`Framer::RESTARTABLE`]).
+    /// accepted Carrier, nor where the framer cannot begin anew ([`Framer::RESTARTABLE`]), nor of
+    /// datagrams, which have none.
     pub revival: bool,
     /// [`CarrierRef::fork`] makes another Carrier to the same remote.
     pub fork: bool,

@@ -128,6 +128,8 @@ impl Driver {
             Self::Uring(driver) => driver.datagram_bytes_max(token),
             #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
             Self::Epoll(driver) => driver.datagram_bytes_max(token),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Script(driver) => driver.datagram_bytes_max(token),
             #[allow(unreachable_patterns, reason = "the only one on some systems")]
             _ => {
                 let _ = token;
@@ -176,7 +178,7 @@ impl Driver {
     pub(crate) fn local_address(&self, token: Token) -> Option<SocketAddr> {
         let address = match self {
             #[cfg(any(test, feature = "testing"))]
-            Self::Script(_) => None,
+            Self::Script(driver) => driver.local_address(token).map(SocketAddress::Udp),
             #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
             Self::Uring(driver) => driver.local_address(token),
             #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
@@ -197,7 +199,7 @@ impl Driver {
     pub(crate) fn connecting(&self, address: &SocketAddress) -> io::Result<Socket> {
         match self {
             #[cfg(any(test, feature = "testing"))]
-            Self::Script(driver) => Ok(driver.connecting()),
+            Self::Script(driver) => Ok(driver.connecting(address)),
             #[allow(unreachable_patterns, reason = "the only one on some systems")]
             _ => Socket::connecting(address),
         }

@@ -115,11 +115,13 @@ fn take_one(announced: &mut ListenFd, index: usize) -> io::Result<(SocketAddress
         OwnedFd::from(tcp)
     } else if let Ok(Some(unix)) = announced.take_unix_listener(index) {
         OwnedFd::from(unix)
+    } else if let Ok(Some(udp)) = announced.take_udp_socket(index) {
+        let socket = Socket::of_datagrams(OwnedFd::from(udp))?;
+        return Ok((socket.local_address()?, socket));
     } else {
-        // As an owner these close the socket; what is no socket at all stays as it is.
-        let _ = announced.take_udp_socket(index);
+        // As an owner this closes the socket; what is no socket at all stays as it is.
         let _ = announced.take_unix_datagram(index);
-        return Err(io::Error::other("not a stream socket"));
+        return Err(io::Error::other("no socket of TCP, UDP or a unix stream"));
     };
     if !sockopt::socket_acceptconn(&descriptor)? {
         return Err(io::Error::other("not listening"));
@@ -135,7 +137,12 @@ fn take_one(announced: &mut ListenFd, index: usize) -> io::Result<(SocketAddress
 
 fn is_same(local: &SocketAddress, asked: &SocketAddress) -> bool {
     match (local, asked) {
-        (SocketAddress::Tcp(local), SocketAddress::Tcp(asked)) => {
+        // A socket of a group is bound to it and has joined it.
+        (SocketAddress::Udp(local), SocketAddress::Group(group)) => {
+            (local.ip(), local.port()) == (group.address.ip(), group.address.port())
+        }
+        (SocketAddress::Tcp(local), SocketAddress::Tcp(asked))
+        | (SocketAddress::Udp(local), SocketAddress::Udp(asked)) => {
             local == asked
                 || (local.port() == asked.port()
                     && local.ip().is_unspecified()
@@ -148,7 +155,8 @@ fn is_same(local: &SocketAddress, asked: &SocketAddress) -> bool {
 /// Copies of listening sockets for a successor, with numbers in a row.
 ///
 /// The successor accepts from the same queues: connections that wait in them are served by
-/// whoever asks first, so none is lost while both processes listen.
+/// whoever asks first, so none is lost while both processes listen. So are datagrams: what a
+/// process that ends has no Carrier for any more, it drops.
 #[derive(Debug)]
 pub(crate) struct Handover {
     copies: Vec<OwnedFd>,
@@ -235,7 +243,15 @@ mod tests {
         assert!(inherited.take(&SocketAddress::Tcp(any)).is_empty());
         let tcp = inherited.take(&SocketAddress::Tcp(address));
         assert_eq!(tcp.len(), 2, "one per core");
-        assert_eq!(inherited.0.len(), 1, "the datagram socket is not among them");
+        let any_udp = SocketAddress::Udp("0.0.0.0:1".parse().unwrap());
+        assert!(inherited.take(&any_udp).is_empty());
+        let mut addresses = inherited.0.iter().map(|(at, _)| at.clone());
+        let at_udp = addresses.find(|at| matches!(at, SocketAddress::Udp(_))).unwrap();
+        let [udp] = &inherited.take(&at_udp)[..] else { panic!("the socket of datagrams") };
+        let mut bytes = [0; 100];
+        let (len, _) = crate::kernel::receive_datagrams(udp.as_fd(), &mut bytes).unwrap();
+        assert_eq!(&bytes[..len], b"waits");
+        assert_eq!(inherited.0.len(), 1);
         assert_eq!(inherited.0[0].0, path_of(address));
         inherited.close_unused();
         for socket in &tcp {
@@ -267,6 +283,9 @@ mod tests {
         let second = Socket::listen(&SocketAddress::Tcp(address), &shared).unwrap();
         let unix = Socket::listen(&path_of(address), &ListenOptions::default()).unwrap();
         let datagrams = Socket::from(OwnedFd::from(UdpSocket::bind("127.0.0.1:0").unwrap()));
+        let to = datagrams.local_address().unwrap();
+        let SocketAddress::Udp(to) = to else { panic!("{to:?}") };
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"waits", to).unwrap();
         let mut waiting = TcpStream::connect(address).unwrap();
 
         let handover = Handover::prepare(&[first, datagrams, unix, second]).unwrap();
@@ -310,5 +329,14 @@ mod tests {
         assert!(is_same(&ip("0.0.0.0:7"), &ip("[::]:7")));
         assert!(!is_same(&ip("0.0.0.0:7"), &ip("[::]:8")));
         assert!(!is_same(&ip("0.0.0.0:7"), &ip("127.0.0.1:7")));
+        let udp = |text: &str| {
+            let address: Address = format!("udp://{text}").parse().unwrap();
+            address.literal().unwrap()
+        };
+        assert!(is_same(&udp("0.0.0.0:7"), &udp("[::]:7")));
+        assert!(!is_same(&udp("0.0.0.0:7"), &ip("[::]:7")));
+        let bound = SocketAddress::Udp("239.1.2.3:7".parse().unwrap());
+        assert!(is_same(&bound, &udp("239.1.2.3:7?interface=lo")));
+        assert!(!is_same(&bound, &udp("239.1.2.4:7")));
     }
 }

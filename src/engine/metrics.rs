@@ -139,7 +139,8 @@ core_metrics! {
     dropped_datagrams: Counter,
     /// Carriers that had to make way for those of others, on a Listener of datagrams.
     evicted_remotes: Counter,
-    /// Datagrams that came longer than a buffer; their end was missing, so they were dropped.
+    /// Datagrams that came longer than a buffer, or with more beside them than has room: something
+    /// was missing, so they were dropped.
     truncated_datagrams: Counter,
     /// Datagrams that the kernel dropped because a socket's receive queue was full.
     kernel_drops: Counter,

@@ -12,6 +12,9 @@ pub(crate) enum Socket {
     /// Only a number.
     #[cfg(any(test, feature = "testing"))]
     Script(u32),
+    /// The same, of datagrams.
+    #[cfg(any(test, feature = "testing"))]
+    ScriptDatagrams(u32),
 }
 
 impl Socket {
@@ -24,6 +27,10 @@ impl Socket {
     }
 
     pub(crate) fn is_datagram(&self) -> bool {
+        #[cfg(any(test, feature = "testing"))]
+        if let Self::ScriptDatagrams(_) = self {
+            return true;
+        }
         false
     }
 

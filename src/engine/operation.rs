@@ -203,7 +203,7 @@ pub(crate) struct Arrival {
     pub(crate) traffic_class: u8,
     /// Datagrams that the kernel has dropped on this socket so far, for want of room.
     pub(crate) dropped: u32,
-    /// It was longer than a buffer: its end is missing.
+    /// It was longer than a buffer, or more came beside it than has room: something is missing.
     pub(crate) truncated: bool,
 }
 
@@ -257,9 +257,9 @@ impl Errno {
         matches!(self.0, 90 | 105 | 12 | 1)
     }
 
-    /// True if a host or a router may have said it (ICMP) of a datagram that was sent to one of many
-    /// (EACCES, EPROTO, ENOPROTOOPT, EMSGSIZE, EOPNOTSUPP, ENETUNREACH, ECONNREFUSED, EHOSTDOWN,
-    /// EHOSTUNREACH): the socket that it is said to has lost nothing.
+    /// True if a host or a router may have said it (ICMP) of a datagram that was sent to one of
+    /// many (EACCES, EPROTO, ENOPROTOOPT, EMSGSIZE, EOPNOTSUPP, ENETUNREACH, ECONNREFUSED,
+    /// EHOSTDOWN, EHOSTUNREACH): the socket that it is said to has lost nothing.
     pub(crate) const fn is_of_one_peer(self) -> bool {
         matches!(self.0, 13 | 71 | 90 | 92 | 95 | 101 | 111 | 112 | 113)
     }

@@ -49,6 +49,9 @@ pub(crate) enum Socket {
     /// A socket of the script driver: only a number.
     #[cfg(any(test, feature = "testing"))]
     Script(u32),
+    /// The same, of datagrams.
+    #[cfg(any(test, feature = "testing"))]
+    ScriptDatagrams(u32),
 }
 
 impl Socket {
@@ -120,12 +123,21 @@ impl Socket {
         Ok(Self::Kernel(descriptor))
     }
 
+    /// A datagram socket that somebody else has bound, set up as one of `listen`.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn of_datagrams(descriptor: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&descriptor, true)?;
+        set_up_datagrams(descriptor)
+    }
+
     /// The descriptor, owned; a socket of the script driver has none.
     pub(crate) fn into_descriptor(self) -> Option<OwnedFd> {
         match self {
             Self::Kernel(descriptor) => Some(descriptor),
             #[cfg(any(test, feature = "testing"))]
-            Self::Script(_) => None,
+            Self::Script(_) | Self::ScriptDatagrams(_) => None,
         }
     }
 
@@ -134,7 +146,9 @@ impl Socket {
         match self {
             Self::Kernel(descriptor) => descriptor.as_fd(),
             #[cfg(any(test, feature = "testing"))]
-            Self::Script(number) => panic!("script socket {number} has no descriptor"),
+            Self::Script(number) | Self::ScriptDatagrams(number) => {
+                panic!("script socket {number} has no descriptor")
+            }
         }
     }
 
@@ -144,14 +158,20 @@ impl Socket {
             Self::Kernel(descriptor) => is_datagram(descriptor.as_fd()),
             #[cfg(any(test, feature = "testing"))]
             Self::Script(_) => false,
+            #[cfg(any(test, feature = "testing"))]
+            Self::ScriptDatagrams(_) => true,
         }
     }
 
     /// The address it is bound to.
     ///
     /// # Errors
-    /// What the system says.
+    /// What the system says; `NotConnected` in a simulated world, where the driver knows.
     pub(crate) fn local_address(&self) -> io::Result<SocketAddress> {
+        #[cfg(any(test, feature = "testing"))]
+        if let Self::Script(_) | Self::ScriptDatagrams(_) = self {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
         local_address(self.as_fd())
     }
 
@@ -161,7 +181,7 @@ impl Socket {
     /// `NotConnected` if it is not, else what the system says.
     pub(crate) fn peer_address(&self) -> io::Result<SocketAddress> {
         #[cfg(any(test, feature = "testing"))]
-        if let Self::Script(_) = self {
+        if let Self::Script(_) | Self::ScriptDatagrams(_) = self {
             return Err(io::ErrorKind::NotConnected.into());
         }
         let address = net::getpeername(self.as_fd())?;

@@ -45,8 +45,10 @@ use crate::message::{Detach, Marking, Properties};
 
 /// Turns bytes into Messages of one type and Messages into bytes.
 ///
-/// A fresh clone serves each Carrier, so a framer may keep state between calls. `In` borrows the
-/// input, never the framer: replies are encoded while a received Message is still in use.
+/// A fresh clone serves each Carrier, so a framer may keep state between calls. (A Responder's
+/// socket of datagrams has one for all who send to it: nothing of one Message may matter to the
+/// next there.) `In` borrows the input, never the framer: replies are encoded while a received
+/// Message is still in use.
 ///
 /// ```
 /// use postring::{FrameError, Framer, Message, Output};

@@ -126,10 +126,10 @@ impl Output {
         &self.trains
     }
 
-    /// Moves the bytes of `other` behind those that are there.
-    pub(crate) fn append(&mut self, other: Self) {
+    /// Moves the bytes of `other` behind those that are there; it is empty then.
+    pub(crate) fn append(&mut self, other: &mut Self) {
         let so_far = self.len();
-        for train in other.trains {
+        for train in other.trains.drain(..) {
             let first = train.datagrams().next().map_or(0, |range| range.len());
             let is_one = train.segment().is_none();
             let until = so_far + train.range().start + first;
@@ -143,10 +143,10 @@ impl Output {
             }
         }
         let before = self.copied.len();
-        self.copied.extend_from_slice(&other.copied);
-        let moved = other.shared.into_iter();
+        self.copied.append(&mut other.copied);
+        let moved = other.shared.drain(..);
         self.shared.extend(moved.map(|shared| Shared { after: shared.after + before, ..shared }));
-        self.shared_len += other.shared_len;
+        self.shared_len += std::mem::take(&mut other.shared_len);
     }
 
     /// Appends the bytes of `range` to `into`; what is shared is shared again.

@@ -152,8 +152,9 @@ mod tests {
                 half.put(&vec![at as u8; *len]);
                 half.end_datagram(to(*port), None);
             }
-            let [mut output, rest] = halves;
-            output.append(rest);
+            let [mut output, mut rest] = halves;
+            output.append(&mut rest);
+            prop_assert!(rest.is_empty() && rest.trains().is_empty());
             let bytes = output.to_vec();
             let mut left = Vec::new();
             for train in output.trains() {

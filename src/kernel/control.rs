@@ -136,7 +136,8 @@ fn take<const LEN: usize>(bytes: &[u8], from: usize) -> Option<[u8; LEN]> {
 pub(super) fn read(name: &[u8], control: &[u8], flags: i32) -> Arrival {
     let mut arrival = Arrival {
         from: name_in(name).map(|remote| Route { remote, local: None }),
-        truncated: flags & libc::MSG_TRUNC != 0,
+        // Without what came beside it, nobody knows where the datagrams of a train end.
+        truncated: flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0,
         ..Arrival::default()
     };
     messages(control).for_each(|(level, kind, data)| note(&mut arrival, level, kind, data));
@@ -239,6 +240,7 @@ mod tests {
         let arrival = read(&name[..len], control.bytes(), libc::MSG_TRUNC);
         assert_eq!(arrival.from.unwrap().local, local, "in IPv6 form it is the same address");
         assert!(arrival.truncated);
+        assert!(read(&name[..len], control.bytes(), libc::MSG_CTRUNC).truncated);
         control.say(None, true, None, None);
         assert!(control.bytes().is_empty());
     }

@@ -220,7 +220,9 @@ impl Pool {
         self.leased.borrow_mut().resize(after, false);
         let added = (before..after).rev();
         self.spare.borrow_mut().extend(added.map(|index| index as u16));
-        self.metrics.buffers_total.set(after as u64);
+        // Streams and datagrams have pools of their own, all of one core.
+        let others = self.metrics.buffers_total.get();
+        self.metrics.buffers_total.set(others + (after - before) as u64);
         true
     }
 }
@@ -277,6 +279,19 @@ impl Lender for Lenders {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_buffers_of_all_pools_of_a_core_are_counted() {
+        let metrics = Arc::<CoreMetrics>::default();
+        let pools = [64, 128].map(|buffers| {
+            let bell = EventBell::new().unwrap();
+            Pool::new(512, buffers * 512, 4, bell, Arc::clone(&metrics))
+        });
+        for pool in pools {
+            while pool.take().is_some() {}
+        }
+        assert_eq!(metrics.buffers_total.get(), 64 + 128);
+    }
 
     #[test]
     fn a_buffer_is_leased_once_and_comes_back_once() {

@@ -209,7 +209,7 @@ struct Update {
     data: u64,
 }
 
-/// The one buffer group of a ring.
+/// The group of buffers for streams.
 pub(super) const GROUP: u16 = 0;
 /// The group of buffers for datagrams.
 pub(super) const DATAGRAM_GROUP: u16 = 1;

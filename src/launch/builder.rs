@@ -176,7 +176,8 @@ impl EngineBuilder {
         })
     }
 
-    /// Answers by an async handler on owned Messages; replies go by the Carrier it is given.
+    /// Answers by an async handler on owned Messages; replies go by the Carrier it is given. Over
+    /// `udp://` each remote that sends has one, as with a Listener.
     pub fn respond_async<F, H, R>(self, address: &str, framer: F, handler: H) -> Self
     where
         F: Framer,

@@ -21,6 +21,11 @@ use crate::framer::{Framer, Unframed};
 ///
 /// Dropping it ends its engine's listening; accepted Carriers live on, and with the last of them
 /// the engine ends.
+///
+/// Over `udp://` each remote address that sends is a Carrier, until that is closed or has been idle
+/// for [`Timeouts::idle`](crate::Timeouts). They share the Listener's socket. At
+/// [`Limits::connections`](crate::Limits) the one heard of least recently makes way for a new one;
+/// what a Carrier has no room for, or nobody accepts, is dropped and counted.
 pub struct Listener<F: Framer = Unframed> {
     queue: Arc<Queue<F>>,
     engine: Option<Engine>,

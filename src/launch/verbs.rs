@@ -15,8 +15,9 @@ use crate::shard::core::Core;
 /// replies go, inline, on one thread per core (draft, Figure 4: `Respond`). Each core has its own
 /// clone of the handler.
 ///
-/// On a byte stream this gives the parts of one long Message per direction, for nothing is ever
-/// framed silently; [`respond_with`] takes a framer.
+/// Over `udp://` each datagram is a Message, and replies go to whoever sent it; nothing is kept of
+/// those who send. On a byte stream this gives the parts of one long Message per direction, for
+/// nothing is ever framed silently; [`respond_with`] takes a framer.
 ///
 /// # Errors
 /// As [`EngineBuilder::start`](super::EngineBuilder::start), and if a core ends early.
@@ -64,7 +65,8 @@ where
     Engine::builder().signals(true).respond_per_core(address, framer, new).start()?.wait()
 }
 
-/// Like [`respond_with`], with an async handler on owned Messages.
+/// Like [`respond_with`], with an async handler on owned Messages. Over `udp://` each remote that
+/// sends has a Carrier then, as with a [`Listener`].
 ///
 /// # Errors
 /// As [`respond`].

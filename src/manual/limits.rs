@@ -45,9 +45,22 @@
 //!   those with Carriers stay, as many as there are. Handles to it stay good.
 //! - **starved**: receives without a buffer are armed again as buffers come back.
 //! - **copied**: Messages are copied instead of leased, and counted.
+//! - **copied, then dropped**: what comes while no buffer is left waits with the kernel, which
+//!   drops what its socket has no room for and counts that.
 //! - **its turn ends**: the others go first. It may overshoot by one buffer.
 //! - **next buffer**, **a buffer of its own**, **sent from where they lie**: no bound is hit,
 //!   only the way changes.
+//!
+//! # Over datagrams
+//!
+//! Nobody can be made to wait there. A connected Carrier stops receiving, as above: what follows
+//! waits with the kernel until its socket is full. Where one socket serves many, what finds no
+//! place is dropped, each datagram counted as `dropped_datagrams`: beyond `receive_queue_messages`
+//! of a Listener's Carrier (a train of datagrams is taken whole, so up to 63 more), beyond
+//! `async_handlers_per_connection` of one remote, and while `send_queue_bytes` of a Responder's
+//! answers wait behind a send. At `connections` a new remote takes the place of the one heard of
+//! least recently, counted as `evicted_remotes`; at `accept_queue` it finds none. An answer that
+//! cannot leave is counted as `unsent_datagrams` and ends nobody's service.
 //!
 //! # Timeouts
 //!
@@ -64,7 +77,8 @@
 //! | `dormant` | 60 s | first try to connect again to the last | ends with the loss |
 //! | `drain` | 10 s | shutdown to the last connection's end | reset |
 //!
-//! "Ends" closes the Carrier with that [`CloseReason`](crate::CloseReason).
+//! "Ends" closes the Carrier with that [`CloseReason`](crate::CloseReason). A socket of datagrams
+//! that serves anybody has no timeouts; the Carriers of a Listener do.
 //!
 //! # Limits that belong to one use
 //!
@@ -95,6 +109,11 @@
 //! | streams of events of one Carrier | 16 | a further one begins with `Closed(Limit)` and ends |
 //! | Paths that one Association remembers | 16 | that seen longest ago is forgotten |
 //! | segments of one send; its bytes | 64; 1 MiB | the next send has the rest |
+//! | datagrams of one train; its bytes | 64; 65 000 | the next train has the rest |
+//! | trains with the kernel to be filled, per core | 64 | the next ones wait in sockets |
+//! | limits of paths to peers, per core | 1 024, each for 10 s | asked for again |
+//! | errors of peers and paths read at once | 64 | the next look has the rest |
+//! | Carriers looked at for the one that makes way | 8 | none does this time |
 //! | bytes thrown away after an end was decided | 4 MiB | a reset ([D14](super::decisions)) |
 //! | outputs kept for the next sends, per core | 1 024 of 16 KiB at most | freed |
 //! | `offload`: threads; waiting jobs | 4 per CPU; 1 024 | [`Error::Offload`](crate::Error) |

@@ -291,6 +291,26 @@ impl Connection {
         remotes.is_some_and(|remotes| !remotes.is_empty())
     }
 
+    /// True if those who send to its socket have Carriers: then it has no protocol of its own.
+    #[inline]
+    pub(crate) fn serves_apart(&self) -> bool {
+        self.peer == Peer::Anybody && self.protocol.is_none()
+    }
+
+    /// The Carriers that go on by its socket.
+    pub(crate) fn remotes(&mut self) -> Option<&mut Remotes> {
+        self.rare.as_mut()?.remotes.as_mut()
+    }
+
+    /// What was under way may have left or not.
+    pub(crate) fn may_have_left(&mut self) {
+        self.unsent = 0;
+        let handed = self.left();
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.may_have_left(handed);
+        }
+    }
+
     /// Its service, if it listens.
     pub(crate) fn service(&self) -> Option<Rc<dyn Service>> {
         self.rare.as_ref()?.service.clone()

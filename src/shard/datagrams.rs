@@ -19,12 +19,15 @@ use super::{Shard, timeouts};
 use crate::address::{Group, Route, SocketAddress};
 use crate::engine::operation::{Arrival, Data, Errno, Operation, PeerError, SocketOption, Token};
 use crate::engine::socket::Socket;
-use crate::error::CloseReason;
-use crate::framer::Output;
 use crate::lending;
 use crate::message::Marking;
 
 impl Core {
+    /// True if it is the socket of a Responder of datagrams, which no one peer's verbs may end.
+    pub(crate) fn serves_anybody(&self, id: Id) -> bool {
+        self.look(id, |connection| connection.peer == Peer::Anybody) == Ok(true)
+    }
+
     /// The longest datagram that may be sent to `remote`, for one of `len` bytes.
     pub(crate) fn datagram_bytes_max(&self, remote: SocketAddr, len: usize) -> u32 {
         self.path_limits.borrow_mut().bytes_max(remote, len, self.now_tick())
@@ -74,8 +77,8 @@ impl Shard {
             (flags.accepted, flags.greeted, flags.datagrams) = (true, true, true);
         });
         self.driver.submit(Operation::Attach { token, socket: listening.socket });
+        self.driver.submit(Operation::Tune { token, option: SocketOption::PeerErrors });
         if apart {
-            self.driver.submit(Operation::Tune { token, option: SocketOption::PeerErrors });
             return;
         }
         match core.open(&*service, id) {
@@ -90,6 +93,8 @@ impl Shard {
     /// A connect has come about: where datagrams go, it can be known now how long they may be.
     pub(super) fn begin_datagrams(&mut self, id: Id) {
         if self.core.look(id, |connection| connection.flags.datagrams) == Ok(true) {
+            let token = self.token(id);
+            self.driver.submit(Operation::Tune { token, option: SocketOption::PeerErrors });
             self.measure_datagrams(id);
         }
     }
@@ -209,159 +214,9 @@ impl Shard {
         Some((id, taken))
     }
 
-    /// The Carrier of whoever sent from `from`, a new one if it has none.
-    fn carrier_of(&mut self, hub: Id, from: Route) -> Option<Id> {
-        let core = self.core();
-        let find =
-            |connection: &Connection| connection.rare.as_ref()?.remotes.as_ref()?.find(from.remote);
-        if let Some(known) = core.look(hub, find).ok()? {
-            let wants = core.look(known, |connection| {
-                connection.protocol.as_ref().is_some_and(|protocol| protocol.wants_input(&core))
-            });
-            return Some(known).filter(|_| wants == Ok(true));
-        }
-        let ending = core.look(hub, |connection| connection.flags.end_wanted) == Ok(true);
-        if ending || !self.has_room_for_remote(hub, from.remote) {
-            return None;
-        }
-        self.add_remote(hub, from)
-    }
-
-    /// True if one more Carrier may be; the idlest of the socket may have to go for it.
-    fn has_room_for_remote(&mut self, hub: Id, remote: SocketAddr) -> bool {
-        let core = self.core();
-        if core.state.borrow().connections >= core.limits.connections && !self.make_way(hub) {
-            core.metrics.refused_limit.add(1);
-            return false;
-        }
-        let fits = self.count_prefix(Peer::Ip(remote));
-        if !fits {
-            core.metrics.refused_prefix.add(1);
-        }
-        fits
-    }
-
-    /// Ends the idlest Carrier of the socket; false if that made no room. An application that goes
-    /// on holding the last one that was ended loses no other.
-    fn make_way(&mut self, hub: Id) -> bool {
-        let core = self.core();
-        let taken = core.change(hub, |connection| connection.rare().remotes.take());
-        let mut remotes = taken.ok().flatten().unwrap_or_default();
-        let held = remotes.evicted.is_some_and(|id| core.look(id, |_| ()).is_ok());
-        let heard = |id| core.look(id, |connection| connection.clocks.last_activity).ok();
-        let idlest = if held { None } else { remotes.idlest(heard) };
-        // In use: it has just received.
-        let _ = core.change(hub, |connection| connection.rare().remotes = Some(remotes));
-        let Some(idlest) = idlest else { return false };
-        core.metrics.evicted_remotes.add(1);
-        core.fail(idlest, CloseReason::Limit);
-        self.settle(idlest.slot);
-        core.run_deferred();
-        core.state.borrow().connections < core.limits.connections
-    }
-
-    fn add_remote(&mut self, hub: Id, from: Route) -> Option<Id> {
-        let core = self.core();
-        let service = core.look(hub, Connection::service).ok()??;
-        let peer = Peer::Ip(from.remote);
-        let id = core.allocate(Phase::Open);
-        let opened = core.open(&*service, id);
-        // Just allocated. What it receives, its socket receives for it.
-        let _ = core.change(id, |connection| {
-            connection.peer = peer;
-            let rare = connection.rare();
-            (rare.hub, rare.to) = (Some(hub), Some(from));
-            let flags = &mut connection.flags;
-            (flags.accepted, flags.counted, flags.greeted) = (true, true, true);
-            (flags.datagrams, flags.receiving) = (true, true);
-        });
-        match opened {
-            Ok(mut protocol) => {
-                protocol.takes_datagrams();
-                let _ = core.change(id, |connection| connection.protocol = Some(protocol));
-            }
-            Err(_) => {
-                // Nobody to tell: no Carrier was made.
-                self.uncount_prefix(peer);
-                core.free_guarded(id);
-                return None;
-            }
-        }
-        core.metrics.accepted.add(1);
-        let now_ms = core.now_ms();
-        let _ = core.change(hub, |connection| {
-            let remotes = connection.rare().remotes.get_or_insert_default();
-            remotes.add(from.remote, id, now_ms);
-        });
-        timeouts::check_after(&core, id, core.timeouts.idle);
-        service.accepted(&core, id);
-        core.run_deferred();
-        Some(id)
-    }
-
-    /// A Carrier without a socket of its own sends by that of its Listener.
-    pub(super) fn send_by(&mut self, hub: Id, id: Id, output: Box<Output>) {
-        let len = output.len();
-        let limit = self.core.limits.send_queue_bytes;
-        let mut output = Some(output);
-        let taken = self.core.change(hub, |connection| {
-            if connection.backlog() >= limit {
-                connection.rare().remotes.get_or_insert_default().wait(id);
-                connection.flags.wants_room = true;
-                return false;
-            }
-            match (&mut connection.outbox, output.take()) {
-                (Some(outbox), Some(more)) => outbox.append(*more),
-                (outbox, more) => *outbox = more,
-            }
-            true
-        });
-        match (taken, output) {
-            (Ok(true), _) => self.sent(self.token(id), self.core.spare_output(), Ok(len)),
-            (Ok(false), Some(output)) => {
-                // In use: it is being settled. It goes again when its socket has room.
-                let _ = self.core.change(id, |connection| {
-                    connection.handed -= len as u64;
-                    connection.unsent = 0;
-                    connection.outbox = Some(output);
-                });
-            }
-            (_, output) => {
-                if let Some(output) = output {
-                    self.core.recycle(output);
-                }
-                self.core.fail(id, CloseReason::Shutdown);
-            }
-        }
-    }
-
-    /// The socket has room again.
-    pub(super) fn let_remotes_send(&mut self, hub: Id) {
-        let waiting = self.core.change(hub, |connection| {
-            let remotes = connection.rare.as_mut()?.remotes.as_mut()?;
-            Some(remotes.take_waiting())
-        });
-        for id in waiting.ok().flatten().unwrap_or_default() {
-            // Gone meanwhile: then it has nothing to send.
-            let _ = self.core.change(id, |connection| connection.flags.sending = false);
-        }
-    }
-
-    /// A Carrier without a socket of its own is over.
-    pub(super) fn leave_hub(&mut self, id: Id, peer: Peer) {
-        let (Ok(Some(hub)), Peer::Ip(remote)) = (self.core.look(id, Connection::hub), peer) else {
-            return;
-        };
-        // Gone before its Carriers only when all ends at once.
-        let _ = self.core.change(hub, |connection| {
-            if let Some(remotes) = &mut connection.rare().remotes {
-                remotes.remove(remote, id);
-            }
-        });
-    }
-
-    /// A peer, its path or this host has said that a datagram did not arrive. Who takes none ends
-    /// the Carrier to it, and no other one of the socket.
+    /// A peer, its path or this host has said that a datagram did not arrive. Where nobody takes
+    /// any, that ends the Carrier to it, and no other one of the socket; what a path says may be
+    /// over soon.
     pub(super) fn peer_failed(&mut self, token: Token, error: PeerError) {
         let PeerError { remote, errno, bytes_max } = error;
         let core = self.core();
@@ -372,11 +227,16 @@ impl Shard {
         if let Some(bytes_max) = bytes_max {
             core.path_limits.borrow_mut().learn(remote.ip(), bytes_max, core.now_tick());
         }
-        let find =
-            |connection: &Connection| connection.rare.as_ref()?.remotes.as_ref()?.find(remote);
-        let known = core.look(self.id(token), find).ok().flatten();
-        if let Some(known) = known.filter(|_| errno == Errno::CONNECTION_REFUSED) {
+        let id = self.id(token);
+        let find = |connection: &Connection| match connection.peer {
+            Peer::Anybody => connection.rare.as_ref()?.remotes.as_ref()?.find(remote),
+            _ => Some(id),
+        };
+        let Some(known) = core.look(id, find).ok().flatten() else { return };
+        if errno == Errno::CONNECTION_REFUSED {
             core.fail(known, super::input::reason_of(errno));
+        } else if bytes_max.is_some() && known == id {
+            self.measure_datagrams(id);
         }
     }
 
@@ -397,7 +257,11 @@ impl Shard {
                 timeouts::check_after(&self.core, id, timeouts::ACCEPT_AGAIN);
                 false
             }
-            Ok((true, _)) if errno.is_of_one_datagram() => {
+            // What a path says may be over soon.
+            Ok((true, _))
+                if errno.is_of_one_datagram()
+                    || (errno.is_of_one_peer() && errno != Errno::CONNECTION_REFUSED) =>
+            {
                 self.measure_datagrams(id);
                 false
             }
@@ -432,11 +296,7 @@ impl Shard {
     /// Some datagrams of an output could not leave. True if that ends the connection.
     pub(super) fn could_not_leave(&mut self, id: Id, errno: Errno) -> bool {
         let peer = self.core.change(id, |connection| {
-            connection.unsent = 0;
-            let handed = connection.left();
-            if let Some(outgoing) = &mut connection.outgoing {
-                outgoing.may_have_left(handed);
-            }
+            connection.may_have_left();
             connection.peer
         });
         if self.core.may_log() {

@@ -15,6 +15,7 @@ pub(crate) mod event_queue;
 pub(crate) mod events;
 mod exact;
 mod executor;
+mod hub;
 mod input;
 mod input_end;
 pub(crate) mod inspection;

@@ -313,11 +313,11 @@ impl Outgoing {
             }
             let (immediate, niceness) = (parcel.immediate, parcel.niceness);
             let again = self.resending.copy(&mut parcel, copies_max);
-            let Parcel { output, record, .. } = parcel;
+            let Parcel { mut output, record, .. } = parcel;
             if outbox.is_empty() {
                 **outbox = output
             } else {
-                outbox.append(output)
+                outbox.append(&mut output)
             }
             let position = handed + outbox.len() as u64;
             if let Some(record) = &record {

@@ -171,6 +171,11 @@ pub(crate) trait Service {
     /// The typed half for one connection, or why there is none.
     fn open(&self, core: &Rc<Core>, id: Id) -> Result<Box<dyn Protocol>, CloseReason>;
 
+    /// True if one more connection would find a place.
+    fn takes_more(&self) -> bool {
+        true
+    }
+
     /// True if each sender of datagrams gets a Carrier; else one protocol serves the socket.
     fn serves_remotes_apart(&self) -> bool;
 

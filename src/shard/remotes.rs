@@ -4,7 +4,7 @@
 //! Bounds: as many as its core may have connections; when there is no room for one more, the one
 //! that was heard of least recently, as far as a few looks tell, makes way.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 
 use super::core::Id;
@@ -22,6 +22,10 @@ pub(crate) struct Remotes {
     pub(super) evicted: Option<Id>,
     /// Those that wait for room in the socket's queue.
     waiting: Vec<Id>,
+    /// Those whose Messages lie in the socket's queue.
+    aboard: Vec<Id>,
+    /// Those whose Messages are in the send that is under way.
+    leaving: Vec<Id>,
 }
 
 impl Remotes {
@@ -67,11 +71,39 @@ impl Remotes {
     }
 
     pub(super) fn wait(&mut self, id: Id) {
+        // Those that are over are found when half of them may be.
+        if self.waiting.len() > 64 && self.waiting.len() > 2 * self.carriers.len() {
+            let living: HashSet<Id> = self.carriers.values().copied().collect();
+            self.waiting.retain(|id| living.contains(id));
+        }
         self.waiting.push(id);
     }
 
     pub(super) fn take_waiting(&mut self) -> Vec<Id> {
         std::mem::take(&mut self.waiting)
+    }
+
+    /// Messages of a Carrier have come into the socket's queue.
+    pub(super) fn board(&mut self, id: Id) {
+        self.aboard.push(id);
+    }
+
+    /// What lies in the socket's queue is being sent.
+    pub(super) fn depart(&mut self) {
+        std::mem::swap(&mut self.aboard, &mut self.leaving);
+    }
+
+    /// That send is over: whose Messages were in it.
+    pub(super) fn take_leaving(&mut self) -> Vec<Id> {
+        std::mem::take(&mut self.leaving)
+    }
+
+    /// Takes the memory of that list back, for the next one.
+    pub(super) fn reuse(&mut self, mut list: Vec<Id>) {
+        list.clear();
+        if self.leaving.is_empty() {
+            self.leaving = list;
+        }
     }
 }
 
@@ -108,8 +140,10 @@ mod tests {
         for slot in 0..1_000_000_u32 {
             let address = SocketAddr::from(([127, 0, (slot >> 16) as u8, 1], slot as u16));
             remotes.add(address, id(slot), slot);
+            remotes.wait(id(slot));
             remotes.remove(address, id(slot));
         }
         assert!(remotes.is_empty() && remotes.order.len() <= 64);
+        assert!(remotes.waiting.len() <= 65, "nor do those that waited for room");
     }
 }

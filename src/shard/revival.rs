@@ -365,8 +365,8 @@ impl Shard {
             if let Some(revival) = connection.revival_mut() {
                 revival.base = base;
             }
-            if let Some(unsent) = connection.outbox.take() {
-                resent.append(*unsent);
+            if let Some(mut unsent) = connection.outbox.take() {
+                resent.append(&mut unsent);
             }
             connection.outbox = Some(Box::new(resent));
             Some(())

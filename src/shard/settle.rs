@@ -10,6 +10,7 @@ use super::Shard;
 use super::connection::{Connection, Peer, Phase};
 use super::core::{ACKS_EVERY, Core, Id};
 use super::outgoing::Filling;
+use super::remotes::Remotes;
 use super::steps::{Step, next_step};
 use crate::engine::operation::{Errno, Manner, Operation, PathSample, Token};
 use crate::framer::Output;
@@ -123,6 +124,9 @@ impl Shard {
             let output = connection.outbox.take().expect("a send step has an outbox");
             connection.unsent = output.len();
             connection.handed += output.len() as u64;
+            if connection.serves_apart() {
+                connection.remotes().map(Remotes::depart);
+            }
             // What may have to go again must stay as it is.
             (output, connection.paced_quantum(), connection.is_revivable(), connection.hub())
         };
@@ -145,8 +149,7 @@ impl Shard {
         let id = self.id(token);
         let now = self.core.now_ms();
         let is_datagrams = !output.trains().is_empty();
-        // What a Carrier has given to its Listener's socket counts when that has sent it.
-        let counted = *result.as_ref().unwrap_or(&0).min(&output.len());
+        let failed = result.is_err();
         let (unsent, broken, wants_room, manner) = {
             let mut state = self.core.state.borrow_mut();
             let connection = &mut state.slots[token.slot as usize];
@@ -161,11 +164,12 @@ impl Shard {
             }
             if connection.unsent == 0
                 && result.is_ok()
+                && !connection.serves_apart()
                 && connection.is_quiet()
                 && !connection.flags.wants_room
             {
                 // Mostly that is all there is to it.
-                self.core.metrics.sent_bytes.add(counted as u64);
+                self.core.metrics.sent_bytes.add(left as u64);
                 let shared = state.recycle(output);
                 drop(state);
                 return shared.into_iter().for_each(|output| self.core.recycle(output));
@@ -187,7 +191,7 @@ impl Shard {
             }
             Err(errno) if self.could_not_leave(id, errno) => return self.core.recycle(output),
             Err(_) => {}
-            Ok(_) => self.core.metrics.sent_bytes.add(counted as u64),
+            Ok(some) => self.core.metrics.sent_bytes.add(some as u64),
         }
         let unsent = if is_datagrams { 0 } else { unsent };
         if unsent > 0 && !broken {
@@ -206,13 +210,19 @@ impl Shard {
             return self.keep_unsent(id, output);
         }
         self.core.recycle(output);
+        self.remotes_sent(id, failed);
         if wants_room {
-            self.let_remotes_send(id);
-            // In use: the driver has just reported on it.
-            let _ = self.core.change(id, |connection| connection.flags.wants_room = false);
-            let _ = self.core.call(id, |protocol, call| protocol.writable(call));
+            self.has_room(id);
         }
         self.core.attend(id);
+    }
+
+    /// What waits has fallen below the mark.
+    fn has_room(&mut self, id: Id) {
+        self.let_remotes_send(id);
+        // In use: the driver has just reported on it.
+        let _ = self.core.change(id, |connection| connection.flags.wants_room = false);
+        let _ = self.core.call(id, |protocol, call| protocol.writable(call));
     }
 
     /// A send was broken off: a lost connection keeps it for the next one.
@@ -239,7 +249,11 @@ impl Shard {
             let copies_max =
                 if connection.is_revivable() { self.core.limits.resend_bytes } else { 0 };
             let Some(outgoing) = &mut connection.outgoing else { return };
-            let tune = outgoing.tune(self.core.limits.paced_unsent_bytes);
+            // A socket that serves anybody is not held up for one of them.
+            let tune = match connection.peer {
+                Peer::Anybody => None,
+                _ => outgoing.tune(self.core.limits.paced_unsent_bytes),
+            };
             if outgoing.wants_sample(now_us) {
                 outgoing.sample(now_us, handed, self.driver.path(token));
             }

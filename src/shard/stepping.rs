@@ -40,6 +40,6 @@ impl Shard {
     /// The simulated end of a connection, if it has one.
     pub(crate) fn endpoint(&self, id: Id) -> Option<usize> {
         let id = self.core.resolve(id);
-        self.script()?.endpoint(self.token(id))
+        self.script()?.stream(self.token(id))
     }
 }

@@ -8,9 +8,11 @@ pub(crate) mod faults;
 mod link;
 pub(crate) mod network;
 mod place;
+mod post;
 pub(crate) mod random;
 pub(crate) mod script;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod trains;
 pub(crate) mod world;

@@ -1,9 +1,11 @@
 //! Network: what the way between two ends of a simulated connection is like.
 //!
-//! Above: tests choose, `link` obeys. Below: nothing. Absent: congestion control (a line has one
-//! rate), headers, datagrams; a bottleneck that several connections share.
+//! Above: tests choose, `link` and `post` obey. Below: nothing. Absent: congestion control (a line
+//! has one rate), headers; a bottleneck that several connections share.
 
 use std::time::Duration;
+
+use crate::engine::operation::DATAGRAM_BYTES_MAX;
 
 /// Bytes that one simulated packet carries at most.
 pub(crate) const PACKET_BYTES: usize = 1448;
@@ -16,9 +18,10 @@ const BUFFER_BYTES_MAX: usize = 1 << 30;
 
 /// What every connection of a simulated world goes through, each direction by itself.
 ///
-/// The default is a way without delay, loss or limit of rate. It behaves like TCP: bytes are
-/// neither lost nor reordered, so loss and jitter show as time. There is no congestion control: a
-/// line has one rate, and a packet of 1 448 bytes keeps it busy for as long as that takes.
+/// The default is a way without delay, loss or limit of rate. Connections behave like TCP: bytes
+/// are neither lost nor reordered, so loss and jitter show as time. Datagrams (`udp://`) are lost,
+/// doubled, and overtake each other by their jitter. There is no congestion control: a line has one
+/// rate, and a packet of 1 448 bytes keeps it busy for as long as that takes.
 ///
 /// ```
 /// use std::time::Duration;
@@ -36,18 +39,24 @@ pub struct Network {
     /// From one end to the other, 0 (default) to 1 h. A round trip takes twice as long, and so
     /// does a connect.
     pub delay: Duration,
-    /// Added to the delay of each packet, evenly from 0 to this; 0 (default) to 1 h. Packets wait
-    /// for those before them.
+    /// Added to the delay of each packet, evenly from 0 to this; 0 (default) to 1 h. Packets of a
+    /// connection wait for those before them, datagrams do not.
     pub jitter: Duration,
     /// Bytes of payload per second, at least 1; `None` (default) is no limit.
     pub rate_bytes_per_s: Option<u64>,
-    /// The share of packets that are lost, 0.0 (default) to 0.9. Each is sent again after a round
-    /// trip (at least 1 ms, twice as long each further time); what came after it waits for it.
+    /// The share of packets that are lost, 0.0 (default) to 0.9. Those of a connection are sent
+    /// again after a round trip (at least 1 ms, twice as long each further time); what came after
+    /// them waits for them.
     pub loss: f64,
+    /// The share of datagrams that come twice, 0.0 (default) to 1.0.
+    pub duplication: f64,
+    /// The longest datagram, 1 to 65 507 bytes (default). A longer one is an error.
+    pub datagram_bytes_max: usize,
     /// Bytes that the sender's socket holds at most beside the receiver's; at most 1 GiB. Default
     /// 256 KiB.
     pub send_buffer_bytes: usize,
-    /// Bytes under way or unread at most, 1 byte to 1 GiB: the window. Default 256 KiB.
+    /// Bytes under way or unread at most, 1 byte to 1 GiB: the window. Default 256 KiB. Datagrams
+    /// that find no room are dropped.
     pub receive_buffer_bytes: usize,
 }
 
@@ -58,6 +67,8 @@ impl Default for Network {
             jitter: Duration::ZERO,
             rate_bytes_per_s: None,
             loss: 0.0,
+            duplication: 0.0,
+            datagram_bytes_max: DATAGRAM_BYTES_MAX as usize,
             send_buffer_bytes: 256 << 10,
             receive_buffer_bytes: 256 << 10,
         }
@@ -75,6 +86,11 @@ impl Network {
             (self.jitter <= DELAY_MAX, "Network::jitter must be at most 1 h"),
             (self.rate_bytes_per_s != Some(0), "Network::rate_bytes_per_s must be at least 1"),
             ((0.0..=LOSS_MAX).contains(&self.loss), "Network::loss must be 0.0 to 0.9"),
+            ((0.0..=1.0).contains(&self.duplication), "Network::duplication must be 0.0 to 1.0"),
+            (
+                (1..=DATAGRAM_BYTES_MAX as usize).contains(&self.datagram_bytes_max),
+                "Network::datagram_bytes_max must be 1 to 65 507 bytes",
+            ),
             (
                 self.send_buffer_bytes <= BUFFER_BYTES_MAX,
                 "Network::send_buffer_bytes must be at most 1 GiB",
@@ -119,6 +135,9 @@ mod tests {
             (Network { jitter: Duration::MAX, ..Network::default() }, "jitter"),
             (Network { rate_bytes_per_s: Some(0), ..Network::default() }, "rate_bytes_per_s"),
             (Network { loss: 1.0, ..Network::default() }, "loss"),
+            (Network { duplication: 1.1, ..Network::default() }, "duplication"),
+            (Network { datagram_bytes_max: 0, ..Network::default() }, "datagram_bytes_max"),
+            (Network { datagram_bytes_max: 65_508, ..Network::default() }, "datagram_bytes_max"),
             (Network { loss: f64::NAN, ..Network::default() }, "loss"),
             (Network { send_buffer_bytes: usize::MAX, ..Network::default() }, "send_buffer"),
             (Network { receive_buffer_bytes: 0, ..Network::default() }, "receive_buffer_bytes"),

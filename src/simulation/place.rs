@@ -31,10 +31,12 @@ impl Places {
     }
 
     fn named(&self, at: Option<&SocketAddress>) -> Option<&Place> {
-        match at? {
-            SocketAddress::Memory(name) => self.named.get(name),
-            _ => None,
-        }
+        self.named.get(&key_of(at?)?)
+    }
+
+    /// True if it has a network of its own.
+    pub(super) fn has_own(&self, at: &SocketAddress) -> bool {
+        self.named(Some(at)).is_some_and(|place| place.network.is_some())
     }
 
     pub(super) fn network(&self, at: Option<&SocketAddress>) -> Network {
@@ -45,27 +47,37 @@ impl Places {
         self.is_cut || self.named(at).is_some_and(|place| place.is_cut)
     }
 
-    fn place(&mut self, name: &str) -> &mut Place {
-        self.named.entry(name.to_owned()).or_default()
+    fn place(&mut self, at: &SocketAddress) -> &mut Place {
+        self.named.entry(key_of(at).unwrap_or_default()).or_default()
+    }
+}
+
+/// What an address of a simulated world is found by.
+fn key_of(at: &SocketAddress) -> Option<String> {
+    match at {
+        SocketAddress::Memory(name) => Some(name.clone()),
+        // No name has a slash.
+        SocketAddress::Udp(ip) => Some(format!("udp://{ip}")),
+        _ => None,
     }
 }
 
 impl World {
-    /// Changes the way of all connections to `name`, or of all that have no way of their own.
-    pub(crate) fn set_network(&self, name: Option<&str>, network: Network) {
+    /// Changes the way of all connections to `at`, or of all that have no way of their own.
+    pub(crate) fn set_network(&self, at: Option<&SocketAddress>, network: Network) {
         let mut state = self.state();
-        match name {
-            Some(name) => state.places.place(name).network = Some(network),
+        match at {
+            Some(at) => state.places.place(at).network = Some(network),
             None => state.places.network = network,
         }
         state.renew();
     }
 
-    /// Cuts or mends the way to `name`, or all ways.
-    pub(crate) fn cut(&self, name: Option<&str>, is_cut: bool) {
+    /// Cuts or mends the way to `at`, or all ways.
+    pub(crate) fn cut(&self, at: Option<&SocketAddress>, is_cut: bool) {
         let mut state = self.state();
-        match name {
-            Some(name) => state.places.place(name).is_cut = is_cut,
+        match at {
+            Some(at) => state.places.place(at).is_cut = is_cut,
             None => state.places.is_cut = is_cut,
         }
         state.renew();

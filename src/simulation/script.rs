@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,7 +15,9 @@ use std::time::Duration;
 use super::faults::{Fault, Faults};
 use super::random::Random;
 use super::slots::{Exact, Receive, Send, Slot};
+use super::trains::{TRAIN, Trains};
 use super::world::{World, endpoint_of, errno};
+use crate::address::SocketAddress;
 use crate::engine::driver::{BufferPlan, Patience};
 use crate::engine::operation::{
     Completion, Data, Operation, PathSample, ReceiveEnd, SocketOption, Token,
@@ -36,6 +39,7 @@ pub(crate) struct ScriptDriver {
     /// Posted buffers, the one given back last on top.
     pub(super) spare: Vec<u32>,
     pub(super) starvations: u64,
+    pub(super) trains: Trains,
     slots: BTreeMap<u32, Slot>,
     /// Completions that have happened but are not handed over yet.
     pub(super) late: VecDeque<Completion>,
@@ -71,6 +75,7 @@ impl ScriptDriver {
             buffers: (0..posted).map(|_| vec![0; plan.buffer_len].into_boxed_slice()).collect(),
             spare: (0..posted).rev().collect(),
             starvations: 0,
+            trains: Trains::default(),
             slots: BTreeMap::new(),
             late: VecDeque::new(),
             handed: VecDeque::new(),
@@ -97,7 +102,7 @@ impl ScriptDriver {
 
     /// What the way of a connection is like, as its network says.
     pub(crate) fn path(&self, token: Token) -> Option<PathSample> {
-        self.world.path(self.endpoint(token)?)
+        self.world.path(self.stream(token)?)
     }
 
     /// The end of a connection that `token` stands for.
@@ -106,9 +111,32 @@ impl ScriptDriver {
         slot.map(|slot| slot.endpoint)
     }
 
-    /// A socket to connect with.
-    pub(crate) fn connecting(&self) -> Socket {
-        self.world.connecting()
+    /// The same if it is a stream.
+    pub(crate) fn stream(&self, token: Token) -> Option<usize> {
+        let slot = self.slots.get(&token.slot).filter(|slot| slot.token == token);
+        slot.filter(|slot| !slot.is_datagrams).map(|slot| slot.endpoint)
+    }
+
+    /// The longest datagram that the way of a connected socket carries.
+    pub(crate) fn datagram_bytes_max(&self, token: Token) -> Option<u32> {
+        self.world.datagram_bytes_max(self.datagrams(token)?)
+    }
+
+    /// The own address of a socket of datagrams.
+    pub(crate) fn local_address(&self, token: Token) -> Option<SocketAddr> {
+        self.world.datagram_address(self.datagrams(token)?)
+    }
+
+    fn datagrams(&self, token: Token) -> Option<usize> {
+        self.endpoint(token).filter(|_| self.stream(token).is_none())
+    }
+
+    /// A socket to connect to `address` with.
+    pub(crate) fn connecting(&self, address: &SocketAddress) -> Socket {
+        match address {
+            SocketAddress::Udp(_) => self.world.datagram_socket(),
+            _ => self.world.connecting(),
+        }
     }
 
     /// True if the last turn waited and nothing happened in it.
@@ -128,27 +156,26 @@ impl ScriptDriver {
 
     pub(crate) fn submit(&mut self, operation: Operation) {
         match operation {
-            Operation::Attach { token, socket } => self.attach(token, endpoint_of(&socket)),
+            Operation::Attach { token, socket } => self.attach(token, &socket),
             Operation::Receive { token, credit } => self.receive(token, credit),
-            // The simulated world has streams only.
-            Operation::ReceiveDatagrams { token } => {
-                let end = ReceiveEnd::Failed(errno::EOPNOTSUPP);
-                self.late.push_back(Completion::ReceiveEnded { token, end });
-            }
+            Operation::ReceiveDatagrams { token } => self.receive(token, usize::MAX),
             Operation::ReceiveExact { token, buffer, whole } => self.exact(token, buffer, whole),
             Operation::Send { token, output, sent, manner } => {
                 self.send(token, Send::new(output, sent, manner));
             }
             Operation::Tune { token, option: SocketOption::UnsentLimit(bytes) } => {
-                if let Some(endpoint) = self.endpoint(token) {
+                // Datagrams leave when they are sent.
+                if let Some(endpoint) = self.stream(token) {
                     self.world.limit_unsent(endpoint, bytes as usize);
                 }
             }
-            // The simulated world has no packets to mark, and nobody there complains.
-            Operation::Tune {
-                option: SocketOption::TrafficClass(_) | SocketOption::PeerErrors,
-                ..
-            } => {}
+            Operation::Tune { token, option: SocketOption::PeerErrors } => {
+                if let Some(endpoint) = self.endpoint(token) {
+                    self.world.keep_datagram_errors(endpoint);
+                }
+            }
+            // The simulated world has no packets to mark.
+            Operation::Tune { option: SocketOption::TrafficClass(_), .. } => {}
             Operation::Accept { token } => match self.slot(token) {
                 Some(slot) => put(&mut slot.accept, false),
                 None => self.late.push_back(Completion::AcceptEnded { token, error: None }),
@@ -231,11 +258,17 @@ impl ScriptDriver {
     }
 
     pub(crate) fn bytes(&self, data: &Data) -> &[u8] {
-        &self.buffers[data.buffer as usize][..data.len]
+        match data.buffer & TRAIN {
+            0 => &self.buffers[data.buffer as usize][..data.len],
+            _ => self.trains.bytes(data.buffer),
+        }
     }
 
     #[allow(clippy::needless_pass_by_value, reason = "a released buffer cannot be read again")]
     pub(crate) fn release(&mut self, data: Data) {
+        if data.buffer & TRAIN != 0 {
+            return self.trains.give_back(data.buffer);
+        }
         debug_assert!(!self.spare.contains(&data.buffer), "a buffer is released once");
         self.spare.push(data.buffer);
     }
@@ -262,8 +295,8 @@ impl ScriptDriver {
         self.slots.get_mut(&token.slot).filter(|slot| slot.token == token)
     }
 
-    fn attach(&mut self, token: Token, endpoint: usize) {
-        let before = self.slots.insert(token.slot, Slot::new(token, endpoint));
+    fn attach(&mut self, token: Token, socket: &Socket) {
+        let before = self.slots.insert(token.slot, Slot::new(token, socket));
         debug_assert!(before.is_none(), "a slot is used again only after Closed");
     }
 

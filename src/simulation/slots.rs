@@ -5,7 +5,7 @@
 
 use super::faults::Fault;
 use super::script::ScriptDriver;
-use super::world::{Read, errno, number_of};
+use super::world::{Read, endpoint_of, errno, number_of};
 use crate::address::SocketAddress;
 use crate::engine::operation::{Completion, Data, Errno, Manner, ReceiveEnd, Token};
 use crate::engine::socket::Socket;
@@ -19,6 +19,8 @@ const ACCEPTS_PER_STEP: usize = 4;
 pub(super) struct Slot {
     pub(super) token: Token,
     pub(super) endpoint: usize,
+    /// Its socket is one of datagrams.
+    pub(super) is_datagrams: bool,
     /// An accept; true once it is to end.
     pub(super) accept: Option<bool>,
     pub(super) connect: Option<SocketAddress>,
@@ -49,8 +51,10 @@ pub(super) struct Exact {
 pub(super) struct Send {
     pub(super) output: Box<Output>,
     pub(super) sent: usize,
-    /// Bytes that left with this operation.
+    /// Bytes that left with this operation; of datagrams, how many have left or could not.
     pub(super) gone: usize,
+    /// Why a datagram could not leave.
+    pub(super) failed: Option<Errno>,
     /// Bytes that leave with this operation at most.
     len_max: usize,
     /// It begins only when the socket is writable.
@@ -66,15 +70,16 @@ impl Send {
             Manner::WhenWritable(len_max) => (len.min(len_max as usize), true),
             Manner::Plain | Manner::ZeroCopy => (len, false),
         };
-        Self { output, sent, gone: 0, len_max, waits, paced: waits }
+        Self { output, sent, gone: 0, failed: None, len_max, waits, paced: waits }
     }
 }
 
 impl Slot {
-    pub(super) fn new(token: Token, endpoint: usize) -> Self {
+    pub(super) fn new(token: Token, socket: &Socket) -> Self {
         Self {
             token,
-            endpoint,
+            endpoint: endpoint_of(socket),
+            is_datagrams: matches!(socket, Socket::ScriptDatagrams(_)),
             accept: None,
             connect: None,
             receive: None,
@@ -108,6 +113,9 @@ impl ScriptDriver {
     pub(super) fn advance(&mut self, slot: &mut Slot) -> bool {
         if self.random.chance(self.faults.stall) {
             return false;
+        }
+        if slot.is_datagrams {
+            return self.advance_datagrams(slot);
         }
         self.step_connect(slot);
         self.step_accept(slot);

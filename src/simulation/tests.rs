@@ -221,9 +221,9 @@ fn a_connect_takes_a_round_trip_and_hangs_when_the_way_is_cut() {
     let (there, mut driver) = (SocketAddress::Memory("there".into()), kind_driver(&world));
     let listener = world.listen(&there, 10).unwrap();
     driver.submit(Operation::Attach { token: ONE, socket: world.connecting() });
-    driver.submit(Operation::Connect { token: ONE, address: there });
+    driver.submit(Operation::Connect { token: ONE, address: there.clone() });
     assert!(turn(&mut driver).is_empty());
-    world.cut(Some("there"), true);
+    world.cut(Some(&there), true);
     world.advance_to(Duration::from_secs(1));
     assert!(turn(&mut driver).is_empty() && world.accept(&listener).is_none());
     world.mend_all();

@@ -1,4 +1,4 @@
-//! World: byte-stream connections in memory, shared by script drivers and by a test's own hand.
+//! World: connections in memory, shared by script drivers and by a test's own hand.
 //!
 //! Above: `script` gives drivers their end of a connection, tests hold the other as a `Peer`;
 //! `place` has what belongs to all connections of a name. Below: `link`, one per direction.
@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::link::Link;
 use super::network::Network;
 use super::place::Places;
+use super::post::Posts;
 use crate::address::SocketAddress;
 use crate::engine::operation::Errno;
 use crate::engine::socket::Socket;
@@ -29,6 +30,7 @@ pub(crate) mod errno {
     pub(crate) const ECONNREFUSED: Errno = either(111, 61);
     pub(crate) const ECANCELED: Errno = Errno::CANCELLED;
     pub(crate) const EOPNOTSUPP: Errno = either(95, 45);
+    pub(crate) const EMSGSIZE: Errno = either(90, 40);
 
     const fn either(linux: i32, bsd: i32) -> Errno {
         let is_linux = cfg!(all(target_os = "linux", not(postring_no_kernel)));
@@ -75,9 +77,10 @@ pub(super) struct State {
     /// Endpoints with something on its way to them.
     busy: BTreeSet<usize>,
     pub(super) places: Places,
+    pub(super) posts: Posts,
     seed: u64,
     /// Grows with everything that happens.
-    happened: u64,
+    pub(super) happened: u64,
 }
 
 /// A world of its own; clones are the same world.
@@ -107,6 +110,7 @@ impl World {
             endpoints: Vec::new(),
             busy: BTreeSet::new(),
             places: Places::new(network),
+            posts: Posts::new(seed),
             seed,
             happened: 0,
         })))
@@ -123,12 +127,14 @@ impl World {
         state.now = state.now.max(now);
         let busy: Vec<usize> = state.busy.iter().copied().collect();
         busy.into_iter().for_each(|number| state.advance(number));
+        state.advance_posts();
     }
 
     /// When something arrives or leaves next; `None` if nothing is under way.
     pub(crate) fn next_event(&self) -> Option<Duration> {
         let state = self.state();
-        state.busy.iter().filter_map(|&number| state.endpoints[number].link.next_event()).min()
+        let links = state.busy.iter().map(|&number| state.endpoints[number].link.next_event());
+        links.chain([state.posts.next_event()]).flatten().min()
     }
 
     /// A number that changes when anything happens.
@@ -398,7 +404,7 @@ impl State {
 /// The endpoint of a script socket.
 pub(super) fn endpoint_of(socket: &Socket) -> usize {
     match socket {
-        Socket::Script(number) => *number as usize,
+        Socket::Script(number) | Socket::ScriptDatagrams(number) => *number as usize,
         #[allow(unreachable_patterns, reason = "the only kind where there is no kernel driver")]
         _ => panic!("a socket of the kernel in a scripted world"),
     }

@@ -4,8 +4,9 @@
 //! `simulation`, stepped by `run`. Absent: threads, the kernel, real time, entropy.
 //! Bounds: those of `Limits` and `Network`; `run` bounds what a test may wait for.
 //!
-//! A [`World`] has places called `memory://NAME`, a clock of its own and a network between the
-//! two ends of every connection. Everything above the sockets is what a real engine runs: framers,
+//! A [`World`] has places called `memory://NAME` for connections and `udp://IP:PORT` for datagrams
+//! (whatever IP address the test likes), a clock of its own and a network between the two ends of
+//! every connection. Everything above the sockets is what a real engine runs: framers,
 //! handlers, queues, limits, timeouts. A handler's test needs five lines:
 //!
 //! ```
@@ -148,8 +149,8 @@ impl World {
     /// [`respond_with`](crate::respond_with), from now on. Each core has its own clone.
     ///
     /// # Errors
-    /// [`Error::Address`] unless it is `memory://NAME`, [`Error::Listen`] if somebody listens
-    /// there.
+    /// [`Error::Address`] unless it is `memory://NAME` or `udp://IP:PORT`, [`Error::Listen`] if
+    /// somebody listens there.
     ///
     /// # Panics
     /// From inside a handler: listening is for the test.
@@ -234,10 +235,11 @@ impl World {
     /// The same for all connections to one address, whether anybody listens there or not.
     ///
     /// # Errors
-    /// As [`World::set_network`]; [`Error::Address`] unless it is `memory://NAME`.
+    /// As [`World::set_network`]; [`Error::Address`] unless it is `memory://NAME` or
+    /// `udp://IP:PORT`.
     pub fn set_network_to(&self, address: &str, network: Network) -> Result<()> {
         network.check().map_err(|why| Error::Configuration(why.to_owned()))?;
-        self.wires.set_network(Some(&name_of(address)?), network);
+        self.wires.set_network(Some(&place_of(address)?), network);
         Ok(())
     }
 
@@ -250,9 +252,9 @@ impl World {
     /// Cuts the way of all connections to one address, now and later.
     ///
     /// # Errors
-    /// [`Error::Address`] unless it is `memory://NAME`.
+    /// [`Error::Address`] unless it is `memory://NAME` or `udp://IP:PORT`.
     pub fn partition_from(&self, address: &str) -> Result<()> {
-        self.wires.cut(Some(&name_of(address)?), true);
+        self.wires.cut(Some(&place_of(address)?), true);
         Ok(())
     }
 
@@ -303,8 +305,11 @@ impl World {
     }
 
     fn serve<S: Service + 'static>(&self, address: &str, new: impl Fn() -> Rc<S>) -> Result<()> {
-        let at = SocketAddress::Memory(name_of(address)?);
-        let socket = self.wires.listen(&at, self.limits().backlog as usize);
+        let at = place_of(address)?;
+        let socket = match at {
+            SocketAddress::Udp(local) => self.wires.bind_datagrams(local),
+            at => self.wires.listen(&at, self.limits().backlog as usize),
+        };
         let socket = socket.map_err(|errno| Error::Listen {
             address: address.to_owned(),
             source: errno.to_io(),
@@ -327,13 +332,15 @@ impl World {
 /// A world's clock begins that long before its first moment, so that its first tick is 1.
 const BEGAN_BEFORE: Duration = Duration::from_millis(1);
 
-fn name_of(address: &str) -> Result<String> {
+fn place_of(address: &str) -> Result<SocketAddress> {
+    let wrong = |why: &str| Error::Address { address: address.to_owned(), why: why.to_owned() };
     match address.parse::<Address>()?.literal() {
-        Some(SocketAddress::Memory(name)) => Ok(name),
-        _ => {
-            let (address, why) = (address.to_owned(), SIMULATED_IS_MEMORY.to_owned());
-            Err(Error::Address { address, why })
+        Some(at @ SocketAddress::Memory(_)) => Ok(at),
+        Some(SocketAddress::Udp(at)) if at.ip().is_unspecified() || at.port() == 0 => {
+            Err(wrong("a testing::World needs one address and a port: write udp://IP:PORT"))
         }
+        Some(at @ SocketAddress::Udp(_)) => Ok(at),
+        _ => Err(wrong(SIMULATED_IS_MEMORY)),
     }
 }
 

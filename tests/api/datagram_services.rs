@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use postring::{
-    CarrierRef, Engine, EngineBuilder, FrameError, Framer, Message, Output, Reply, Unframed,
+    Carrier, CarrierRef, Engine, EngineBuilder, Flow, FrameError, Framer, Message, Outcome, Output,
+    Reply, Unframed,
 };
 
-use crate::support::{SOON, end, limits, on_both, one, until};
+use crate::support::{SOON, end, in_namespace, limits, on_both, one, until};
 
 fn socket() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -153,5 +154,140 @@ fn a_train_begins_no_more_async_handlers_than_there_may_be() {
         assert!(most.load(Relaxed) <= HANDLERS, "{most:?}");
         end(client);
         end(engine);
+    });
+}
+
+const UNREACHABLE: &str = "datagram_services::what_did_not_leave_a_listeners_socket_is_not_sent";
+
+#[test]
+fn what_did_not_leave_a_listeners_socket_is_not_sent() {
+    in_namespace(UNREACHABLE, "ip addr add 10.88.0.1/32 dev lo", |driver| {
+        let listener = one(driver).listen_with("udp://127.0.0.1:0", Unframed).unwrap();
+        let place = listener.local_addresses().remove(0).replace("udp://", "");
+        let met = |peer: &UdpSocket| {
+            peer.send_to(b"hello", &place).unwrap();
+            listener.accept().wait().unwrap()
+        };
+        let (stays, far) = (socket(), UdpSocket::bind("10.88.0.1:0").unwrap());
+        let [near, lost] = [&stays, &far].map(met);
+        let outcome = |carrier: &Carrier<Unframed>| {
+            let receipt = carrier.send(Message::new("well?").niceness(0)).wait().unwrap();
+            receipt.sent().wait().unwrap()
+        };
+        assert_eq!([outcome(&near), outcome(&lost)], [Outcome::Sent, Outcome::Sent]);
+        let before = listener.engine().unwrap().metrics().total();
+        address("del");
+        assert_eq!(outcome(&lost), Outcome::MayHaveArrived);
+        assert_eq!(outcome(&near), Outcome::Sent);
+        address("add");
+        assert_eq!(outcome(&lost), Outcome::Sent, "it has ended nothing");
+        let after = listener.engine().unwrap().metrics().total();
+        assert_eq!(after.sent_bytes - before.sent_bytes, 10, "counted once");
+    });
+}
+
+fn address(verb: &str) {
+    let mut command = std::process::Command::new("ip");
+    let done = command.args(["addr", verb, "10.88.0.1/32", "dev", "lo"]).status().unwrap();
+    assert!(done.success());
+}
+
+#[test]
+fn a_reply_cannot_end_the_service_of_all() {
+    on_both(60, |driver| {
+        let (told, tells) = std::sync::mpsc::channel();
+        let builder = one(driver).respond_with(
+            "udp://127.0.0.1:0",
+            Unframed,
+            move |message: Message<'_>, reply: Reply<'_, Unframed>| {
+                let (carrier, told) = (reply.carrier(), told.clone());
+                match message.text() {
+                    Ok("close") => postring::spawn(async move {
+                        told.send(carrier.close().await.unwrap_err().to_string()).unwrap();
+                    })
+                    .unwrap(),
+                    Ok("abort") => carrier.abort(),
+                    _ => {}
+                }
+                reply.send(message)?;
+                Ok::<_, postring::Error>(Flow::Stop)
+            },
+        );
+        let (engine, place) = start(builder);
+        let peer = socket();
+        for text in ["stop", "close", "still there?", "abort", "and now?"] {
+            peer.send_to(text.as_bytes(), &place).unwrap();
+            assert_eq!(heard(&peer), text.as_bytes());
+        }
+        let why = tells.recv_timeout(SOON).unwrap();
+        assert!(why.contains("serves everybody"), "{why}");
+        end(engine);
+    });
+}
+
+#[test]
+fn carriers_that_close_with_datagrams_queued_send_them_and_end() {
+    const EACH: usize = 8;
+    on_both(60, |driver| {
+        let limits = limits(|limits| limits.send_queue_bytes = 4096);
+        let listener = one(driver).limits(limits).listen_with("udp://127.0.0.1:0", Unframed);
+        let listener = listener.unwrap();
+        let place = listener.local_addresses().remove(0).replace("udp://", "");
+        let peers: Vec<_> = (0..30).map(|_| socket()).collect();
+        let accept = |peer: &UdpSocket| {
+            peer.send_to(b"here", &place).unwrap();
+            listener.accept().wait().unwrap()
+        };
+        let carriers: Vec<_> = peers.iter().map(accept).collect();
+        let engine = listener.engine().unwrap();
+        // All in one turn, much more than the queue of the socket they share has room for; some
+        // with wishes. Dropping a Carrier closes it.
+        let send_all = move || async move {
+            for (at, carrier) in carriers.into_iter().enumerate() {
+                for number in 0..EACH {
+                    let message = Message::new(vec![number as u8; 500]);
+                    let message = if at % 2 == 0 { message } else { message.niceness(1) };
+                    carrier.try_send(message).unwrap();
+                }
+            }
+        };
+        engine.spawn_on(0, send_all).unwrap();
+        listener.close();
+        for peer in &peers {
+            for number in 0..EACH {
+                assert_eq!(heard(peer), [number as u8; 500]);
+            }
+        }
+        let total = || listener.engine().unwrap().metrics().total();
+        until("all have ended", || total().open_connections == 0);
+        until("its port is free", || UdpSocket::bind(&place).is_ok());
+    });
+}
+
+#[test]
+fn nobody_makes_way_for_one_whom_the_listener_cannot_take() {
+    on_both(60, |driver| {
+        let few = limits(|limits| (limits.connections, limits.accept_queue) = (3, 1));
+        let listener = one(driver).limits(few).listen_with("udp://127.0.0.1:0", Unframed).unwrap();
+        let place = listener.local_addresses().remove(0).replace("udp://", "");
+        let peers: Vec<_> = (0..3).map(|_| socket()).collect();
+        let met = |peer: &UdpSocket| {
+            peer.send_to(b"hello", &place).unwrap();
+            listener.accept().wait().unwrap()
+        };
+        let carriers = [met(&peers[0]), met(&peers[1])];
+        // This one waits to be accepted, so there is no place for another.
+        peers[2].send_to(b"hello", &place).unwrap();
+        let total = || listener.engine().unwrap().metrics().total();
+        until("it waits", || total().open_connections == 3);
+        for _ in 0..20 {
+            socket().send_to(b"me, too", &place).unwrap();
+        }
+        until("they are refused", || total().refused_limit == 20);
+        assert_eq!((total().evicted_remotes, total().dropped_datagrams), (0, 20));
+        for (carrier, peer) in carriers.iter().zip(&peers) {
+            carrier.send("still there").wait().unwrap();
+            assert_eq!(heard(peer), b"still there");
+        }
     });
 }

@@ -186,8 +186,10 @@ fn a_message_in_parts_says_that_it_cannot() {
 #[test]
 fn a_port_where_nobody_listens_is_said() {
     on_both(60, |driver| {
-        let (engine, carrier, socket) = pair(driver);
-        drop(socket);
+        let (engine, carrier, peer) = pair(driver);
+        // Connected elsewhere, it takes nothing from us any more, yet its port stays its own.
+        let elsewhere = socket();
+        peer.connect(elsewhere.local_addr().unwrap()).unwrap();
         // The first one provokes the answer of the peer's host.
         let _ = carrier.send("is anybody there?").wait();
         let error = carrier.receive().wait().unwrap_err();

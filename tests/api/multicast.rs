@@ -6,7 +6,7 @@ use std::sync::mpsc;
 
 use postring::{Carrier, DriverChoice, Engine, Error, Flow, Message, Sink, Source, Unframed};
 
-use crate::support::{SOON, child, child_part, end, on_both, one, until};
+use crate::support::{SOON, end, in_namespace, on_both, one, until};
 
 /// What is said of every group here: only this host hears of it.
 const HERE: &str = "?interface=lo";
@@ -127,23 +127,21 @@ fn a_sink_of_one_source_hears_no_other() {
 
 const IPV6: &str = "multicast::groups_of_ipv6_and_carriers_that_do_both";
 
-/// A network namespace of its own with two network cards on one wire: the loopback carries no IPv6
-/// multicast. The rest of the words is run in it.
-const IN_NAMESPACE: &str = "sysctl -qw net.ipv6.conf.default.accept_dad=0; \
-    ip link set lo up && ip link add near type veth peer name far \
-    && ip link set near up && ip link set far up && ip addr add 10.77.0.1/24 dev near \
-    && exec \"$0\" \"$@\"";
+/// Two network cards on one wire: the loopback carries no IPv6 multicast.
+const WIRE: &str = "sysctl -qw net.ipv6.conf.default.accept_dad=0; \
+    ip link add near type veth peer name far && ip link set near up && ip link set far up \
+    && ip addr add 10.77.0.1/24 dev near";
 
 #[test]
 fn groups_of_ipv6_and_carriers_that_do_both() {
-    in_namespace(IPV6, talk_on_ipv6);
+    in_namespace(IPV6, WIRE, talk_on_ipv6);
 }
 
 const INTERFACES: &str = "multicast::a_sink_hears_what_comes_by_its_interface_only";
 
 #[test]
 fn a_sink_hears_what_comes_by_its_interface_only() {
-    in_namespace(INTERFACES, |driver| {
+    in_namespace(INTERFACES, WIRE, |driver| {
         // Whatever others of this host have joined elsewhere: the loopback, and one wire's ends.
         hears_its_own(driver, &format!("udp://{}", group(6, port())), ["lo", "near"], "on");
         hears_its_own(driver, &format!("udp://[ff05::4321]:{}", port()), ["near", "far"], "off");
@@ -163,34 +161,6 @@ fn hears_its_own(driver: DriverChoice, group: &str, by: [&str; 2], loopback: &st
     assert_eq!(text(&sinks[0]), "to the other");
     drop((sinks, sources));
     end(engine);
-}
-
-/// Runs `body` on each driver, in a namespace of its own: `test` is what it is called by.
-fn in_namespace(test: &str, body: fn(DriverChoice)) {
-    if child_part(test).is_some() {
-        return on_both(60, body);
-    }
-    let plain = child(test, "in a namespace");
-    let mut command = std::process::Command::new("unshare");
-    command.args(["--net", "sh", "-c", IN_NAMESPACE]).arg(plain.get_program());
-    command.args(plain.get_args());
-    for (key, value) in plain.get_envs() {
-        match value {
-            Some(value) => command.env(key, value),
-            None => command.env_remove(key),
-        };
-    }
-    let root = rustix::process::geteuid().is_root();
-    match command.output() {
-        Ok(output) if root => {
-            let (out, err) = (&output.stdout, &output.stderr);
-            let said = [out, err].map(|said| String::from_utf8_lossy(said));
-            said[0].lines().filter(|line| line.contains("SKIP: ")).for_each(|l| println!("{l}"));
-            assert!(output.status.success(), "{}\n{}", said[0], said[1]);
-        }
-        Ok(_) => println!("SKIP: a network namespace needs root"),
-        Err(error) => println!("SKIP: unshare: {error}"),
-    }
 }
 
 fn talk_on_ipv6(driver: DriverChoice) {

@@ -37,6 +37,17 @@ fn echo(driver: DriverChoice) -> (Engine, String) {
     (engine, place)
 }
 
+/// How an interface goes.
+const GOES: [&str; 2] = ["ip link set cable down", "ip link delete cable"];
+
+/// What went in one of these ways is there again.
+fn comes_back(hosts: &Hosts, goes: &str) {
+    match goes.contains("delete") {
+        true => hosts.plug_in().unwrap(),
+        false => hosts.run(Host::Near, &format!("ip link set {CABLE} up")).unwrap(),
+    }
+}
+
 /// Asks until an answer comes: a cable is not up at once.
 fn is_answered(peer: &UdpSocket, place: &str) {
     peer.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
@@ -84,33 +95,66 @@ fn a_network_that_cannot_be_reached_is_said() {
 }
 
 #[test]
-fn an_interface_that_goes_down_ends_connected_carriers_with_the_reason() {
+fn an_interface_that_goes_ends_connected_carriers_with_the_reason() {
     on_both(60, |driver| {
         let Some(hosts) = between_hosts() else { return };
         let engine = one(driver).start().unwrap();
         let socket = far_socket(&hosts);
-        let carrier = carrier_to(&engine, &socket);
         let idle = carrier_to(&engine, &socket);
-        carrier.send("before").wait().unwrap();
-        assert_eq!(heard(&socket), b"before");
-        hosts.run(Host::Near, &format!("ip link set {CABLE} down")).unwrap();
-        rests(&engine);
-        // It is noticed by what cannot leave.
-        let _ = carrier.send("into the void").wait();
-        let ended = carrier.receive().wait().unwrap_err();
-        assert!(matches!(&ended, Error::Closed(CloseReason::Lost(101))), "{ended:?}");
-        assert!(ended.to_string().contains("Network is unreachable"), "{ended}");
-        let refused =
-            engine.initiate_with(&format!("udp://{}", socket.local_addr().unwrap()), Unframed);
-        let refused = refused.activate().wait().unwrap_err().to_string();
-        assert!(refused.contains("Network is unreachable"), "{refused}");
-        hosts.run(Host::Near, &format!("ip link set {CABLE} up")).unwrap();
-        // Who said nothing meanwhile has missed nothing.
-        idle.send("after").wait().unwrap();
-        assert_eq!(heard(&socket), b"after");
-        carrier_to(&engine, &socket).send("anew").wait().unwrap();
-        assert_eq!(heard(&socket), b"anew");
-        drop((carrier, idle));
+        let unreachable = |error: Error| {
+            assert!(error.to_string().contains("Network is unreachable"), "{error}");
+        };
+        for goes in GOES {
+            let carrier = carrier_to(&engine, &socket);
+            carrier.send("before").wait().unwrap();
+            assert_eq!(heard(&socket), b"before");
+            hosts.run(Host::Near, goes).unwrap();
+            rests(&engine);
+            // It is noticed by what cannot leave.
+            let _ = carrier.send("into the void").wait();
+            let ended = carrier.receive().wait().unwrap_err();
+            assert!(matches!(&ended, Error::Closed(CloseReason::Lost(101))), "{ended:?}");
+            unreachable(ended);
+            let address = format!("udp://{}", socket.local_addr().unwrap());
+            let refused = engine.initiate_with(&address, Unframed);
+            unreachable(refused.activate().wait().unwrap_err());
+            comes_back(&hosts, goes);
+            // Who said nothing meanwhile has missed nothing.
+            idle.send("after").wait().unwrap();
+            assert_eq!(heard(&socket), b"after");
+            carrier_to(&engine, &socket).send("anew").wait().unwrap();
+            assert_eq!(heard(&socket), b"anew");
+        }
+        drop(idle);
+        end(engine);
+    });
+}
+
+#[test]
+fn an_interface_that_goes_while_datagrams_wait_for_it_leaves_nothing_behind() {
+    on_both(60, |driver| {
+        let Some(hosts) = between_hosts() else { return };
+        let engine = one(driver).start().unwrap();
+        let socket = far_socket(&hosts);
+        for goes in GOES {
+            if !narrow(&hosts, 4 << 20) {
+                return;
+            }
+            let carrier = carrier_to(&engine, &socket);
+            let flood = *carrier;
+            let (over, ended) = std::sync::mpsc::channel();
+            let send_all = move || async move {
+                while flood.send(Message::new(vec![7; 1200])).await.is_ok() {}
+                over.send(()).unwrap();
+            };
+            engine.spawn_on(0, send_all).unwrap();
+            assert_eq!(heard(&socket).len(), 1200);
+            hosts.run(Host::Near, goes).unwrap();
+            ended.recv_timeout(SOON).unwrap();
+            carrier.receive().wait().unwrap_err();
+            rests(&engine);
+            comes_back(&hosts, goes);
+        }
         end(engine);
     });
 }
@@ -121,14 +165,12 @@ fn a_responder_outlives_its_interface() {
         let Some(hosts) = between_hosts() else { return };
         let (engine, place) = echo(driver);
         is_answered(&far_socket(&hosts), &place);
-        hosts.run(Host::Near, &format!("ip link set {CABLE} down")).unwrap();
-        rests(&engine);
-        hosts.run(Host::Near, &format!("ip link set {CABLE} up")).unwrap();
-        is_answered(&far_socket(&hosts), &place);
-        hosts.run(Host::Near, &format!("ip link delete {CABLE}")).unwrap();
-        rests(&engine);
-        hosts.plug_in().unwrap();
-        is_answered(&far_socket(&hosts), &place);
+        for goes in GOES {
+            hosts.run(Host::Near, goes).unwrap();
+            rests(&engine);
+            comes_back(&hosts, goes);
+            is_answered(&far_socket(&hosts), &place);
+        }
         end(engine);
     });
 }
@@ -139,18 +181,15 @@ fn carriers_of_a_listener_outlive_its_interface() {
         let Some(hosts) = between_hosts() else { return };
         let (listener, carrier, peer) = accepted(driver, &hosts);
         let engine = listener.engine().unwrap();
-        for away in ["ip link set cable down", "ip link delete cable"] {
-            hosts.run(Host::Near, away).unwrap();
+        for goes in GOES {
+            hosts.run(Host::Near, goes).unwrap();
             let before = unsent(engine);
             carrier.send("into the void").wait().unwrap();
             until("it is counted", || unsent(engine) > before);
             rests(engine);
-            match away.ends_with("down") {
-                true => hosts.run(Host::Near, &format!("ip link set {CABLE} up")).unwrap(),
-                false => hosts.plug_in().unwrap(),
-            }
+            comes_back(&hosts, goes);
             carrier.send("back again").wait().unwrap();
-            assert_eq!(heard(&peer), b"back again", "{away}");
+            assert_eq!(heard(&peer), b"back again", "{goes}");
         }
         drop((carrier, listener));
     });
@@ -235,7 +274,7 @@ fn what_a_rule_of_the_host_drops_is_counted_and_nothing_ends() {
 /// Has packets leave the near host at 10 Mbit/s, with room for `room_bytes` of those that wait.
 fn narrow(hosts: &Hosts, room_bytes: u32) -> bool {
     let shape = format!("rate 10mbit burst 10kb limit {room_bytes}");
-    let narrowed = hosts.run(Host::Near, &format!("tc qdisc add dev {CABLE} root tbf {shape}"));
+    let narrowed = hosts.run(Host::Near, &format!("tc qdisc replace dev {CABLE} root tbf {shape}"));
     if let Err(error) = &narrowed {
         println!("SKIP: {error:#}");
     }
@@ -280,26 +319,38 @@ fn a_narrow_way_out_makes_datagrams_wait_in_order_and_loses_none() {
     });
 }
 
+/// What is sent by `carrier` while the device's queue is full arrives at `peer` or is counted.
+fn overruns(carrier: &Carrier<Unframed>, peer: &UdpSocket, engine: &Engine) {
+    peer.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    // Read at once, for the peer's socket has room for some of them only.
+    let came = std::thread::scope(|scope| {
+        let count = || std::iter::from_fn(|| peer.recv(&mut [0; 2000]).ok()).count() as u64;
+        let reader = scope.spawn(count);
+        // No two of them make a train: of one that is dropped in part, the kernel says nothing.
+        for at in 0..MANY {
+            carrier.send(Message::new(vec![7; 400 + at])).wait().unwrap();
+        }
+        reader.join().unwrap()
+    });
+    let unsent = unsent(engine);
+    assert_eq!(came + unsent, MANY as u64, "{came} came, {unsent} were counted");
+    assert!(unsent > 0, "the queue was large enough for all");
+}
+
 #[test]
 fn what_a_full_queue_of_the_device_drops_is_counted() {
     on_both(60, |driver| {
         let Some(hosts) = between_hosts() else { return };
         let (listener, carrier, peer) = accepted(driver, &hosts);
+        let engine = one(driver).start().unwrap();
+        let other = far_socket(&hosts);
+        let connected = carrier_to(&engine, &other);
         if !narrow(&hosts, 12_000) {
             return;
         }
-        // No two of them make a train: of one that is dropped in part, the kernel says nothing.
-        for at in 0..MANY {
-            carrier.send(Message::new(vec![7; 400 + at])).wait().unwrap();
-        }
-        peer.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-        let mut came = 0;
-        while peer.recv(&mut [0; 2000]).is_ok() {
-            came += 1;
-        }
-        let unsent = unsent(listener.engine().unwrap());
-        assert_eq!(came + unsent, MANY as u64, "{came} came, {unsent} were counted");
-        assert!(unsent > 0, "the queue was large enough for all");
-        drop(carrier);
+        overruns(&carrier, &peer, listener.engine().unwrap());
+        overruns(&connected, &other, &engine);
+        drop((carrier, connected));
+        end(engine);
     });
 }

@@ -282,6 +282,33 @@ pub(crate) fn run_child(test: &str, part: &str) {
     assert!(output.status.success(), "{test} {part}: {}\n{said}\n{complained}", output.status);
 }
 
+/// Runs `body` on each driver, in a network namespace of its own with a loopback and what the shell
+/// makes of `set_up`: `test` is what it is called by.
+pub(crate) fn in_namespace(test: &str, set_up: &str, body: fn(DriverChoice)) {
+    if child_part(test).is_some() {
+        return on_both(60, body);
+    }
+    let plain = child(test, "in a namespace");
+    let script = format!("ip link set lo up && {set_up} && exec \"$0\" \"$@\"");
+    let mut command = Command::new("unshare");
+    command.args(["--net", "sh", "-c", &script]).arg(plain.get_program()).args(plain.get_args());
+    for (key, value) in plain.get_envs() {
+        match value {
+            Some(value) => command.env(key, value),
+            None => command.env_remove(key),
+        };
+    }
+    match command.output() {
+        Ok(output) if rustix::process::geteuid().is_root() => {
+            let said = [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said));
+            said[0].lines().filter(|line| line.contains("SKIP: ")).for_each(|l| println!("{l}"));
+            assert!(output.status.success(), "{}\n{}", said[0], said[1]);
+        }
+        Ok(_) => println!("SKIP: a network namespace needs root"),
+        Err(error) => println!("SKIP: unshare: {error}"),
+    }
+}
+
 /// Longest that a foreign program may take.
 const PROGRAM_SECONDS_MAX: &str = "20";
 

@@ -253,6 +253,7 @@ fn network() -> impl Strategy<Value = Network> {
         loss,
         send_buffer_bytes: buffers.0,
         receive_buffer_bytes: buffers.1,
+        ..Network::default()
     })
 }
 

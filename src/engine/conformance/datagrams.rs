@@ -2,8 +2,8 @@
 //! one datagram's fate is not its neighbour's.
 //!
 //! Above: `cargo test`, for the drivers of the kernel. Below: `Bench`, and sockets of UDP on
-//! loopback. Absent: the script driver, which has streams only; datagrams longer than a buffer,
-//! which UDP over loopback cannot carry.
+//! loopback. Absent: the script driver, which is tested with its paths (`tests/testing`); datagrams
+//! longer than a buffer, which UDP over loopback cannot carry.
 //! Bounds: a law sends at most a few hundred datagrams, fewer than a socket holds.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -224,6 +224,23 @@ pub(super) fn closing_amid_trains_answers_everything<S: Subject>(bench: &mut Ben
         all.push((token, far));
     }
     bench.until("the last words", |bench| all.iter().all(|(token, _)| bench.seen(*token).closed));
+}
+
+pub(super) fn a_close_amid_trains_claims_no_more_than_has_left<S: Subject>(bench: &mut Bench<S>) {
+    for at in 0..40 {
+        let (token, far) = pair(bench);
+        let lens: Vec<usize> = (1..20).collect();
+        bench.send_paced(token, output_of(&datagrams_of(&lens), None));
+        for _ in 0..at % 8 {
+            bench.turn(Patience::None);
+        }
+        bench.close(token, false);
+        bench.until("the last word", |bench| bench.seen(token).closed);
+        let mut room = [0; 100];
+        let came = std::iter::from_fn(|| far.recv(&mut room).ok()).count();
+        let seen = bench.seen(token);
+        assert!(seen.whole_sends == 0 || came == lens.len(), "{came} of {} have left", lens.len());
+    }
 }
 
 pub(super) fn a_closed_port_is_said_once<S: Subject>(bench: &mut Bench<S>) {

@@ -276,6 +276,7 @@ macro_rules! datagram_suite {
                     an_answer_goes_to_whom_it_names,
                     a_stop_ends_once_and_loses_no_datagram,
                     closing_amid_trains_answers_everything,
+                    a_close_amid_trains_claims_no_more_than_has_left,
                     a_closed_port_is_said_once,
                     what_one_of_many_peers_says_ends_nothing,
                     one_that_is_too_long_fails_alone,

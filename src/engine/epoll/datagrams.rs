@@ -64,48 +64,36 @@ impl Entry {
     pub(super) fn send_trains(&mut self, token: Token, done: &mut Completions, m: &CoreMetrics) {
         let (Some(sending), Some(socket)) = (&mut self.sending, &self.socket) else { return };
         let output = &*sending.output;
-        let (mut again, mut apart, mut refused) = (false, false, false);
-        while let Some(train) = next_train(output, sending.before, self.singly || apart) {
+        let mut tries = Tries::default();
+        let mut next = Next::after(output, sending.before);
+        while let Some(train) = next.train(output, self.singly || tries.apart) {
             let count = train.datagrams().count();
-            match send_train(socket.as_fd(), output, &train) {
+            // What waits on the socket may be the error of another datagram.
+            let mut forget = || {
+                let was_told = report_peer_errors(socket.as_fd(), token, done);
+                socket.take_error();
+                was_told
+            };
+            let failure = match send_train(socket.as_fd(), output, &train) {
                 Err(SystemErrno::AGAIN) => return,
-                Err(SystemErrno::INTR) => {}
-                // By the device, or for what is wrong with its peer: its first datagram tells.
-                Err(SystemErrno::IO | SystemErrno::INVAL) if count > 1 => {
-                    (apart, refused) = (true, true);
+                Err(SystemErrno::INTR) => continue,
+                Err(error) if tries.helps(error, &train, &mut forget) => continue,
+                sent => sent.err(),
+            };
+            if let Some(error) = failure {
+                forget();
+                m.unsent_datagrams.add(count as u64);
+                if sending.sent == 0 {
+                    sending.sent = error.raw_os_error().cast_unsigned();
                 }
-                Err(error)
-                    if (error == SystemErrno::MSGSIZE || train.to().is_some())
-                        && !std::mem::replace(&mut again, true) =>
-                {
-                    // It may be the error of another datagram, which waited on the socket.
-                    report_peer_errors(socket.as_fd(), token, done);
-                    socket.take_error();
-                }
-                Err(SystemErrno::MSGSIZE) if count > 1 => {
-                    // Some of it is too long for the path; the rest need not stay with it.
-                    (again, apart) = (false, true);
-                }
-                Ok(()) => {
-                    if std::mem::take(&mut refused) {
-                        self.singly = true;
-                        m.segmentation_refused.add(1);
-                        tracing::info!("the device does not segment datagrams; they leave singly");
-                    }
-                    (again, apart) = (false, false);
-                    sending.before += count;
-                }
-                Err(error) => {
-                    (again, apart, refused) = (false, false, false);
-                    report_peer_errors(socket.as_fd(), token, done);
-                    socket.take_error();
-                    m.unsent_datagrams.add(count as u64);
-                    if sending.sent == 0 {
-                        sending.sent = error.raw_os_error().cast_unsigned();
-                    }
-                    sending.before += count;
-                }
+            } else if tries.refused {
+                self.singly = true;
+                m.segmentation_refused.add(1);
+                tracing::info!("the device does not segment datagrams; they leave singly");
             }
+            tries = Tries::default();
+            sending.before += count;
+            next.pass(output, count);
         }
         let Some(Sending { output, sent, .. }) = self.sending.take() else { return };
         let result = match sent {
@@ -116,16 +104,102 @@ impl Entry {
     }
 }
 
-/// What leaves next when `gone` datagrams of the output have left: the rest of a train, or one
-/// datagram of it.
-fn next_train(output: &Output, gone: usize, singly: bool) -> Option<Train> {
-    let mut gone = gone;
-    for train in output.trains() {
-        let count = train.datagrams().count();
-        if gone < count {
-            return if singly || gone > 0 { train.split().nth(gone) } else { Some(*train) };
+/// What was tried for a train that could not leave.
+#[derive(Default)]
+struct Tries {
+    /// The same once more.
+    again: bool,
+    /// Its datagrams one by one.
+    apart: bool,
+    /// By the device, or for what is wrong with its peer: its first datagram tells.
+    refused: bool,
+}
+
+impl Tries {
+    /// True if another try may succeed where `train` failed with `error`. `forget` clears what
+    /// waits on the socket, and says if that was an error of another datagram.
+    fn helps(
+        &mut self,
+        error: SystemErrno,
+        train: &Train,
+        forget: &mut impl FnMut() -> bool,
+    ) -> bool {
+        let is_one = train.segment().is_none();
+        match error {
+            SystemErrno::IO | SystemErrno::INVAL if !is_one => {
+                (self.apart, self.refused) = (true, true);
+                true
+            }
+            _ if !self.again => {
+                let was_told = forget();
+                self.again = true;
+                was_told || error == SystemErrno::MSGSIZE || train.to().is_some()
+            }
+            // Some of it is too long for the path; the rest need not stay with it.
+            SystemErrno::MSGSIZE if !is_one => {
+                (self.again, self.apart) = (false, true);
+                true
+            }
+            _ => false,
         }
-        gone -= count;
     }
-    None
+}
+
+/// What leaves next: the rest of a train, or one datagram of it.
+struct Next {
+    /// The train, by its number in the output.
+    train: usize,
+    /// Datagrams of it that are done with.
+    gone: usize,
+}
+
+impl Next {
+    /// After the first `gone` datagrams of `output`.
+    fn after(output: &Output, gone: usize) -> Self {
+        let mut next = Self { train: 0, gone: 0 };
+        next.pass(output, gone);
+        next
+    }
+
+    /// `count` more datagrams are done with.
+    fn pass(&mut self, output: &Output, count: usize) {
+        self.gone += count;
+        let trains = output.trains().iter().skip(self.train);
+        for count in trains.map(|train| train.datagrams().count()) {
+            if self.gone < count {
+                break;
+            }
+            (self.train, self.gone) = (self.train + 1, self.gone - count);
+        }
+    }
+
+    fn train(&self, output: &Output, singly: bool) -> Option<Train> {
+        let train = output.trains().get(self.train)?;
+        if singly || self.gone > 0 { train.split().nth(self.gone) } else { Some(*train) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_datagram_has_its_turn_from_wherever_one_begins() {
+        let mut output = Output::default();
+        for len in [5, 5, 5, 0, 7, 0, 0, 9, 9] {
+            output.put(&vec![0; len]);
+            output.end_datagram(None, None);
+        }
+        let all: Vec<_> = output.trains().iter().flat_map(Train::split).collect();
+        assert_eq!((all.len(), output.trains().len()), (9, 6));
+        for gone in 0..=all.len() {
+            let mut next = Next::after(&output, gone);
+            let mut left = Vec::new();
+            while let Some(train) = next.train(&output, left.len() % 2 == 0) {
+                left.extend(train.split());
+                next.pass(&output, train.datagrams().count());
+            }
+            assert_eq!(left, all[gone..], "after {gone}");
+        }
+    }
 }

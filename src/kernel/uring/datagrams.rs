@@ -115,6 +115,10 @@ impl UringDriver {
         let end = match (self.fd(token), made) {
             (Some(_), Ok(())) => {
                 let slot = &mut self.slots[token.slot as usize];
+                debug_assert!(
+                    !slot.waiting && slot.kinds & Kind::Datagrams.bit() == 0,
+                    "one receive per token"
+                );
                 slot.stopping = false;
                 slot.waiting = true;
                 let datagrams = self.datagrams.as_mut().expect("just made");
@@ -330,11 +334,15 @@ impl UringDriver {
             rare.departing.error.get_or_insert(-result);
         }
         rare.departing.left -= 1;
-        if slot.closing {
+        // Called back where its socket stays, it was by a driver that ends.
+        if slot.closing || -result == libc::ECANCELED {
             let waiting = std::mem::take(&mut rare.departing.waiting);
             rare.departing.left -= waiting.len();
             let datagrams: usize = waiting.iter().map(|train| train.datagrams().count()).sum();
             self.metrics.unsent_datagrams.add(datagrams as u64);
+            if datagrams > 0 {
+                rare.departing.error.get_or_insert(libc::ECANCELED);
+            }
         }
         if rare.departing.left > 0 {
             self.depart_next(token);
@@ -360,7 +368,8 @@ impl UringDriver {
         // It may be the error of another datagram, which waited on the socket.
         let may_be_foreign = match -result {
             libc::ECANCELED | libc::EAGAIN | libc::EINTR => false,
-            errno => errno == libc::EMSGSIZE || train.to().is_some(),
+            errno if errno == libc::EMSGSIZE || train.to().is_some() => true,
+            _ => slot.reports_peer_errors(token, &mut self.made),
         };
         let mut result = result;
         if may_be_foreign {
