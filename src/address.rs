@@ -249,11 +249,17 @@ fn datagrams(rest: &str) -> Result<Place, String> {
         None => (rest, None),
     };
     match host_and_port(Transport::Udp, place)? {
-        Place::Ip(_, ip) if ip.ip().is_multicast() => Group::parse(ip, options).map(Place::Group),
-        Place::Group(group) => Group::parse(group.address, options).map(Place::Group),
+        Place::Ip(_, ip) if ip.ip().is_multicast() => group(ip, options),
+        Place::Group(Group { address, .. }) => group(address, options),
         _ if options.is_some() => Err("only a multicast group has options behind a '?'".into()),
         place => Ok(place),
     }
+}
+
+fn group(address: SocketAddr, options: Option<&str>) -> Result<Place, String> {
+    let group = Group::parse(address, options)?;
+    group.check_link()?;
+    Ok(Place::Group(group))
 }
 
 fn without_scheme(address: &str) -> String {

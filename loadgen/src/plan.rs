@@ -26,7 +26,7 @@ const DEPTH_DEFAULT_MAX: u64 = 1024;
 /// Messages per second, if nobody says how many.
 const RATE_DEFAULT_PER_S: f64 = 20_000.0;
 /// A datagram that was not answered for so long is lost.
-const PATIENCE_NS: u64 = 1_000_000_000;
+pub(crate) const PATIENCE_NS: u64 = 1_000_000_000;
 /// Payload bytes, if nobody says how many.
 const SIZE_DEFAULT: u32 = 64;
 

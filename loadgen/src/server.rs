@@ -13,7 +13,7 @@ use postring::{
 
 use crate::arguments::{Driver, ServeArguments};
 use crate::mark;
-use crate::plan::Plan;
+use crate::plan::{PATIENCE_NS, Plan};
 use crate::quantity::cores_shown;
 use crate::worker::{self, Orders};
 
@@ -141,11 +141,13 @@ impl Generators {
     }
 }
 
-/// No server ends its side of datagrams: what has not come by now is not waited for.
+/// No server ends its side of datagrams: answers to a connection that was closed are waited for as
+/// long as they may be under way, and at the end all are known that were to be.
 fn timeouts_of(plan: &Plan) -> Timeouts {
+    const PATIENCE: Duration = Duration::from_nanos(PATIENCE_NS);
     let mut timeouts = patient();
     if plan.to_datagrams() {
-        timeouts.linger = Duration::ZERO;
+        timeouts.linger = if plan.churn_per_s.is_some() { PATIENCE } else { Duration::ZERO };
     }
     timeouts
 }

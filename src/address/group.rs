@@ -38,6 +38,21 @@ impl Group {
         Ok(group)
     }
 
+    /// # Errors
+    /// If it is a group of one link (RFC 4291, 2.7) and nothing says of which one.
+    pub(super) fn check_link(&self) -> Result<(), String> {
+        const SCOPE: u16 = 0xff0f;
+        let SocketAddr::V6(v6) = self.address else { return Ok(()) };
+        let is_local = matches!(v6.ip().segments()[0] & SCOPE, 0xff01 | 0xff02);
+        if is_local && v6.scope_id() == 0 && self.interface.is_none() {
+            return Err(format!(
+                "{} is a group of one link: name its interface, as in ?interface=eth0",
+                v6.ip()
+            ));
+        }
+        Ok(())
+    }
+
     fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
         let once = match key {
             "source" => self.source.replace(self.source_in(value)?).is_none(),
@@ -142,6 +157,8 @@ mod tests {
             let error = text.parse::<Address>().unwrap_err().to_string();
             assert!(error.contains(hint), "{options}: {error}");
         }
+        let error = "udp://[ff02::1]:5000?hops=1".parse::<Address>().unwrap_err().to_string();
+        assert!(error.contains("?interface=eth0"), "{error}");
         let error = "udp://192.0.2.1:5000?hops=1".parse::<Address>().unwrap_err().to_string();
         assert!(error.contains("multicast"), "{error}");
         let error = "tcp://192.0.2.1:5000?hops=1".parse::<Address>().unwrap_err().to_string();

@@ -185,8 +185,10 @@ pub(crate) fn keep_peer_errors(socket: BorrowedFd<'_>) -> bool {
 pub(crate) fn say_what_matters(socket: BorrowedFd<'_>, from_any: bool) {
     let mut options =
         vec![(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1), (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 0)];
+    // On a socket of IPv6 as well: what came by IPv4 is answered from the address said with it,
+    // which is one of this host even if the datagram was sent to all of a network.
+    options.push((libc::IPPROTO_IP, libc::IP_PKTINFO, from_any.into()));
     if !from_any {
-        options.push((libc::IPPROTO_IP, libc::IP_PKTINFO, 0));
         options.push((libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 0));
     }
     for (level, option, value) in options {

@@ -237,6 +237,26 @@ fn cores_share_a_port_and_every_peer_is_answered() {
     });
 }
 
+/// Nobody can send from the address of all hosts of a network.
+#[test]
+fn a_broadcast_is_answered_from_an_address_of_this_host() {
+    on_both(60, |driver| {
+        for place in ["udp://[::]:0", "udp://0.0.0.0:0"] {
+            let echo =
+                one(driver).respond_with(place, Unframed, |message, reply| reply.send(message));
+            let engine = echo.start().unwrap();
+            let address = engine.local_addresses().remove(0);
+            let port: u16 = address.rsplit_once(':').unwrap().1.parse().unwrap();
+            let asking = socket();
+            asking.set_broadcast(true).unwrap();
+            asking.send_to(b"who is there?", ("127.255.255.255", port)).unwrap();
+            let (len, from) = asking.recv_from(&mut [0; 100]).unwrap();
+            assert_eq!((len, from.to_string()), (13, format!("127.0.0.1:{port}")));
+            end(engine);
+        }
+    });
+}
+
 #[test]
 fn drops_of_the_kernel_are_counted() {
     on_both(60, |driver| {
