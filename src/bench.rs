@@ -26,7 +26,7 @@ use crate::simulation::script::ScriptDriver;
 use crate::simulation::world::{Peer, Read, World};
 
 #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
-pub use crate::kernel::bench::{Beside, Pool, Sayings, name_of, read_control};
+pub use crate::kernel::bench::{Beside, Pool, Sayings, name_of, read_control, read_peer_error};
 
 struct Silent;
 

@@ -1,11 +1,12 @@
 //! Target: what the kernel says beside a datagram. Property: no bytes make it panic or read beyond
 //! them; it finds what a plain walk over the messages finds; what we say can be read again.
 //!
-//! Above: `TARGETS`. Below: `postring::bench::{read_control, Sayings, name_of}`, Linux only.
+//! Above: `TARGETS`. Below: `postring::bench::{read_control, read_peer_error, Sayings, name_of}`,
+//! Linux only.
 
 use std::net::{IpAddr, SocketAddr};
 
-use postring::bench::{Sayings, name_of, read_control};
+use postring::bench::{Sayings, name_of, read_control, read_peer_error};
 
 const WORD: usize = size_of::<usize>();
 /// Length, level, kind.
@@ -15,6 +16,12 @@ const MSG_TRUNC: i32 = 0x20;
 const UDP_GRO: (i32, i32) = (17, 104);
 /// Level and kind of what tells how many were dropped.
 const RXQ_OVFL: (i32, i32) = (1, 40);
+
+/// Level and kind of what tells that a datagram came to grief, of IPv4 and of IPv6.
+const ERRORS: [(i32, i32); 2] = [(0, 11), (41, 25)];
+/// Bytes of such an error before the address of who complains.
+const ERROR_BYTES: usize = 16;
+const TOO_LONG: i32 = 90;
 
 /// Byte 0: bytes of the name (bits 0-4), truncated (bit 5). The name and the messages follow.
 ///
@@ -39,6 +46,15 @@ pub fn control(input: &[u8]) {
     assert_eq!(beside.segment, segment.and_then(|len| u16::try_from(len).ok()));
     let dropped = last(RXQ_OVFL).map_or(0, |(_, data)| number(data).unwrap_or_default());
     assert_eq!(beside.dropped, dropped);
+    let told = found.iter().find(|(kind, _)| ERRORS.contains(kind));
+    let error = read_peer_error(name, messages);
+    assert!(error.is_none() || told.is_some_and(|(_, data)| data.len() >= ERROR_BYTES - 4));
+    let is_whole = told.is_some_and(|(_, data)| data.len() >= ERROR_BYTES);
+    assert!(!is_whole || beside.from.is_none() || error.is_some(), "an error was overlooked");
+    if let Some((remote, errno, bytes_max)) = error {
+        assert_eq!(Some(remote), beside.from);
+        assert!(bytes_max.is_none_or(|bytes| errno == TOO_LONG && bytes <= 65_507));
+    }
     if let Some(from) = beside.from {
         is_read_again(from, beside.local, &messages[..whole]);
     }

@@ -82,6 +82,14 @@ pub fn read_control(name: &[u8], messages: &[u8], flags: i32) -> Beside {
     }
 }
 
+/// Reads a name and control messages as those of the error queue: to whom the datagram went that
+/// came to grief, the system's error number, and the longest one its path carries, if that is said.
+#[must_use]
+pub fn read_peer_error(name: &[u8], messages: &[u8]) -> Option<(SocketAddr, i32, Option<u32>)> {
+    let error = control::read_error(name, messages)?;
+    Some((error.remote, error.errno.0, error.bytes_max))
+}
+
 /// Control messages of a train that leaves, written over and over.
 pub struct Sayings(control::Control);
 
