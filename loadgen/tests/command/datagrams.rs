@@ -1,11 +1,12 @@
 //! `udp://`: what a path does to datagrams is counted, and is no fault of the server.
 
+use std::collections::VecDeque;
 use std::net::UdpSocket;
 use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{codes, errors, result, run};
 
@@ -117,4 +118,38 @@ fn messages_that_no_datagram_carries_are_an_error_that_names_the_limit() {
         assert_eq!(output.status.code(), Some(1), "{flags}: {}", errors(&output));
         assert!(errors(&output).contains("the path's limit of 65507 bytes"), "{}", errors(&output));
     }
+}
+
+/// A server whose answers take a tenth of a second, until it is told to end.
+fn slow() -> (String, Arc<AtomicBool>, JoinHandle<()>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+    let address = format!("udp://{}", socket.local_addr().expect("bound"));
+    socket.set_read_timeout(Some(Duration::from_millis(1))).expect("a socket takes this");
+    let ends = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&ends);
+    let serve = move || {
+        let (mut bytes, mut waiting) = ([0; 2048], VecDeque::new());
+        while !told.load(Ordering::Relaxed) {
+            if let Ok((len, from)) = socket.recv_from(&mut bytes) {
+                waiting.push_back((Instant::now(), bytes[..len].to_vec(), from));
+            }
+            while waiting.front().is_some_and(|(came, ..)| came.elapsed().as_millis() >= 100) {
+                let (_, bytes, from) = waiting.pop_front().expect("just seen");
+                // Nobody is there any more: then there is nobody to tell.
+                let _ = socket.send_to(&bytes, from);
+            }
+        }
+    };
+    (address, ends, std::thread::spawn(serve))
+}
+
+#[test]
+fn answers_under_way_to_a_connection_that_is_made_anew_are_not_lost() {
+    let (address, ends, server) = slow();
+    let flags = "-c 4 -r 200 --churn 20 -d 1s --warmup 0s --no-html --json - -q";
+    let output = run(&format!("run {address} {flags}"));
+    ends.store(true, Ordering::Relaxed);
+    server.join().expect("it returns");
+    let lost = &result(&output)["ledger"]["measured"]["messages"]["lost"];
+    assert_eq!(lost.as_u64(), Some(0), "{}", errors(&output));
 }
