@@ -22,5 +22,15 @@
 //! # Not yet
 //!
 //! Planned, and an error that says so until then: stacks other than `tcp://`, `udp://` and
-//! `unix://`. Datagrams: their congestion mark is received but not shown, and the simulated world
-//! of `testing` has none.
+//! `unix://`.
+//!
+//! # What datagrams cannot do
+//!
+//! - **Say that a train was cut short**: of a train that a full device drops in part, Linux says
+//!   nothing. Datagrams that leave one by one are all counted.
+//! - **Tell a forged answer from a true one**: whoever knows both ends of a path can end a Carrier
+//!   by a forged refusal (ICMP), and ask in another's name, the Responder's own included. Addresses
+//!   of this host do not arrive from outside; the rest is for DTLS or QUIC.
+//! - **Be handed over with their Carriers**: while a process that hands its Listener over still has
+//!   Carriers, it reads the same socket as its successor, and drops newcomers that it meets there.
+//! - **Multicast in the simulated world** of `testing`.
