@@ -125,8 +125,10 @@ fn open(connection: &Connection, core: &Core) -> Step {
     if flags.end_wanted && flushed && !flags.output_ended && !protocol.is_busy() {
         return Step::EndOutput;
     }
-    // Nothing tells that no datagram will follow: what is not waited for is over.
-    let awaits = protocol.awaits_input() || flags.sink;
+    // Nothing tells that no datagram will follow: what is not waited for is over, and so is what an
+    // engine would wait for that ends.
+    let ends = flags.datagrams && core.draining.get();
+    let awaits = (protocol.awaits_input() || flags.sink) && !ends;
     if flags.datagrams && flags.output_ended && (!awaits || flags.input_ended) {
         return Step::Close;
     }

@@ -4,14 +4,14 @@
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postring::{
-    Carrier, CarrierRef, Engine, EngineBuilder, Flow, FrameError, Framer, Message, Outcome, Output,
-    Reply, Unframed,
+    Carrier, CarrierRef, CarrierState, Engine, EngineBuilder, Flow, FrameError, Framer, Message,
+    Outcome, Output, Reply, Unframed,
 };
 
-use crate::support::{SOON, end, in_namespace, limits, on_both, one, until};
+use crate::support::{SOON, end, in_namespace, limits, on_both, one, timeouts, until};
 
 fn socket() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -289,5 +289,34 @@ fn nobody_makes_way_for_one_whom_the_listener_cannot_take() {
             carrier.send("still there").wait().unwrap();
             assert_eq!(heard(peer), b"still there");
         }
+    });
+}
+
+#[test]
+fn an_engine_that_ends_waits_for_no_datagram() {
+    on_both(60, |driver| {
+        let patient = || {
+            one(driver).timeouts(timeouts(|timeouts| {
+                (timeouts.linger, timeouts.drain) = (SOON * 3, SOON * 3)
+            }))
+        };
+        let engine = patient().start().unwrap();
+        let peer = socket();
+        let place = format!("udp://{}", peer.local_addr().unwrap());
+        let carrier = engine.initiate_with(&place, Unframed);
+        carrier.ready(|_: Message<'_>| true).unwrap();
+        carrier.send("the last words").wait().unwrap();
+        let listener = patient().listen_with("udp://127.0.0.1:0", Unframed).unwrap();
+        let place = listener.local_addresses().remove(0).replace("udp://", "");
+        peer.send_to(b"hello", place).unwrap();
+        let accepted = listener.accept().wait().unwrap();
+        accepted.ready(|_: Message<'_>| true).unwrap();
+        let begun = Instant::now();
+        listener.engine().unwrap().shutdown();
+        end(engine);
+        let state = || accepted.state().wait();
+        until("both have ended", || !matches!(state(), Ok(CarrierState::Active)));
+        assert!(begun.elapsed() < SOON * 2);
+        assert_eq!(heard(&peer), b"the last words");
     });
 }
