@@ -124,7 +124,7 @@ fn a_responder_answers_exactly_what_arrives() {
     for seed in 0..200 {
         let world = World::builder(seed).faults(seed % 2 == 0).build().unwrap();
         let network = rough(seed);
-        world.set_network(network.clone()).unwrap();
+        world.set_network(network).unwrap();
         let arrived = Rc::new(Cell::new(0_u64));
         let counted = Rc::clone(&arrived);
         let answer = move |message: &Message<'_>| {
