@@ -116,6 +116,46 @@ fn what_the_path_loses_doubles_and_swaps_is_all_that_is_different() {
     }
 }
 
+/// The books close: each request that arrived is answered once, and nothing arrives that was
+/// neither sent nor doubled.
+#[test]
+fn a_responder_answers_exactly_what_arrives() {
+    const REQUESTS: u64 = 48;
+    for seed in 0..200 {
+        let world = World::builder(seed).faults(seed % 2 == 0).build().unwrap();
+        let network = rough(seed);
+        world.set_network(network).unwrap();
+        let arrived = Rc::new(Cell::new(0_u64));
+        let counted = Rc::clone(&arrived);
+        let answer = move |message: &Message<'_>| {
+            counted.set(counted.get() + 1);
+            Message::new(message.bytes().to_vec())
+        };
+        world
+            .respond_with(PLACE, Unframed, move |message, reply| reply.send(answer(&message)))
+            .unwrap();
+        let clients: Vec<_> = (0..4).map(|_| world.initiate_with(PLACE, Unframed)).collect();
+        for number in 0..REQUESTS {
+            let client = &clients[number as usize % clients.len()];
+            world.run_until(client.send((number as u32).to_be_bytes().to_vec())).unwrap();
+        }
+        let answers: u64 = clients.iter().map(|one| numbers(&world, one).len() as u64).sum();
+        let total = world.metrics().total();
+        let arrived = arrived.get();
+        assert_eq!(total.sent_messages, REQUESTS + arrived, "seed {seed}: {total:?}");
+        assert_eq!(total.received_messages, arrived + answers, "seed {seed}: {total:?}");
+        assert!(arrived <= 2 * REQUESTS && answers <= 2 * arrived, "seed {seed}");
+        assert!(network.duplication > 0.0 || arrived <= REQUESTS, "seed {seed}");
+        assert!(network.duplication > 0.0 || answers <= arrived, "seed {seed}");
+        assert!(network.loss > 0.0 || (arrived >= REQUESTS && answers >= arrived), "seed {seed}");
+        for client in clients {
+            world.run_until(client.close()).unwrap();
+        }
+        world.advance(SECOND);
+        assert_eq!(world.metrics().total().open_connections, 0, "seed {seed}: a slot is left");
+    }
+}
+
 #[test]
 fn the_same_seed_does_the_same() {
     let story = |seed| {
