@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, TcpStream, UdpSocket};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use postring::{DriverChoice, Engine, LengthPrefixed, Unframed};
+use postring::{DriverChoice, Engine, EngineBuilder, LengthPrefixed, Unframed};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -38,18 +38,10 @@ fn a_responder_allocates_nothing_per_message() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for driver in [DriverChoice::Uring, DriverChoice::Epoll] {
         let place = "tcp://127.0.0.1:0";
-        let engine = Engine::builder()
-            .driver(driver)
-            .unpinned(1)
-            .respond_with(place, LengthPrefixed::default(), |message, reply| reply.send(message))
-            .start();
-        let engine = match engine {
-            Ok(engine) => engine,
-            Err(error) => {
-                println!("SKIP: {error}");
-                continue;
-            }
-        };
+        let frames = LengthPrefixed::default();
+        let builder = Engine::builder().driver(driver).unpinned(1);
+        let builder = builder.respond_with(place, frames, |message, reply| reply.send(message));
+        let Some(engine) = started(builder) else { continue };
         let mut one = [7; 68];
         one[..4].copy_from_slice(&64_u32.to_be_bytes());
         let bytes = one.repeat(DEPTH);
@@ -68,6 +60,12 @@ fn a_responder_allocates_nothing_per_message() {
         engine.shutdown();
         engine.wait().unwrap();
     }
+}
+
+/// The engine, if this machine has its driver.
+fn started(builder: EngineBuilder) -> Option<Engine> {
+    let engine = builder.start();
+    engine.inspect_err(|error| println!("SKIP: {error}")).ok()
 }
 
 /// Receives into `answer`; a wait with a time limit is not begun again by the kernel.
@@ -100,15 +98,8 @@ fn a_responder_allocates_nothing_per_datagram() {
     for driver in [DriverChoice::Uring, DriverChoice::Epoll] {
         let builder = Engine::builder().driver(driver).unpinned(1);
         let place = "udp://127.0.0.1:0";
-        let engine =
-            builder.respond_with(place, Unframed, |message, reply| reply.send(message)).start();
-        let engine = match engine {
-            Ok(engine) => engine,
-            Err(error) => {
-                println!("SKIP: {error}");
-                continue;
-            }
-        };
+        let builder = builder.respond_with(place, Unframed, |message, reply| reply.send(message));
+        let Some(engine) = started(builder) else { continue };
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let address = engine.local_addresses().remove(0);
@@ -142,15 +133,8 @@ fn a_responder_keeps_nothing_of_those_who_sent_datagrams() {
         let before = resident_bytes();
         let builder = Engine::builder().driver(driver).unpinned(1);
         let place = "udp://127.0.0.1:0";
-        let engine =
-            builder.respond_with(place, Unframed, |message, reply| reply.send(message)).start();
-        let engine = match engine {
-            Ok(engine) => engine,
-            Err(error) => {
-                println!("SKIP: {error}");
-                continue;
-            }
-        };
+        let builder = builder.respond_with(place, Unframed, |message, reply| reply.send(message));
+        let Some(engine) = started(builder) else { continue };
         let address = engine.local_addresses().remove(0);
         let place = address.strip_prefix("udp://").unwrap();
         let ask = |number: u32| {

@@ -3,7 +3,7 @@
 //!
 //! What a machine does not have is skipped loudly; CI installs all three.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::process::Child;
 
 use postring::{DriverChoice, Engine, Unframed};
@@ -149,11 +149,9 @@ fn python_asks_and_is_answered_frame_by_frame() {
 fn a_carrier_talks_to_a_python_server() {
     on_both(60, |driver| {
         let Some(mut child) = foreign_program("python3", &["-c", PYTHON_SERVER]) else { return };
-        let mut said = BufReader::new(child.stdout.take().unwrap());
-        let mut port = String::new();
-        said.read_line(&mut port).unwrap();
+        let (port, mut said) = first_line(&mut child);
         let engine = one(driver).start().unwrap();
-        let carrier = engine.initiate_with(&format!("tcp://127.0.0.1:{}", port.trim()), frames());
+        let carrier = engine.initiate_with(&format!("tcp://127.0.0.1:{port}"), frames());
         for len in [0, 1, 4_096, 100_000] {
             let question = pattern(len);
             carrier.send(question.clone()).wait().unwrap();

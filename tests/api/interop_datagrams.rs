@@ -9,7 +9,7 @@ use std::process::Child;
 
 use postring::{DriverChoice, Engine, Unframed};
 
-use crate::support::{end, foreign_program, on_both, one, pattern};
+use crate::support::{end, first_line, foreign_program, on_both, one, pattern};
 
 fn echo(driver: DriverChoice) -> (Engine, String) {
     let place = "udp://127.0.0.1:0";
@@ -131,11 +131,9 @@ fn lines_come_back_through_socat_and_nc() {
 fn a_carrier_talks_to_a_python_server_of_datagrams() {
     on_both(60, |driver| {
         let Some(mut child) = foreign_program("python3", &["-c", PYTHON_SERVER]) else { return };
-        let mut said = BufReader::new(child.stdout.take().unwrap());
-        let mut port = String::new();
-        said.read_line(&mut port).unwrap();
+        let (port, _said) = first_line(&mut child);
         let engine = one(driver).start().unwrap();
-        let carrier = engine.initiate_with(&format!("udp://127.0.0.1:{}", port.trim()), Unframed);
+        let carrier = engine.initiate_with(&format!("udp://127.0.0.1:{port}"), Unframed);
         for len in [1, 1_472, 9_000, 65_507, 0] {
             let question = pattern(len);
             carrier.send(question.clone()).wait().unwrap();

@@ -2,11 +2,11 @@
 //!
 //! Absent: anything of the crate's inside.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -307,6 +307,14 @@ pub(crate) fn in_namespace(test: &str, set_up: &str, body: fn(DriverChoice)) {
         Ok(_) => println!("SKIP: a network namespace needs root"),
         Err(error) => println!("SKIP: unshare: {error}"),
     }
+}
+
+/// The first line that a foreign program prints, and whatever it prints after that.
+pub(crate) fn first_line(child: &mut Child) -> (String, BufReader<ChildStdout>) {
+    let mut said = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    (line.trim().to_owned(), said)
 }
 
 /// Longest that a foreign program may take.
