@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use super::accepting::Accepting;
 use super::scheduled::Wishes;
-use super::send::{Refused, send_or_park};
+use super::send::send_or_park;
 use crate::error::Error;
 use crate::framer::Framer;
 use crate::shard::core::{Core, Id};
@@ -37,24 +37,28 @@ impl<F: Framer> Errand for SendErrand<F> {
     }
 }
 
+/// Why a Message was not posted.
+pub(super) enum Unposted<F: Framer> {
+    /// The mailbox is full: here it is again.
+    Full(Parcel<F>),
+    Failed(Error),
+}
+
 /// Posts an owned Message; gives it back if the mailbox is full.
 pub(super) fn post<F: Framer>(
     handle: &CoreHandle,
     id: Id,
     parcel: Parcel<F>,
     accepting: Accepting,
-) -> Result<(), Refused<F::Out<'static>>> {
+) -> Result<(), Unposted<F>> {
     let errand = SendErrand::<F> { id, parcel, accepting };
     let Err(mail) = handle.post(Mail::Errand(Box::new(errand))) else { return Ok(()) };
     if handle.has_ended() {
-        return Err(Refused::Failed(Error::EngineEnded));
+        return Err(Unposted::Failed(Error::EngineEnded));
     }
-    let Mail::Errand(errand) = mail else { return Err(Refused::Failed(Error::MailboxFull)) };
+    let Mail::Errand(errand) = mail else { return Err(Unposted::Failed(Error::MailboxFull)) };
     match errand.into_any().downcast::<SendErrand<F>>() {
-        Ok(errand) => {
-            let Parcel { message, wishes } = errand.parcel;
-            Err(Refused::Full(message, wishes))
-        }
-        Err(_) => Err(Refused::Failed(Error::MailboxFull)),
+        Ok(errand) => Err(Unposted::Full(errand.parcel)),
+        Err(_) => Err(Unposted::Failed(Error::MailboxFull)),
     }
 }

@@ -13,7 +13,7 @@ use super::CarrierRef;
 use super::accepting::{Accepting, Withdrawal};
 use super::endpoint::Endpoint;
 use super::here::{activate_here, endpoint_of, set_full};
-use super::posting::{Parcel, post};
+use super::posting::{Parcel, Unposted, post};
 use super::promise::{Answer, promise};
 use super::receipt::Receipt;
 use super::scheduled::Wishes;
@@ -22,25 +22,29 @@ use crate::framer::Framer;
 use crate::message::{Detach, Properties};
 use crate::shard::connection::Phase;
 use crate::shard::core::{CallError, Core, Id};
-use crate::shard::mail::{self, CoreHandle};
+use crate::shard::mail;
 use crate::shard::record::Callbacks;
 
-/// Why a Message was not taken.
-pub(super) enum Refused<M> {
-    Full(M, Wishes),
+/// Why a Message was not taken; but for a failure it is where it was offered.
+enum Refused {
+    Full,
     /// Its Carrier is in a call: asked from inside of it.
-    InCall(M, Wishes),
+    InCall,
     Failed(Error),
 }
 
+/// A Message on offer, in its sender's frame: it is moved once, when it is taken.
+type Offered<'m, F> = Option<(<F as Framer>::Out<'m>, Wishes)>;
+
+const STILL_OFFERED: &str = "a message that was not taken is where it was offered";
+
 /// Frames a Message into the outbox, on its core.
-fn push_here<'m, F: Framer>(
+fn push_here<F: Framer>(
     core: &Rc<Core>,
     id: Id,
-    message: F::Out<'m>,
-    wishes: Wishes,
+    offered: &mut Offered<'_, F>,
     waker: Option<&Waker>,
-) -> Result<Receipt, Refused<F::Out<'m>>> {
+) -> Result<Receipt, Refused> {
     let looked = core.look(id, |connection| {
         let flags = &connection.flags;
         // An async handler under way may still answer, unless this side closed on purpose.
@@ -60,38 +64,36 @@ fn push_here<'m, F: Framer>(
         }
         Err(CallError::InCall) => Phase::Open,
     };
-    let mut message = Some((message, wishes));
     let pushed = core.call(id, |protocol, call| {
         let endpoint = endpoint_of::<F>(protocol)?;
         // The framer is asked within the call: if it panics, it is this Carrier that ends.
-        let niceness = message.as_ref().map_or(0, |(m, wishes)| niceness_of::<F>(m, wishes));
+        let niceness = offered.as_ref().map_or(0, |(m, wishes)| niceness_of::<F>(m, wishes));
         if let Some(Err((address, why))) = endpoint.address() {
             return Err(Error::Address { address: address.clone(), why: why.clone() });
         }
-        let part = message.as_ref().and_then(|(_, wishes)| wishes.part.as_ref());
+        let part = offered.as_ref().and_then(|(_, wishes)| wishes.part.as_ref());
         if !endpoint.admits(call, niceness, part)? {
             endpoint.rare().wait_for_room(waker);
             return Ok(None);
         }
-        let (message, wishes) = message.take().expect("a call happens at most once");
+        let (message, wishes) = offered.take().expect("a call happens at most once");
         endpoint.push(call, message, wishes).map(Some)
     });
-    match (pushed, message) {
-        (Ok(Ok(Some(receipt))), _) => {
+    match pushed {
+        Ok(Ok(Some(receipt))) => {
             if phase == Phase::Inactive {
                 activate_here::<F>(core, id, None);
             }
             Ok(receipt)
         }
-        (Ok(Ok(None)), Some((message, wishes))) => {
+        Ok(Ok(None)) => {
             // In use: it was just called.
             let _ = core.change(id, |connection| connection.flags.wants_room = true);
-            Err(Refused::Full(message, wishes))
+            Err(Refused::Full)
         }
-        (Err(CallError::InCall), Some((message, wishes))) => Err(Refused::InCall(message, wishes)),
-        (Ok(Err(error)), _) => Err(Refused::Failed(error)),
-        (Err(CallError::Gone(reason)), _) => Err(Refused::Failed(reason.into())),
-        (Ok(Ok(None)) | Err(CallError::InCall), None) => Err(Refused::Failed(Error::EngineEnded)),
+        Err(CallError::InCall) => Err(Refused::InCall),
+        Ok(Err(error)) => Err(Refused::Failed(error)),
+        Err(CallError::Gone(reason)) => Err(Refused::Failed(reason.into())),
     }
 }
 
@@ -125,16 +127,19 @@ pub(super) fn send_or_park<F: Framer>(
     if !accepting.claim() {
         return;
     }
-    let Parcel { message, wishes } = parcel;
-    match push_here::<F>(core, id, message, wishes, None) {
-        Ok(receipt) => accepting.answer(core, id, Ok(receipt)),
-        Err(Refused::Failed(error)) => accepting.answer(core, id, Err(error)),
-        Err(Refused::InCall(message, wishes)) => {
+    let mut offered = Some((parcel.message, parcel.wishes));
+    let pushed = push_here::<F>(core, id, &mut offered, None);
+    match (pushed, offered) {
+        (Ok(receipt), _) => accepting.answer(core, id, Ok(receipt)),
+        (Err(Refused::Failed(error)), _) => accepting.answer(core, id, Err(error)),
+        (Err(Refused::InCall), offered) => {
             accepting.offer_again();
+            let (message, wishes) = offered.expect(STILL_OFFERED);
             send_later::<F>(core, id, message, wishes, accepting);
         }
-        Err(Refused::Full(message, wishes)) => {
+        (Err(Refused::Full), offered) => {
             accepting.offer_again();
+            let (message, wishes) = offered.expect(STILL_OFFERED);
             park::<F>(core, id, Parcel { message, wishes }, accepting);
         }
     }
@@ -238,55 +243,48 @@ impl<F: Framer> CarrierRef<F> {
         message: F::Out<'m>,
         wishes: Wishes,
     ) -> Result<(), TrySendError<F::Out<'static>>> {
-        let refused = match Core::current_is(self.id.unit) {
-            Some(core) => match push_here::<F>(&core, self.id, message, wishes, None) {
-                Ok(_) => return Ok(()),
-                Err(Refused::InCall(message, wishes)) if core.can_defer() => {
-                    let mut wishes = wishes;
-                    let accepting = Accepting::unawaited(wishes.callbacks.as_deref_mut());
-                    send_later::<F>(&core, self.id, message, wishes, accepting);
-                    return Ok(());
-                }
-                Err(Refused::Full(message, wishes) | Refused::InCall(message, wishes)) => {
-                    Refused::Full(message.detach(), wishes)
-                }
-                Err(Refused::Failed(error)) => Refused::Failed(error),
-            },
-            None => match mail::find(self.id.unit) {
-                None => Refused::Failed(mail::absent(self.id.unit)),
-                Some(handle)
-                    if handle
-                        .full_for(self.id)
-                        .is_some_and(|others| others <= niceness_of::<F>(&message, &wishes)) =>
-                {
-                    Refused::Full(message.detach(), wishes)
-                }
-                Some(handle) => match self.offer_there(&handle, message, wishes) {
-                    Ok(()) => return Ok(()),
-                    Err(refused) => refused,
-                },
-            },
+        let Some(core) = Core::current_is(self.id.unit) else {
+            return self.offer_there(message, wishes);
         };
-        Err(match refused {
-            Refused::Full(message, _) | Refused::InCall(message, _) => TrySendError::Full(message),
-            Refused::Failed(error) => TrySendError::Failed(error),
-        })
+        let mut offered = Some((message, wishes));
+        let refused = match push_here::<F>(&core, self.id, &mut offered, None) {
+            Ok(_) => return Ok(()),
+            Err(Refused::Failed(error)) => return Err(TrySendError::Failed(error)),
+            Err(refused) => refused,
+        };
+        let (message, mut wishes) = offered.expect(STILL_OFFERED);
+        if matches!(refused, Refused::InCall) && core.can_defer() {
+            let accepting = Accepting::unawaited(wishes.callbacks.as_deref_mut());
+            send_later::<F>(&core, self.id, message, wishes, accepting);
+            return Ok(());
+        }
+        Err(TrySendError::Full(message.detach()))
     }
 
     /// Posts a Message that nobody waits for; what can never be sent is refused at once, as far as
     /// this thread can know.
     fn offer_there<'m>(
         &self,
-        handle: &CoreHandle,
         message: F::Out<'m>,
         mut wishes: Wishes,
-    ) -> Result<(), Refused<F::Out<'static>>> {
+    ) -> Result<(), TrySendError<F::Out<'static>>> {
+        let Some(handle) = mail::find(self.id.unit) else {
+            return Err(TrySendError::Failed(mail::absent(self.id.unit)));
+        };
+        let others = handle.full_for(self.id);
+        if others.is_some_and(|others| others <= niceness_of::<F>(&message, &wishes)) {
+            return Err(TrySendError::Full(message.detach()));
+        }
         let properties = wishes.properties.as_deref().or_else(|| F::properties(&message));
         if let Some(properties) = properties {
-            super::scheduled::check(properties, self.id).map_err(Refused::Failed)?;
+            super::scheduled::check(properties, self.id).map_err(TrySendError::Failed)?;
         }
         let accepting = Accepting::unawaited(wishes.callbacks.as_deref_mut());
-        post::<F>(handle, self.id, Parcel { message: message.detach(), wishes }, accepting)
+        let parcel = Parcel { message: message.detach(), wishes };
+        post::<F>(&handle, self.id, parcel, accepting).map_err(|unposted| match unposted {
+            Unposted::Full(parcel) => TrySendError::Full(parcel.message),
+            Unposted::Failed(error) => TrySendError::Failed(error),
+        })
     }
 
     /// Sends a Message: waits for room and resolves to its [`Receipt`] when it is in the bounded
@@ -325,7 +323,7 @@ pub struct Sending<'m, F: Framer> {
 }
 
 enum Step<'m, F: Framer> {
-    Offered(Option<(F::Out<'m>, Wishes)>),
+    Offered(Offered<'m, F>),
     /// It could not be posted yet.
     Held(Option<Parcel<F>>),
     /// The core has it, unless it is withdrawn before.
@@ -357,10 +355,10 @@ impl<F: Framer> Sending<'_, F> {
                 self.step = Step::Posted(answer, withdrawal);
                 self.poll_posted(context)
             }
-            Err(Refused::Failed(error)) => Poll::Ready(Err(error)),
-            Err(Refused::Full(message, wishes) | Refused::InCall(message, wishes)) => {
+            Err(Unposted::Failed(error)) => Poll::Ready(Err(error)),
+            Err(Unposted::Full(parcel)) => {
                 // The mailbox is emptied every turn of its core: ask again.
-                self.step = Step::Held(Some(Parcel { message, wishes }));
+                self.step = Step::Held(Some(parcel));
                 std::thread::yield_now();
                 context.waker().wake_by_ref();
                 Poll::Pending
@@ -388,20 +386,19 @@ impl<F: Framer> Future for Sending<'_, F> {
                 self.post(parcel, context)
             }
             Step::Offered(offered) => {
-                let (message, wishes) =
-                    offered.take().expect("a send is not polled after it was ready");
+                const UNREADY: &str = "a send is not polled after it was ready";
                 let Some(core) = Core::current_is(id.unit) else {
+                    let (message, wishes) = offered.take().expect(UNREADY);
                     let message = message.detach();
                     return self.post(Parcel { message, wishes }, context);
                 };
-                match push_here::<F>(&core, id, message, wishes, Some(context.waker())) {
+                assert!(offered.is_some(), "{UNREADY}");
+                match push_here::<F>(&core, id, offered, Some(context.waker())) {
                     Ok(receipt) => Poll::Ready(Ok(receipt)),
                     Err(Refused::Failed(error)) => Poll::Ready(Err(error)),
-                    Err(Refused::Full(message, wishes)) => {
-                        self.step = Step::Offered(Some((message, wishes)));
-                        Poll::Pending
-                    }
-                    Err(Refused::InCall(message, wishes)) => {
+                    Err(Refused::Full) => Poll::Pending,
+                    Err(Refused::InCall) => {
+                        let (message, wishes) = offered.take().expect(STILL_OFFERED);
                         // Its number is not known before the call is over.
                         let (promise, answer) = promise();
                         let accepting = Accepting::new(Some(promise));
