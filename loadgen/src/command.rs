@@ -34,6 +34,7 @@ pub(crate) fn carry_out(command: Command) -> Result<ExitCode> {
         Command::Homa(arguments) => stoppable(|stop| scenario::homa::run(&arguments, stop)),
         Command::Blocks(arguments) => stoppable(|stop| scenario::blocks::run(&arguments, stop)),
         Command::Rrul(arguments) => series(&scenario::RRUL, &arguments),
+        Command::Theory(arguments) => stoppable(|stop| scenario::theory::run(&arguments, stop)),
         Command::Compare(arguments) => stoppable(|stop| compare::run(&arguments, stop)),
         Command::Sweep(arguments) => stoppable(|stop| search::sweep(&arguments, stop)),
         Command::Knee(arguments) => stoppable(|stop| search::knee(&arguments, stop)),

@@ -18,13 +18,34 @@ const NEAR: &str = "10.83.0.1/24";
 const FAR: &str = "10.83.0.2/24";
 /// The network of both.
 const NETWORK: &str = "10.83.0.0/24";
-/// Where the server listens.
+/// Where a server of streams listens.
 pub(crate) const SERVER: &str = "tcp://10.83.0.2:0";
+/// Where a server of datagrams listens.
+pub(crate) const DATAGRAM_SERVER: &str = "udp://10.83.0.2:0";
 /// Bytes on the wire for each of `PAYLOAD_BYTES`, as `tbf` counts: Ethernet, IP and TCP headers.
 const WIRE_BYTES: f64 = 1514.0;
 const PAYLOAD_BYTES: f64 = 1448.0;
+/// What an idle link of streams lets pass at once.
+const BURST_BYTES: u32 = 32 << 10;
 /// How long a child may take to make its namespace.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the link is to be, as `tbf` counts: packets with their Ethernet headers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Width {
+    /// Bits on the wire per second.
+    pub(crate) bits_per_s: f64,
+    /// Bytes that pass at once when the link was idle; no packet may be longer.
+    pub(crate) burst_bytes: u32,
+}
+
+impl Width {
+    /// That carries so much payload of TCP in full packets.
+    pub(crate) fn of_payload(bytes_per_s: f64) -> Self {
+        let bits_per_s = (bytes_per_s * 8.0 * WIRE_BYTES / PAYLOAD_BYTES).round();
+        Self { bits_per_s, burst_bytes: BURST_BYTES }
+    }
+}
 
 /// Two namespaces with a link; they vanish when it is dropped and no thread is in them.
 pub(crate) struct Lab {
@@ -33,17 +54,13 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// Builds a link that carries `bytes_per_s` of payload in full packets towards the server and,
-    /// if it is `narrow_back`, from there; else the way back is as quick as the kernel. Connections
-    /// are under `congestion` control, if it is named.
+    /// Builds a link of this width towards the server and, if it is `narrow_back`, from there; else
+    /// the way back is as quick as the kernel. Connections are under `congestion` control, if it is
+    /// named.
     ///
     /// # Errors
     /// If this user may not, or a program is missing; says what to do instead.
-    pub(crate) fn build(
-        bytes_per_s: f64,
-        narrow_back: bool,
-        congestion: Option<&str>,
-    ) -> Result<Self> {
+    pub(crate) fn build(width: Width, narrow_back: bool, congestion: Option<&str>) -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
             bail!("a lab needs root; --on loopback does not");
         }
@@ -61,10 +78,9 @@ impl Lab {
                     .with_context(|| format!("--congestion {name}: not in this kernel"))?;
             }
         }
-        let bits = (bytes_per_s * 8.0 * WIRE_BYTES / PAYLOAD_BYTES).round();
-        let narrow = |device: &str| {
-            format!("tc qdisc add dev {device} root tbf rate {bits}bit burst 32kb latency 400ms")
-        };
+        let Width { bits_per_s, burst_bytes } = width;
+        let shape = format!("tbf rate {bits_per_s}bit burst {burst_bytes} latency 400ms");
+        let narrow = |device: &str| format!("tc qdisc add dev {device} root {shape}");
         near.run(&narrow("lg0"))?;
         if narrow_back {
             far.run(&narrow("lg1"))?;
@@ -156,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_lab_has_a_link_and_leaves_no_holder_behind() {
-        let lab = match Lab::build(12.5e6, true, Some("reno")) {
+        let lab = match Lab::build(Width::of_payload(12.5e6), true, Some("reno")) {
             Ok(lab) => lab,
             Err(why) => return eprintln!("SKIP: {why:#}"),
         };

@@ -29,6 +29,7 @@ mod plan;
 mod progress;
 mod pulse;
 mod quantity;
+mod queueing;
 mod recorder;
 mod relay;
 mod report;

@@ -12,7 +12,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
 use crate::workload::trace::Line;
-use crate::workload::{Kind, NEVER_NS, Sampler};
+use crate::workload::{Kind, NEVER_NS, Sampler, Workload};
 
 /// Arrivals kept ready, so that drawing happens while nothing is due.
 const AHEAD_MAX: usize = 256;
@@ -112,6 +112,17 @@ pub(crate) struct Schedule {
 pub(crate) const fn seed_of(share: &Share) -> u64 {
     // Odd multiplier: distinct workers get distinct seeds.
     share.seed.wrapping_add((share.worker as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+/// The times and classes of all arrivals of one worker.
+pub(crate) fn arrivals(
+    gaps: Gaps,
+    share: Share,
+    workload: Arc<Workload>,
+) -> impl Iterator<Item = (u64, u8)> {
+    let mut schedule = Schedule::new(gaps, share, Sampler::new(workload, seed_of(&share)));
+    let drawn = std::iter::from_fn(move || schedule.take_due(u64::MAX));
+    drawn.map(|due| (due.intended_ns, due.kind.class))
 }
 
 impl Schedule {
@@ -284,7 +295,7 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workload::{Sizes, Workload};
+    use crate::workload::Sizes;
 
     const SECOND_NS: u64 = 1_000_000_000;
 

@@ -97,7 +97,7 @@ pub(crate) struct Recorder {
     waiting: Vec<Waiting>,
     /// For the view of each class.
     views: Vec<ClassCounts>,
-    /// Replies that did not come once and in turn.
+    /// Replies that did not come once and in turn; what was sent in the warm-up is not counted.
     pub(crate) strays: Strays,
     /// Connections that ended.
     pub(crate) disconnections: u32,
@@ -112,6 +112,8 @@ struct Connection {
     connected: bool,
     /// How many messages were opened.
     sequence: u64,
+    /// How many of them belong to the warm-up.
+    rehearsed: u64,
     /// One more than the sequence of the latest one that was answered.
     answered: u64,
     /// Open messages, each at the place its number says.
@@ -148,6 +150,7 @@ impl Recorder {
         let connection = || Connection {
             connected: true,
             sequence: 0,
+            rehearsed: 0,
             answered: 0,
             table: Vec::new(),
             free: Vec::new(),
@@ -225,6 +228,9 @@ impl Recorder {
         let place = connection.free.pop().unwrap_or(connection.table.len() as u32);
         let number = connection.sequence << PLACE_BITS | u64::from(place);
         connection.sequence += 1;
+        if due.intended_ns < self.bounds.warmup_ns {
+            connection.rehearsed = connection.sequence;
+        }
         let waiting = self.waiting.get_mut(usize::from(due.kind.class));
         let entry = Open {
             number,

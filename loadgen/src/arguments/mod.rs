@@ -54,6 +54,7 @@ Examples:
   loadgen homa --sizes homa-w3 --link 1G -d 30s    slowdown of each size of message
   loadgen blocks --loads 120%                      audio, video and files: what is in time
   loadgen rrul                                     a ping beside bulk in both directions
+  loadgen theory --loads 80%,95%                   waits against queueing theory: a self-test
   loadgen compare tcp://10.0.0.7:7000 tcp://10.0.0.8:7000 --pairs 10
   loadgen sweep tcp://10.0.0.7:7000 --rates 10k,20k,40k -d 5s
   loadgen knee tcp://10.0.0.7:7000 --until 1ms -d 5s
@@ -103,6 +104,9 @@ pub(crate) enum Command {
     Blocks(ScenarioArguments),
     /// A small urgent message beside bulk in both directions of a narrow link
     Rrul(ScenarioArguments),
+    /// Mean waits of datagrams on a narrow link against queueing theory: a self-test; needs root
+    #[command(mut_arg("link", |link| link.default_value("10M")))]
+    Theory(ScenarioArguments),
     /// Measure A and B in turn, several times: what differs by more than chance
     Compare(Box<CompareArguments>),
     /// Measure at several rates, one after the other

@@ -14,11 +14,11 @@ use crate::quantity;
 #[derive(Debug, Args)]
 pub(crate) struct ScenarioArguments {
     /// Parts of the link's capacity, e.g. 50%,120% [default: 50%,80%,95%,120%; homa: 50%,80%;
-    /// blocks: 80%,120%; rrul: 80%,120%; deadline with --fan-in: 50%]
+    /// blocks: 80%,120%; rrul: 80%,120%; theory: 80%; deadline with --fan-in: 50%]
     #[arg(long, value_name = "LIST", value_parser = Loads::parse)]
     pub(crate) loads: Option<Loads>,
 
-    /// What the link carries, in payload bits per second, e.g. 50M, 1G
+    /// What the link carries, in payload bits per second (theory: with all headers), e.g. 50M, 1G
     #[arg(long, value_name = "BITS", default_value = "100M", value_parser = quantity::link)]
     pub(crate) link: f64,
 

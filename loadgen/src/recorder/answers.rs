@@ -13,11 +13,12 @@ use crate::workload::NEVER_NS;
 /// Replies that a path or a server did not bring once and in turn.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Strays {
-    /// That answer no open message, or are not its echo.
+    /// That answer no message at all, or are not its echo: at any time of the run.
     pub(crate) unmatched: u64,
-    /// That answer a message which had its answer, or was given up.
+    /// That answer a message of the measured part which had its answer, or was given up.
     pub(crate) duplicated: u64,
-    /// That came after the answer to a later message of their connection (RFC 4737 §3.3).
+    /// That came after the answer to a later message of their connection (RFC 4737 §3.3), of the
+    /// measured part.
     pub(crate) reordered: u64,
 }
 
@@ -54,10 +55,10 @@ impl Recorder {
             book.order.pop_front();
         }
         let sequence = number >> PLACE_BITS;
-        if sequence < book.answered {
-            self.strays.reordered += 1;
-        } else {
+        if sequence >= book.answered {
             book.answered = sequence + 1;
+        } else if sequence >= book.rehearsed {
+            self.strays.reordered += 1;
         }
         self.close_entry(connection, number)
     }
@@ -89,13 +90,15 @@ impl Recorder {
     }
 
     fn note_stray(&mut self, connection: u32, number: Option<u64>) {
-        let sequence = self.connections[connection as usize].sequence;
+        let book = &self.connections[connection as usize];
+        let (sequence, rehearsed) = (book.sequence, book.rehearsed);
         let was_sent = number.is_some_and(|number| number >> PLACE_BITS < sequence);
+        let in_warmup = number.is_some_and(|number| number >> PLACE_BITS < rehearsed);
         let is_open = number.is_some_and(|number| self.entry(connection, number).is_some());
-        if was_sent && !is_open {
-            self.strays.duplicated += 1;
-        } else {
+        if !was_sent || is_open {
             self.strays.unmatched += 1;
+        } else if !in_warmup {
+            self.strays.duplicated += 1;
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::arguments::{Ground as Asked, ScenarioArguments};
 use crate::conduct;
 use crate::environment;
 #[cfg(target_os = "linux")]
-use crate::lab::{Lab, SERVER};
+use crate::lab::{DATAGRAM_SERVER, Lab, SERVER, Width};
 use crate::plan::Plan;
 use crate::relay::Relay;
 use crate::server::EchoServer;
@@ -58,13 +58,8 @@ impl Ground {
     #[cfg(target_os = "linux")]
     fn lab(arguments: &ScenarioArguments, narrow_back: bool, plan: &Plan) -> Result<Self> {
         let congestion = arguments.congestion.as_deref();
-        let lab = Lab::build(arguments.link, narrow_back, congestion)?;
-        let start = || lab.enter_far().and_then(|()| EchoServer::at(SERVER, plan));
-        let server = std::thread::scope(|scope| {
-            let started = scope.spawn(start).join();
-            started.unwrap_or_else(|_| Err(anyhow::anyhow!("the server's thread panicked")))
-        })?;
-        lab.enter_near()?;
+        let lab = Lab::build(Width::of_payload(arguments.link), narrow_back, congestion)?;
+        let server = Self::server(&lab, SERVER, plan)?;
         let congestion = arguments.congestion.clone().or_else(environment::congestion_control);
         let congestion = congestion.unwrap_or_else(|| "congestion control unknown".to_owned());
         Ok(Self { server, link: Link::Lab(lab), congestion })
@@ -73,6 +68,35 @@ impl Ground {
     #[cfg(not(target_os = "linux"))]
     fn lab(_: &ScenarioArguments, _: bool, _: &Plan) -> Result<Self> {
         anyhow::bail!("a lab needs Linux; --on loopback does not")
+    }
+
+    /// As `prepare`, with a server of datagrams behind a link of so many bits on the wire per
+    /// second, which lets so much pass at once after it was idle: only a lab has one.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    #[cfg(target_os = "linux")]
+    pub(super) fn of_datagrams(bits_per_s: f64, burst_bytes: u32, plan: &Plan) -> Result<Self> {
+        let lab = Lab::build(Width { bits_per_s, burst_bytes }, false, None)?;
+        let server = Self::server(&lab, DATAGRAM_SERVER, plan)?;
+        Ok(Self { server, link: Link::Lab(lab), congestion: "datagrams".to_owned() })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn of_datagrams(_: f64, _: u32, _: &Plan) -> Result<Self> {
+        anyhow::bail!("a lab needs Linux")
+    }
+
+    /// Starts the server of a lab; the calling thread is on the generators' side from now on.
+    #[cfg(target_os = "linux")]
+    fn server(lab: &Lab, address: &str, plan: &Plan) -> Result<EchoServer> {
+        let start = || lab.enter_far().and_then(|()| EchoServer::at(address, plan));
+        let server = std::thread::scope(|scope| {
+            let started = scope.spawn(start).join();
+            started.unwrap_or_else(|_| Err(anyhow::anyhow!("the server's thread panicked")))
+        })?;
+        lab.enter_near()?;
+        Ok(server)
     }
 
     /// Where the generators connect.

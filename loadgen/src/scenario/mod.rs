@@ -1,7 +1,7 @@
 //! Scenarios: named series of runs over one narrow link, with the same messages each time.
 //!
-//! Above: `command`. Below: `definition` (classes that are run), `homa`, `blocks` and `fan_in`
-//! (scenarios with figures of their own, shown as an `exhibit`), `ground` (the link), `conduct`'s
+//! Above: `command`. Below: `definition` (classes that are run), `homa`, `blocks`, `fan_in` and
+//! `theory` (scenarios with figures of their own, shown as an `exhibit`), `ground` (the link), `conduct`'s
 //! runs; `report` shows what came. Absent: measuring.
 //! Bound: loads times variants runs, each as long as `--duration` and its warm-up.
 
@@ -11,6 +11,7 @@ mod exhibit;
 pub(crate) mod fan_in;
 mod ground;
 pub(crate) mod homa;
+pub(crate) mod theory;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -159,6 +160,16 @@ impl Site<'_> {
         work: impl FnOnce(&Runs<'_>) -> Result<T>,
     ) -> Result<(String, T)> {
         let ground = Ground::prepare(arguments, base, self.narrow_back)?;
+        self.on(ground, arguments, work)
+    }
+
+    /// As `with_runs`, on a link that is there.
+    fn on<T>(
+        self,
+        ground: Ground,
+        arguments: &ScenarioArguments,
+        work: impl FnOnce(&Runs<'_>) -> Result<T>,
+    ) -> Result<(String, T)> {
         let runs = Runs {
             address: ground.address(),
             link_bytes_per_s: arguments.link,

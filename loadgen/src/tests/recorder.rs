@@ -108,6 +108,21 @@ fn replies_may_come_in_any_order_but_only_once() {
 }
 
 #[test]
+fn answers_to_the_warm_up_are_no_strays_of_the_measured_part() {
+    let mut books = Recorder::new(bounds());
+    let warm: Vec<_> =
+        (997..999).map(|at| send(&mut books, due(at, 0), 2_000).expect("room")).collect();
+    let measured: Vec<_> =
+        (1_000..1_002).map(|at| send(&mut books, due(at, 0), 2_000).expect("room")).collect();
+    // Each of both parts out of turn, then once more.
+    for payload in [&warm[1], &warm[0], &measured[1], &measured[0], &warm[0], &measured[0]] {
+        books.replied(0, payload, 3_000, None);
+    }
+    assert_eq!(books.strays, Strays { unmatched: 0, duplicated: 1, reordered: 1 });
+    assert_eq!((close(&mut books).on_time, books.warmup.messages.on_time), (2, 2));
+}
+
+#[test]
 fn a_forged_number_matches_nothing() {
     let mut books = Recorder::new(bounds());
     send(&mut books, due(2_000, 0), 2_000).expect("room");
