@@ -287,6 +287,14 @@ impl Outgoing {
         }
     }
 
+    /// The quantum that begins with `outbox`. Nobody says how quickly datagrams leave: no more of
+    /// them go at a time than the kernel is to hold.
+    fn quantum_after(&self, outbox: &Output) -> usize {
+        let quantum = self.quantum();
+        let is_held = self.paced && self.unsent_max > 0 && !outbox.trains().is_empty();
+        if is_held { quantum.min(self.unsent_max as usize) } else { quantum }
+    }
+
     /// Moves what is to leave next into the outbox: whole Messages, until a quantum is full. A
     /// frame once begun is finished on a stack that cannot interleave.
     pub(crate) fn fill(&mut self, filling: Filling<'_>) {
@@ -297,8 +305,7 @@ impl Outgoing {
             delay_us: delay_us(&sample),
             unsent_bytes: u64::from(sample.unsent_bytes.max(self.unsent_max)),
         };
-        let quantum = self.quantum();
-        while outbox.len() < quantum {
+        while outbox.len() < self.quantum_after(outbox) {
             // An empty path is not judged by what it carried once: a rate that was low for a moment
             // would stay the last one known for ever. The first Message measures it anew.
             let is_idle = outbox.is_empty() && self.idle_at == Some(handed);

@@ -1,4 +1,5 @@
-//! Items that two hosts show, with datagrams between them: 14, 15, 18, 34, 72, 74 and 90.
+//! Items that two hosts show, with datagrams between them: 14, 15, 18, 34, 35, 72, 74
+//! and 90.
 //!
 //! A machine that cannot have two hosts skips these.
 
@@ -6,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use postring::{Message, Sink, Source, Unframed};
+use postring::{Expiry, Message, Outcome, Sink, Source, Unframed};
 
 use crate::hosts::{CABLE, FAR, Host, Hosts, NEAR};
 use crate::support::*;
@@ -78,6 +79,52 @@ fn item_034_and_018_tcpdump_shows_code_points_and_the_segments_of_a_train() {
             [next(), next(), next(), next()],
             [(10, 1200), (10, 1200), (10, 1200), (10, 300)]
         );
+        end(engine);
+    });
+}
+
+/// A link that takes a quarter of a second for a datagram brings twelve of them there before the
+/// deadline, which all have in common.
+#[test]
+fn item_035_with_room_for_some_datagrams_the_more_urgent_class_meets_its_deadline() {
+    const URGENT: usize = 4;
+    const NICE: usize = 20;
+    const LIFETIME: Duration = Duration::from_secs(3);
+    on_both(60, |driver| {
+        let Some(hosts) = between_hosts() else { return };
+        let narrow = "root tbf rate 48kbit burst 1600 latency 10s";
+        if let Err(error) = hosts.run(Host::Near, &format!("tc qdisc add dev {CABLE} {narrow}")) {
+            println!("SKIP: {error:#}");
+            return;
+        }
+        let socket = far_socket(&hosts);
+        let engine = one(driver).start().unwrap();
+        let carrier = carrier_to(&engine, &socket).keep();
+        let (tells, told) = mpsc::channel();
+        let send_all = move || async move {
+            // Those that can wait are given first.
+            for niceness in [1; NICE].into_iter().chain([0; URGENT]) {
+                let message = Message::new(vec![niceness as u8; 1472]);
+                let message = message.niceness(niceness).lifetime(LIFETIME);
+                let receipt = carrier.send(message).await.unwrap();
+                tells.send((niceness, receipt)).unwrap();
+            }
+        };
+        engine.spawn_on(0, send_all).unwrap();
+        for _ in 0..URGENT {
+            assert_eq!(heard(&socket)[0], 0, "a nice one went first");
+        }
+        let all: Vec<_> = (0..NICE + URGENT).map(|_| told.recv_timeout(SOON).unwrap()).collect();
+        let (nice, urgent): (Vec<_>, Vec<_>) = all.into_iter().partition(|(nice, _)| *nice > 0);
+        for (_, receipt) in urgent {
+            assert_eq!(receipt.sent().wait().unwrap(), Outcome::Sent);
+        }
+        let is_late =
+            |outcome| matches!(outcome, Outcome::Expired(Expiry::Deadline | Expiry::Hopeless));
+        // The link has room for eight of them; some more are on their way when the time is over.
+        for (_, receipt) in nice.into_iter().skip(NICE - 4) {
+            assert!(is_late(receipt.sent().wait().unwrap()));
+        }
         end(engine);
     });
 }

@@ -103,6 +103,46 @@ fn rrul_loads_both_directions_and_says_how_it_differs() {
 }
 
 #[test]
+fn mean_waits_stand_beside_theory() {
+    let output = run("theory --link 50M -d 60ms --no-html --json -");
+    let said = errors(&output);
+    if code(&output) == 1 && said.contains("namespace") || said.contains("needs root") {
+        println!("SKIP: {said}");
+        return;
+    }
+    assert!([0, 3].contains(&code(&output)), "{said}");
+    let value: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    crate::schema::keeps_to("scenario.json", &value);
+    let runs = value["runs"].as_array().expect("runs");
+    assert_eq!(runs.len(), 12, "{said}");
+    runs.iter().for_each(|run| is_whole(&run["result"]));
+    let figures = value["figures"].as_array().expect("figures");
+    let of = |key: &str| figures.iter().filter_map(|f| f[key].as_f64()).collect::<Vec<_>>();
+    let formulas: Vec<_> = of("formula_ns").iter().map(|ns| ns.round()).collect();
+    assert_eq!(formulas, [480_000.0, 160_000.0, 800_000.0]);
+    let expected = of("expected_ns");
+    assert!(expected[0] > 0.0 && expected[1] > 0.0 && expected[1] < expected[2], "{expected:?}");
+    // How near they are is not for a busy machine to say.
+    assert!(of("measured_ns").iter().all(|ns| *ns > 0.0), "{said}");
+    for word in ["Load 80 %: mean wait", "two: urgent", "these arrivals", "run 12 of 12"] {
+        assert!(said.contains(word), "{word} in {said}");
+    }
+}
+
+#[test]
+fn theory_says_what_it_needs() {
+    for (flags, why) in [
+        ("--on loopback", "theory needs a lab"),
+        ("--loads 80%,100%", "--loads 100%: from 100% on the wait has no mean"),
+        ("--congestion cubic", "--congestion cubic: theory sends datagrams"),
+    ] {
+        let output = run(&format!("theory {flags}"));
+        assert_eq!(code(&output), 1, "{flags}");
+        assert!(errors(&output).contains(why), "{flags}: {}", errors(&output));
+    }
+}
+
+#[test]
 fn what_is_mistyped_is_told_with_a_hint() {
     for (line, hint) in [("homa --sizes w3", "homa-w1 to homa-w5"), ("rrul --loads 5", "80%")] {
         let output = run(line);

@@ -36,6 +36,30 @@ fn an_empty_path_is_not_judged_by_the_rate_it_had_once() {
 }
 
 #[test]
+fn no_more_datagrams_leave_at_a_time_than_the_kernel_is_to_hold() {
+    let mut outgoing = Outgoing::new(0, 32);
+    for niceness in [1; 20] {
+        let mut output = Output::default();
+        output.put(&[7; 1000]);
+        output.end_datagram(None, None);
+        let parcel = Parcel { output, niceness, ..Parcel::place() };
+        assert!(outgoing.submit(0, None, &[], parcel).is_ok());
+    }
+    let fill = |outgoing: &mut Outgoing| {
+        let mut outbox = Box::default();
+        outgoing.fill(Filling { now_us: 0, handed: 0, copies_max: 0, outbox: &mut outbox });
+        outbox.len()
+    };
+    assert!(outgoing.tune(4096).is_some(), "niceness was used");
+    assert_eq!(fill(&mut outgoing), 5000, "until it holds as much; one overshoots");
+    outgoing.tune(1);
+    assert_eq!(fill(&mut outgoing), 1000, "one at least");
+    // A socket that serves anybody is not held up for one of them: it is not tuned.
+    outgoing.unsent_max = 0;
+    assert_eq!(fill(&mut outgoing), 14_000, "all that are left");
+}
+
+#[test]
 fn a_core_that_breaks_down_settles_what_it_had() {
     let mut outgoing = Outgoing::new(0, 16);
     let [waits, left] = [Record::new(None), Record::new(None)];
