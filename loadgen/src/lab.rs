@@ -25,8 +25,8 @@ pub(crate) const DATAGRAM_SERVER: &str = "udp://10.83.0.2:0";
 /// Bytes on the wire for each of `PAYLOAD_BYTES`, as `tbf` counts: Ethernet, IP and TCP headers.
 const WIRE_BYTES: f64 = 1514.0;
 const PAYLOAD_BYTES: f64 = 1448.0;
-/// What an idle link of streams lets pass at once.
-const BURST_BYTES: u32 = 32 << 10;
+/// What an idle link lets pass at once, unless that is to be measured.
+pub(crate) const BURST_BYTES: u32 = 32 << 10;
 /// How long a child may take to make its namespace.
 const PATIENCE: Duration = Duration::from_secs(5);
 

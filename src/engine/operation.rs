@@ -106,6 +106,8 @@ pub(crate) enum SocketOption {
     TrafficClass(u8),
     /// What peers and paths say of its datagrams is reported for each of them (`PeerFailed`).
     PeerErrors,
+    /// Its datagrams say when this host got them.
+    ArrivalTimes,
 }
 
 /// What a driver knows of the path of one connection, as of now.
@@ -201,6 +203,8 @@ pub(crate) struct Arrival {
     pub(crate) segment: Option<u16>,
     /// The traffic class of its packet; the lower two bits tell of congestion.
     pub(crate) traffic_class: u8,
+    /// When this host got it, in nanoseconds since the Unix epoch, if that was asked for.
+    pub(crate) arrived_ns: Option<u64>,
     /// Datagrams that the kernel has dropped on this socket so far, for want of room.
     pub(crate) dropped: u32,
     /// It was longer than a buffer, or more came beside it than has room: something is missing.

@@ -479,6 +479,7 @@ pub(crate) fn tune(socket: BorrowedFd<'_>, option: SocketOption) {
                 | sockopt::set_ipv6_tclass(socket, u32::from(byte)).is_ok()
         }
         SocketOption::PeerErrors => crate::kernel::keep_peer_errors(socket),
+        SocketOption::ArrivalTimes => crate::kernel::say_arrival_times(socket),
     };
     if !set {
         tracing::trace!(?option, "this stack has no such option");

@@ -13,7 +13,7 @@ use crate::engine::operation::{Arrival, DATAGRAM_BYTES_MAX, Errno, PeerError};
 /// Bytes of the longest name: an IPv6 socket address.
 pub(super) const NAME_BYTES: usize = 28;
 /// Bytes for all that may come beside a train: address, length, mark, time, drops.
-pub(super) const CONTROL_IN_BYTES: usize = 192;
+pub(super) const CONTROL_IN_BYTES: usize = 256;
 /// Bytes for all that is said of a train: its source, the length of its datagrams, its class.
 const CONTROL_OUT_BYTES: usize = 112;
 
@@ -204,8 +204,18 @@ fn note(arrival: &mut Arrival, level: i32, kind: i32, data: &[u8]) {
             arrival.traffic_class = number().map_or(0, |class| class as u8);
         }
         (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => arrival.dropped = number().unwrap_or_default(),
+        (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => arrival.arrived_ns = time_in(data),
         _ => {}
     }
+}
+
+/// Nanoseconds since the Unix epoch, from seconds and the rest of them, each a word; `None` for
+/// what is no such time.
+fn time_in(data: &[u8]) -> Option<u64> {
+    let word = |at| take::<WORD>(data, at).map(usize::from_ne_bytes);
+    let (seconds, rest_ns) = (word(0)? as u64, word(WORD)? as u64);
+    let whole_ns = seconds.checked_mul(1_000_000_000)?;
+    whole_ns.checked_add(rest_ns).filter(|_| rest_ns < 1_000_000_000)
 }
 
 /// Nobody can send from the address of a group.
@@ -257,6 +267,23 @@ mod tests {
         control.put(libc::IPPROTO_IPV6, libc::IPV6_TCLASS, &3_i32.to_ne_bytes());
         let arrival = read(&[], control.bytes(), 0);
         assert_eq!((arrival.dropped, arrival.traffic_class, arrival.from), (7, 3, None));
+        assert_eq!(arrival.arrived_ns, None);
+    }
+
+    #[test]
+    fn a_time_is_read_and_what_is_none_is_left_out() {
+        let said = |seconds: usize, rest_ns: usize| {
+            let mut control = Control::empty();
+            let data = [seconds.to_ne_bytes(), rest_ns.to_ne_bytes()].concat();
+            control.put(libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS, &data);
+            read(&[], control.bytes(), 0).arrived_ns
+        };
+        assert_eq!(said(3, 999_999_999), Some(3_999_999_999));
+        assert_eq!((said(0, 0), said(3, 1_000_000_000)), (Some(0), None));
+        assert_eq!((said(usize::MAX, 0), said(0, usize::MAX)), (None, None), "before the epoch");
+        let mut control = Control::empty();
+        control.put(libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS, &[1; WORD]);
+        assert_eq!(read(&[], control.bytes(), 0).arrived_ns, None);
     }
 
     #[test]

@@ -180,8 +180,14 @@ pub(crate) fn keep_peer_errors(socket: BorrowedFd<'_>) -> bool {
     set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1) | v4
 }
 
+/// From now on each datagram says when this host got it; false if the socket does not take that.
+pub(crate) fn say_arrival_times(socket: BorrowedFd<'_>) -> bool {
+    set(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)
+}
+
 /// Has each datagram say how many were dropped before it for want of room, and leaves out what
-/// costs time and nobody reads: when it came and, unless `from_any`, to which address of this host.
+/// costs time and nobody has asked for: when it came and, unless `from_any`, to which address of
+/// this host.
 pub(crate) fn say_what_matters(socket: BorrowedFd<'_>, from_any: bool) {
     let mut options =
         vec![(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1), (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 0)];

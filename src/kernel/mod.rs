@@ -40,8 +40,8 @@ mod uring;
 #[cfg(test)]
 pub(crate) use datagram::send_without_checksums;
 pub(crate) use datagram::{
-    datagram_bytes_max, keep_peer_errors, receive_datagrams, report_peer_errors, say_what_matters,
-    send_train,
+    datagram_bytes_max, keep_peer_errors, receive_datagrams, report_peer_errors, say_arrival_times,
+    say_what_matters, send_train,
 };
 pub(crate) use multicast::join_group;
 pub(crate) use ring::RingOptions;

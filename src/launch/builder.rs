@@ -52,6 +52,7 @@ pub struct EngineBuilder {
     pub(super) timeouts: Timeouts,
     pub(super) signals: bool,
     pub(super) traffic_classes: Option<Vec<(u32, u8)>>,
+    pub(super) arrival_times: bool,
     pub(super) places: Vec<Place>,
     #[cfg(feature = "tokio")]
     pub(super) runtime: Option<tokio::runtime::Handle>,
@@ -128,6 +129,14 @@ impl EngineBuilder {
     pub fn traffic_classes(mut self, entries: impl IntoIterator<Item = (u32, u8)>) -> Self {
         // One more than a table may have is kept, so that the start can say so.
         self.traffic_classes = Some(entries.into_iter().take(65).collect());
+        self
+    }
+
+    /// Whether each datagram that is received says when this host's kernel got it
+    /// ([`Marking::arrived`](crate::Marking::arrived)). Default false: the kernel then reads no
+    /// clock for it.
+    pub fn arrival_times(mut self, arrival_times: bool) -> Self {
+        self.arrival_times = arrival_times;
         self
     }
 

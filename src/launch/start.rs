@@ -58,6 +58,7 @@ mod linux {
         timeouts: Timeouts,
         wait: Wait,
         traffic_classes: Option<TrafficClasses>,
+        arrival_times: bool,
         selected: Selected,
         metrics: Arc<CoreMetrics>,
         /// Removed with the last core and the engine.
@@ -124,6 +125,7 @@ mod linux {
                 timeouts: builder.timeouts.clone(),
                 wait,
                 traffic_classes: traffic_classes.clone(),
+                arrival_times: builder.arrival_times,
                 selected: selected.clone(),
                 metrics: Arc::default(),
                 files: Arc::clone(&files),
@@ -273,6 +275,7 @@ mod linux {
             let set = core.traffic_classes.set(classes);
             debug_assert!(set.is_ok(), "a new core has none");
         }
+        core.arrival_times.set(duties.arrival_times);
         core.path_limits.replace(PathLimits::measured_by(datagram_bytes_max_to));
         core.enter();
         #[cfg(feature = "tokio")]

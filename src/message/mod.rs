@@ -137,8 +137,9 @@ impl<'a> Message<'a> {
         self.complete
     }
 
-    /// How the packet was marked that it came in; `None` if it did not come as a datagram
-    /// (`udp://`), or by a framer that does not keep it ([`Framer::mark`](crate::Framer::mark)).
+    /// How the packet was marked that it came in, and when it came; `None` if it did not come as a
+    /// datagram (`udp://`), or by a framer that does not keep it
+    /// ([`Framer::mark`](crate::Framer::mark)).
     #[must_use]
     pub const fn marking(&self) -> Option<Marking> {
         self.marking

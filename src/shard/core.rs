@@ -73,6 +73,8 @@ pub(crate) struct Core {
     pub(crate) handling: Cell<Option<Id>>,
     /// Set before the first turn, if packets are to be marked.
     pub(crate) traffic_classes: OnceCell<TrafficClasses>,
+    /// Set before the first turn, if datagrams are to say when they came.
+    pub(crate) arrival_times: Cell<bool>,
     pub(crate) path_limits: RefCell<PathLimits>,
     pub(super) deferred: RefCell<VecDeque<Deferred>>,
     throttle: RefCell<Throttle>,
@@ -131,6 +133,7 @@ impl Core {
             draining: Cell::new(false),
             handling: Cell::new(None),
             traffic_classes: OnceCell::new(),
+            arrival_times: Cell::new(false),
             path_limits: RefCell::default(),
             deferred: RefCell::default(),
             throttle: RefCell::default(),

@@ -77,7 +77,7 @@ impl Shard {
             (flags.accepted, flags.greeted, flags.datagrams) = (true, true, true);
         });
         self.driver.submit(Operation::Attach { token, socket: listening.socket });
-        self.driver.submit(Operation::Tune { token, option: SocketOption::PeerErrors });
+        self.have_all_said(token);
         if apart {
             return;
         }
@@ -94,8 +94,16 @@ impl Shard {
     pub(super) fn begin_datagrams(&mut self, id: Id) {
         if self.core.look(id, |connection| connection.flags.datagrams) == Ok(true) {
             let token = self.token(id);
-            self.driver.submit(Operation::Tune { token, option: SocketOption::PeerErrors });
+            self.have_all_said(token);
             self.measure_datagrams(id);
+        }
+    }
+
+    /// Has the kernel say of a socket's datagrams whatever is wanted beside them.
+    fn have_all_said(&mut self, token: Token) {
+        let times = self.core.arrival_times.get().then_some(SocketOption::ArrivalTimes);
+        for option in times.into_iter().chain([SocketOption::PeerErrors]) {
+            self.driver.submit(Operation::Tune { token, option });
         }
     }
 
@@ -164,7 +172,7 @@ impl Shard {
         };
         let bytes = self.driver.bytes(&data);
         lending::lend_buffer(self.driver.whole(&data), data.leasable.then_some(data.buffer));
-        let marking = Marking::from_octet(arrival.traffic_class);
+        let marking = Marking::from_octet(arrival.traffic_class).at(arrival.arrived_ns);
         let begun = Cell::new(0);
         let handed = core.call_taken(
             id,

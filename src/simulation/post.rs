@@ -33,6 +33,8 @@ pub(super) struct Posts {
 pub(super) struct Letter {
     pub(super) from: SocketAddr,
     pub(super) bytes: Vec<u8>,
+    /// When it did, if that is to be told.
+    pub(super) arrived: Option<Duration>,
 }
 
 /// One socket.
@@ -48,6 +50,7 @@ struct Post {
     /// Those of its peers where nobody listened, as far as it is to be told.
     refused: VecDeque<SocketAddr>,
     keeps_errors: bool,
+    tells_times: bool,
     /// Until then its line is busy with what it has sent.
     free_at: Duration,
     closed: bool,
@@ -66,7 +69,8 @@ impl Posts {
             while let Some(first) = post.under_way.first_entry()
                 && first.key().0 <= now
             {
-                let letter = first.remove();
+                let arrived = post.tells_times.then_some(first.key().0);
+                let letter = Letter { arrived, ..first.remove() };
                 any = true;
                 let unread: usize = post.arrived.iter().map(|letter| letter.bytes.len()).sum();
                 if unread + letter.bytes.len() > room(local) {
@@ -140,6 +144,11 @@ impl World {
         self.state().posts.all[number].keeps_errors = true;
     }
 
+    /// From now on its datagrams say when they came.
+    pub(super) fn time_datagrams(&self, number: usize) {
+        self.state().posts.all[number].tells_times = true;
+    }
+
     /// Sends one datagram to `to`, or to whom it is connected.
     ///
     /// # Errors
@@ -182,7 +191,7 @@ impl World {
             }
         }
         if let Some(there) = state.posts.listener(to, from) {
-            let letter = |at| (at, Letter { from, bytes: bytes.clone() });
+            let letter = |at| (at, Letter { from, bytes: bytes.clone(), arrived: None });
             there.under_way.extend(arrivals.into_iter().map(letter));
         }
         state.advance_posts();

@@ -174,6 +174,11 @@ impl ScriptDriver {
                     self.world.keep_datagram_errors(endpoint);
                 }
             }
+            Operation::Tune { token, option: SocketOption::ArrivalTimes } => {
+                if let Some(endpoint) = self.endpoint(token) {
+                    self.world.time_datagrams(endpoint);
+                }
+            }
             // The simulated world has no packets to mark.
             Operation::Tune { option: SocketOption::TrafficClass(_), .. } => {}
             Operation::Accept { token } => match self.slot(token) {

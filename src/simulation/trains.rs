@@ -136,13 +136,15 @@ impl ScriptDriver {
                 self.starvations += 1;
                 return None;
             }
-            let (Letter { from, bytes }, dropped) = self.world.take_datagram(endpoint)?;
+            let (letter, dropped) = self.world.take_datagram(endpoint)?;
+            let Letter { from, bytes, arrived } = letter;
             let (bytes, segment) = self.gather(endpoint, from, bytes);
             let len = bytes.len();
             let data = Data { buffer: self.trains.keep(bytes), start: 0, len, leasable: false };
             let local = self.world.datagram_address(endpoint).map(|local| local.ip());
             let from = Some(Route { remote: from, local });
-            let arrival = Arrival { from, segment, dropped, ..Arrival::default() };
+            let arrived_ns = arrived.and_then(|arrived| arrived.as_nanos().try_into().ok());
+            let arrival = Arrival { from, segment, arrived_ns, dropped, ..Arrival::default() };
             self.late.push_back(Completion::Datagrams { token, data, arrival });
             if self.random.chance(self.faults.stall) {
                 return None;

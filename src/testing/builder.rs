@@ -46,6 +46,7 @@ pub struct WorldBuilder {
     timeouts: Option<Timeouts>,
     network: Option<Network>,
     faults: bool,
+    arrival_times: bool,
     patience: Duration,
 }
 
@@ -59,8 +60,16 @@ impl Bell for Silent {
 impl WorldBuilder {
     pub(super) const fn new(seed: u64) -> Self {
         let patience = Duration::from_secs(3600);
-        let faults = false;
-        Self { seed, cores: 1, limits: None, timeouts: None, network: None, faults, patience }
+        Self {
+            seed,
+            cores: 1,
+            limits: None,
+            timeouts: None,
+            network: None,
+            faults: false,
+            arrival_times: false,
+            patience,
+        }
     }
 
     /// This many cores, 1 (default) to 64, which take turns on the test's thread. The first one
@@ -93,6 +102,13 @@ impl WorldBuilder {
     /// stay whole and in order. Default false.
     pub const fn faults(mut self, faults: bool) -> Self {
         self.faults = faults;
+        self
+    }
+
+    /// As [`EngineBuilder::arrival_times`](crate::EngineBuilder::arrival_times); a world begins at
+    /// the Unix epoch. Default false.
+    pub const fn arrival_times(mut self, arrival_times: bool) -> Self {
+        self.arrival_times = arrival_times;
         self
     }
 
@@ -135,6 +151,7 @@ impl WorldBuilder {
             let faults = if self.faults { faults_of(seed) } else { Faults::NONE };
             let driver = Box::new(ScriptDriver::new(&wires, &plan, faults, seed));
             let (driver, wait) = (Driver::Script(driver), Wait::Sleep);
+            node.core.arrival_times.set(self.arrival_times);
             mail::register(&node.core.handle);
             shards.push(Shard::new(node.core, driver, node.mailbox, siblings, wait));
         }

@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::UNIX_EPOCH;
 
 use postring::testing::{Network, World};
 use postring::{
@@ -56,6 +57,20 @@ fn a_datagram_is_a_message_there_too() -> postring::Result<()> {
     }
     assert_eq!(world.now(), ms(120), "no handshake, and three round trips");
     world.run_until(carrier.close())
+}
+
+#[test]
+fn arrival_times_are_those_of_the_world() -> postring::Result<()> {
+    for (asked, expected) in [(false, None), (true, Some(UNIX_EPOCH + ms(30)))] {
+        let network = Network { delay: ms(15), ..Network::default() };
+        let world = echoing(World::builder(1).network(network).arrival_times(asked).build()?);
+        let carrier = world.initiate_with(PLACE, Unframed);
+        world.run_until(carrier.send("hello"))?;
+        world.run_within(SECOND, std::future::pending::<()>());
+        let marking = world.run_until(carrier.receive())?.marking().expect("a datagram");
+        assert_eq!(marking.arrived(), expected);
+    }
+    Ok(())
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub(crate) use self::compare::CompareArguments;
 pub(crate) use self::deadline::DeadlineArguments;
 pub(crate) use self::homa::HomaArguments;
 pub(crate) use self::report::ReportArguments;
-pub(crate) use self::scenario::{Ground, ScenarioArguments};
+pub(crate) use self::scenario::{Ground, ScenarioArguments, Stack};
 pub(crate) use self::search::{KneeArguments, SweepArguments};
 use crate::quantity;
 use crate::workload::{self, Arrival, Sizes, Variant, Workload};
@@ -49,6 +49,7 @@ Examples:
       --class name=bulk,size=16KiB,niceness=2      classes on each connection, by urgency
   loadgen run --json - --no-html --quiet           for scripts: JSON on standard output
   loadgen front-page                               what niceness and lifetimes do, as a table
+  loadgen front-page --over udp                    the same with each message a datagram
   loadgen deadline --loads 100%,140% --link 50M    deadlines on an overloaded link
   loadgen deadline --fan-in 1,4,16                 more and more senders due at once
   loadgen homa --sizes homa-w3 --link 1G -d 30s    slowdown of each size of message
@@ -106,6 +107,7 @@ pub(crate) enum Command {
     Rrul(ScenarioArguments),
     /// Mean waits of datagrams on a narrow link against queueing theory: a self-test; needs root
     #[command(mut_arg("link", |link| link.default_value("10M")))]
+    #[command(mut_arg("over", |over| over.default_value("udp")))]
     Theory(ScenarioArguments),
     /// Measure A and B in turn, several times: what differs by more than chance
     Compare(Box<CompareArguments>),

@@ -18,13 +18,17 @@ pub(crate) struct ScenarioArguments {
     #[arg(long, value_name = "LIST", value_parser = Loads::parse)]
     pub(crate) loads: Option<Loads>,
 
-    /// What the link carries, in payload bits per second (theory: with all headers), e.g. 50M, 1G
+    /// What the link carries, in payload bits per second (datagrams: with all headers), e.g. 50M, 1G
     #[arg(long, value_name = "BITS", default_value = "100M", value_parser = quantity::link)]
     pub(crate) link: f64,
 
     /// Where the link is, e.g. loopback
     #[arg(long, default_value = "auto")]
     pub(crate) on: Ground,
+
+    /// What carries the messages, e.g. udp; front-page, bulk-vs-class0, deadline and rrul
+    #[arg(long, value_name = "STACK", default_value = "tcp")]
+    pub(crate) over: Stack,
 
     /// Congestion control of the lab's connections, e.g. cubic [default: the system's]
     #[arg(long, value_name = "NAME", value_parser = quantity::congestion)]
@@ -70,6 +74,17 @@ impl ScenarioArguments {
         self.loads.as_ref().map_or_else(|| of_scenario.to_vec(), |loads| loads.0.clone())
     }
 
+    /// For scenarios of which some messages are longer than a datagram.
+    ///
+    /// # Errors
+    /// If datagrams are asked for.
+    pub(crate) fn over_streams(&self) -> anyhow::Result<()> {
+        if self.over == Stack::Udp {
+            anyhow::bail!("--over udp: this scenario has messages that no datagram carries");
+        }
+        Ok(())
+    }
+
     /// What one of its runs would be with flags; classes, rate and address come from the scenario.
     pub(crate) fn traffic(&self) -> Traffic {
         Traffic {
@@ -81,6 +96,15 @@ impl ScenarioArguments {
             ..CommandLine::run_by_default().traffic
         }
     }
+}
+
+/// What carries the messages of a scenario.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Stack {
+    /// A byte stream
+    Tcp,
+    /// Each message a datagram; needs a lab
+    Udp,
 }
 
 /// Where the narrow link of a scenario is.

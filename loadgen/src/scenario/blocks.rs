@@ -70,6 +70,7 @@ const NOTE: &str = "In the manner of the Meet Deadline Requirements challenge: a
 /// # Errors
 /// If the link or a run cannot be made; if a report cannot be written.
 pub(crate) fn run(arguments: &ScenarioArguments, stop: &Arc<AtomicBool>) -> Result<Level> {
+    arguments.over_streams()?;
     report::check_scenario_writable(arguments)?;
     let environment = Environment::read();
     let base = base(kinds()?, arguments, &environment)?;

@@ -45,6 +45,7 @@ pub(crate) fn run(
     fan_ins: &[u32],
     stop: &Arc<AtomicBool>,
 ) -> Result<Level> {
+    arguments.over_streams()?;
     report::check_scenario_writable(arguments)?;
     let environment = Environment::read();
     let base = base(workload(arguments.link)?, arguments, &environment)?;

@@ -3,13 +3,13 @@
 //! Above: `scenario`. Below: `lab` where the kernel makes the link, `relay` where it does not.
 //! Absent: measuring.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
-use crate::arguments::{Ground as Asked, ScenarioArguments};
+use crate::arguments::{Ground as Asked, ScenarioArguments, Stack};
 use crate::conduct;
 use crate::environment;
 #[cfg(target_os = "linux")]
-use crate::lab::{DATAGRAM_SERVER, Lab, SERVER, Width};
+use crate::lab::{BURST_BYTES, DATAGRAM_SERVER, Lab, SERVER, Width};
 use crate::plan::Plan;
 use crate::relay::Relay;
 use crate::server::EchoServer;
@@ -38,16 +38,23 @@ impl Ground {
         plan: &Plan,
         narrow_back: bool,
     ) -> Result<Self> {
+        let is_udp = arguments.over == Stack::Udp;
+        if is_udp && arguments.on == Asked::Loopback {
+            bail!("--over udp needs a lab, as root: a relay in user space carries no datagrams");
+        }
+        if let Some(name) = arguments.congestion.as_ref().filter(|_| is_udp) {
+            bail!("--congestion {name}: datagrams have none");
+        }
         if arguments.on != Asked::Loopback {
             match Self::lab(arguments, narrow_back, plan) {
                 Ok(ground) => return Ok(ground),
-                Err(why) if arguments.on == Asked::Lab => return Err(why),
+                Err(why) if arguments.on == Asked::Lab || is_udp => return Err(why),
                 Err(why) if !arguments.quiet => conduct::announce(&format!("no lab: {why:#}")),
                 Err(_) => {}
             }
         }
         if let Some(name) = &arguments.congestion {
-            anyhow::bail!("--congestion {name} needs a lab: --on lab, as root");
+            bail!("--congestion {name} needs a lab: --on lab, as root");
         }
         let server = EchoServer::embedded(plan)?;
         let target = server.socket_address()?;
@@ -57,6 +64,9 @@ impl Ground {
 
     #[cfg(target_os = "linux")]
     fn lab(arguments: &ScenarioArguments, narrow_back: bool, plan: &Plan) -> Result<Self> {
+        if arguments.over == Stack::Udp {
+            return Self::of_datagrams(arguments.link * 8.0, BURST_BYTES, narrow_back, plan);
+        }
         let congestion = arguments.congestion.as_deref();
         let lab = Lab::build(Width::of_payload(arguments.link), narrow_back, congestion)?;
         let server = Self::server(&lab, SERVER, plan)?;
@@ -67,7 +77,7 @@ impl Ground {
 
     #[cfg(not(target_os = "linux"))]
     fn lab(_: &ScenarioArguments, _: bool, _: &Plan) -> Result<Self> {
-        anyhow::bail!("a lab needs Linux; --on loopback does not")
+        bail!("a lab needs Linux; --on loopback does not")
     }
 
     /// As `prepare`, with a server of datagrams behind a link of so many bits on the wire per
@@ -76,15 +86,20 @@ impl Ground {
     /// # Errors
     /// If it cannot be made.
     #[cfg(target_os = "linux")]
-    pub(super) fn of_datagrams(bits_per_s: f64, burst_bytes: u32, plan: &Plan) -> Result<Self> {
-        let lab = Lab::build(Width { bits_per_s, burst_bytes }, false, None)?;
+    pub(super) fn of_datagrams(
+        bits_per_s: f64,
+        burst_bytes: u32,
+        narrow_back: bool,
+        plan: &Plan,
+    ) -> Result<Self> {
+        let lab = Lab::build(Width { bits_per_s, burst_bytes }, narrow_back, None)?;
         let server = Self::server(&lab, DATAGRAM_SERVER, plan)?;
         Ok(Self { server, link: Link::Lab(lab), congestion: "datagrams".to_owned() })
     }
 
     #[cfg(not(target_os = "linux"))]
-    pub(super) fn of_datagrams(_: f64, _: u32, _: &Plan) -> Result<Self> {
-        anyhow::bail!("a lab needs Linux")
+    pub(super) fn of_datagrams(_: f64, _: u32, _: bool, _: &Plan) -> Result<Self> {
+        bail!("a lab needs Linux")
     }
 
     /// Starts the server of a lab; the calling thread is on the generators' side from now on.

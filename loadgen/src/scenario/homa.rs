@@ -53,6 +53,7 @@ const QUESTION: &str = "How many times as long a message of each size takes unde
 /// If the link or a run cannot be made; if a report cannot be written.
 pub(crate) fn run(arguments: &HomaArguments, stop: &Arc<AtomicBool>) -> Result<Level> {
     let scenario = &arguments.scenario;
+    scenario.over_streams()?;
     report::check_scenario_writable(scenario)?;
     let environment = Environment::read();
     let base = base(Workload::plain(Sizes::fixed(MARKED_BYTES)), scenario, &environment)?;

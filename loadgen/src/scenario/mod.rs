@@ -22,7 +22,7 @@ use anyhow::Result;
 pub(crate) use self::definition::{BULK_VS_CLASS0, DEADLINE, FRONT_PAGE, RRUL, Scenario, Told};
 pub(crate) use self::exhibit::{Curves, Exhibit, Panel};
 use self::ground::Ground;
-use crate::arguments::ScenarioArguments;
+use crate::arguments::{ScenarioArguments, Stack};
 use crate::conduct;
 use crate::environment::Environment;
 use crate::measurement::Measurement;
@@ -43,6 +43,8 @@ const ALONE_LOAD: f64 = 0.02;
 const WARMUP_MAX: Duration = Duration::from_secs(1);
 /// What a frame adds to a message.
 const HEADER_BYTES: f64 = 4.0;
+/// What Ethernet, IP and UDP add to a datagram.
+const PACKET_HEADER_BYTES: f64 = 42.0;
 
 /// One run of a scenario.
 pub(crate) struct Cell {
@@ -173,6 +175,10 @@ impl Site<'_> {
         let runs = Runs {
             address: ground.address(),
             link_bytes_per_s: arguments.link,
+            header_bytes: match arguments.over {
+                Stack::Tcp => HEADER_BYTES,
+                Stack::Udp => HEADER_BYTES + PACKET_HEADER_BYTES,
+            },
             quiet: arguments.quiet,
             environment: self.environment,
             stop: self.stop,
@@ -192,6 +198,8 @@ struct Runs<'r> {
     environment: Environment,
     address: String,
     link_bytes_per_s: f64,
+    /// What the link carries beside each message, as far as it counts for the load.
+    header_bytes: f64,
     stop: &'r Arc<AtomicBool>,
     quiet: bool,
 }
@@ -211,9 +219,11 @@ impl Runs<'_> {
         }
     }
 
-    /// One run that offers `load` times what the link carries, in payload and frame headers.
+    /// One run that offers `load` times what the link carries, headers included: those of frames
+    /// and, of datagrams, those of their packets.
     fn at_load(&self, base: &Plan, workload: Workload, load: f64) -> Result<Measurement> {
-        let rate_per_s = load * self.link_bytes_per_s / (workload.mean_bytes() + HEADER_BYTES);
+        let on_link_bytes = workload.mean_bytes() + self.header_bytes;
+        let rate_per_s = load * self.link_bytes_per_s / on_link_bytes;
         self.one(Plan {
             workload: Arc::new(workload),
             rate_per_s,

@@ -13,8 +13,8 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Result, anyhow, bail};
 
 use super::ground::Ground;
-use super::{HEADER_BYTES, Runs, Site, base};
-use crate::arguments::{Ground as Asked, ScenarioArguments};
+use super::{HEADER_BYTES, PACKET_HEADER_BYTES, Runs, Site, base};
+use crate::arguments::{Ground as Asked, ScenarioArguments, Stack};
 use crate::environment::Environment;
 use crate::measurement::Measurement;
 use crate::pace::{self, Gaps, Part, Share};
@@ -26,8 +26,6 @@ use crate::workload::{Arrival, Workload};
 
 /// A packet as the link counts it.
 const WIRE_BYTES: f64 = 1500.0;
-/// What Ethernet, IP and UDP add to a datagram.
-const PACKET_HEADER_BYTES: f64 = 42.0;
 /// One message after the other leaves, so that the more urgent one has its chance each time.
 const TWO_CLASSES: [&str; 2] =
     ["name=urgent,share=50%,immediate", "name=other,share=50%,niceness=1,immediate"];
@@ -48,6 +46,9 @@ const CREDIT_MAX_US: f64 = 100.0;
 /// If there is no lab, a load leaves no steady state, a run cannot be made or a report cannot be
 /// written.
 pub(crate) fn run(arguments: &ScenarioArguments, stop: &Arc<AtomicBool>) -> Result<Level> {
+    if arguments.over != Stack::Udp {
+        bail!("theory sends datagrams: a stream keeps its queue where nobody sees it");
+    }
     if arguments.on == Asked::Loopback {
         bail!("theory needs a lab, as root: a relay in user space does not carry datagrams");
     }
@@ -61,7 +62,7 @@ pub(crate) fn run(arguments: &ScenarioArguments, stop: &Arc<AtomicBool>) -> Resu
     let environment = Environment::read();
     let base = base(one_class()?, arguments, &environment)?;
     let width = Width::of(arguments.link);
-    let ground = Ground::of_datagrams(arguments.link * 8.0, width.burst_bytes, &base)?;
+    let ground = Ground::of_datagrams(arguments.link * 8.0, width.burst_bytes, false, &base)?;
     let site = Site { narrow_back: false, environment, stop };
     let work = |runs: &Runs<'_>| all(runs, arguments, &width, &base);
     let (link, mut found) = site.on(ground, arguments, work)?;
