@@ -15,9 +15,11 @@ use crate::verdict::{Level, Reason, Verdict};
 
 /// How surely the noise holds what is chance.
 const CONFIDENCE: f64 = 0.95;
-/// How late the link's timers and pauses of the machine may make messages on average, in parts of
-/// what the link takes for one. Chance does not cancel them out.
+/// How late the link's timers may wake on average, in parts of what the link takes for a message.
+/// Chance does not cancel that out.
 const LATE_SHARE: f64 = 0.05;
+/// What pauses of the machine that are longer than the link's credit may take of its capacity.
+const LOST_SHARE: f64 = 0.002;
 /// More noise than this part of the wait tells nothing.
 const NOISE_SHARE_MAX: f64 = 0.2;
 const QUESTION: &str = "Whether messages wait for a narrow link as long as queueing theory says, \
@@ -85,8 +87,10 @@ impl Line {
 }
 
 impl Found {
-    fn late_ns(&self) -> f64 {
-        LATE_SHARE * self.width.service_ns
+    /// How much longer than in theory a lab may make messages wait: late timers, and a capacity
+    /// that is a little smaller, to which the wait answers the more the less of it is left.
+    fn late_ns(&self, load: f64, expected_ns: f64) -> f64 {
+        LATE_SHARE * self.width.service_ns + expected_ns * LOST_SHARE / (1.0 - load)
     }
 
     fn lines(&self) -> Vec<Line> {
@@ -105,15 +109,17 @@ impl Found {
             let off = |round: &Round| measured_ns(round) - expected_ns(round);
             let offs: Vec<f64> = case.rounds.iter().map(off).collect();
             let noise = Difference::of(&offs, CONFIDENCE);
+            let expected_ns = mean(case.rounds.iter().map(expected_ns));
+            let late_ns = self.late_ns(case.load, expected_ns);
             Line {
                 load: case.load,
                 kind: case.kind,
                 class: class.name.clone(),
                 messages: case.rounds.iter().map(|round| books(round).count()).sum(),
                 formula_ns,
-                expected_ns: mean(case.rounds.iter().map(expected_ns)),
+                expected_ns,
                 measured_ns: mean(case.rounds.iter().map(measured_ns)),
-                noise_ns: noise.map(|off| off.interval.1 - off.mean + self.late_ns()),
+                noise_ns: noise.map(|off| off.interval.1 - off.mean + late_ns),
             }
         };
         classes.map(line).collect()
@@ -164,12 +170,14 @@ impl Found {
              pass early after it was idle and, with two classes, has taken {COMMITTED} messages \
              ahead of time that nothing overtakes. Measured: the mean response time less the \
              median of those that leave at once ({} on average). Noise: the 95 % interval of the \
-             difference over {ROUNDS} runs of different arrivals, and {} for timers that wake late \
-             and pauses of the machine; beyond a fifth of the wait it tells nothing (n/a).",
+             difference over {ROUNDS} runs of different arrivals, {:.0} % of a message's time for \
+             timers that wake late, and how much longer they wait for a link that pauses of the machine make \
+             slower by {:.1} %; beyond a fifth of the wait it tells nothing (n/a).",
             time_shown(self.width.service_ns as u64),
             time_shown(self.width.credit_ns.max(0.0) as u64),
             time_shown(mean(unloaded_ns.into_iter()) as u64),
-            time_shown(self.late_ns() as u64),
+            LATE_SHARE * 100.0,
+            LOST_SHARE * 100.0,
         )
     }
 
