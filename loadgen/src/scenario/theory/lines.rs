@@ -164,15 +164,16 @@ impl Found {
         let unloaded_ns: Vec<f64> = rounds.map(Round::unloaded_ns).collect();
         format!(
             "Datagrams of {WIRE_BYTES} B on the wire at random times (Poisson) for a link that \
-             takes {} for each. Formula: the mean wait after Pollaczek and Khinchine (M/D/1), and \
-             after Cobham for two classes of which the first always goes first. These arrivals: \
-             what the very arrivals of the runs wait on an ideal link that, as this one, lets {} \
-             pass early after it was idle and, with two classes, has taken {COMMITTED} messages \
-             ahead of time that nothing overtakes. Measured: the mean response time less the \
-             median of those that leave at once ({} on average). Noise: the 95 % interval of the \
-             difference over {ROUNDS} runs of different arrivals, {:.0} % of a message's time for \
-             timers that wake late, and how much longer they wait for a link that pauses of the machine make \
-             slower by {:.1} %; beyond a fifth of the wait it tells nothing (n/a).",
+             takes {} for each. Formula: the mean wait after Pollaczek and Khinchine (M/D/1), \
+             and after Cobham for two classes of which the first always goes first. These \
+             arrivals: what the very arrivals of the runs wait on an ideal link that, as this \
+             one, lets {} pass early after it was idle and, with two classes, has taken \
+             {COMMITTED} messages ahead of time that nothing overtakes. Measured: the mean \
+             response time less the median of those that leave at once ({} on average). Noise: \
+             the 95 % interval of the difference over {ROUNDS} runs of different arrivals, \
+             {:.0} % of a message's time for timers that wake late, and how much longer they \
+             wait for a link that pauses of the machine make slower by {:.1} %; beyond a fifth \
+             of the wait it tells nothing (n/a).",
             time_shown(self.width.service_ns as u64),
             time_shown(self.width.credit_ns.max(0.0) as u64),
             time_shown(mean(unloaded_ns.into_iter()) as u64),
