@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use crate::address::Route;
 use crate::carrier::responder::ResponderService;
-use crate::engine::driver::{BufferPlan, Driver};
+use crate::engine::driver::Driver;
 use crate::engine::mailbox::{Bell, Postbox};
+use crate::engine::plan::BufferPlan;
 use crate::framer::{LengthPrefixed, Output};
 use crate::limits::{Limits, Timeouts};
 use crate::scheduler::{Ask, Bounds, Number, Path, Scheduler};

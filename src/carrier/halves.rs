@@ -35,7 +35,7 @@ use crate::shard::core::{Core, Id};
 pub struct Source<F: Framer = Unframed> {
     whole: Arc<Carrier<F>>,
     #[cfg(feature = "futures")]
-    pub(super) outlet: super::streams::Outlet<F>,
+    pub(super) outlet: super::under_way::Outlet<F>,
 }
 
 /// A Carrier over which Messages can only be received (draft §2.1; Figure 5: `NewSink`). Made by
@@ -58,7 +58,7 @@ pub struct Sink<F: Framer = Unframed> {
     /// It was told to connect: nothing will be sent that could begin it.
     told: AtomicBool,
     #[cfg(feature = "futures")]
-    pub(super) intake: super::streams::Intake<F>,
+    pub(super) intake: super::under_way::Intake<F>,
 }
 
 impl<F: Framer> Carrier<F> {
@@ -160,7 +160,7 @@ impl<F: Framer> Source<F> {
         Self {
             whole,
             #[cfg(feature = "futures")]
-            outlet: super::streams::Outlet::default(),
+            outlet: super::under_way::Outlet::default(),
         }
     }
 
@@ -258,7 +258,7 @@ impl<F: Framer> Sink<F> {
             whole,
             told: AtomicBool::new(false),
             #[cfg(feature = "futures")]
-            intake: super::streams::Intake::default(),
+            intake: super::under_way::Intake::default(),
         }
     }
 

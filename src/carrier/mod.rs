@@ -26,6 +26,8 @@ mod slot;
 mod streams;
 mod supports;
 pub(crate) mod task;
+#[cfg(feature = "futures")]
+mod under_way;
 mod wait;
 mod way;
 

@@ -10,33 +10,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use super::halves::{Sink, Source};
-use super::{Asked, Receiving, Sending};
 use crate::error::{CloseReason, Error, Result};
 use crate::framer::Framer;
-
-/// What a Source has under way.
-pub(super) struct Outlet<F: Framer> {
-    sending: Option<Sending<'static, F>>,
-    closing: Option<Asked<()>>,
-}
-
-impl<F: Framer> Default for Outlet<F> {
-    fn default() -> Self {
-        Self { sending: None, closing: None }
-    }
-}
-
-/// What a Sink has under way.
-pub(super) struct Intake<F: Framer> {
-    receiving: Option<Receiving<F>>,
-    over: bool,
-}
-
-impl<F: Framer> Default for Intake<F> {
-    fn default() -> Self {
-        Self { receiving: None, over: false }
-    }
-}
 
 /// Received Messages until the peer has ended in order; another end is one last error.
 impl<F: Framer> futures_core::Stream for Sink<F> {

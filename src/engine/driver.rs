@@ -7,40 +7,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::operation::{Completion, Data, Operation, PathSample, Token};
+use super::plan::Patience;
 use super::socket::Socket;
 use crate::address::SocketAddress;
 use crate::lending::Lender;
-
-/// How a driver's buffers are sized; `Limits` says what the defaults are.
-#[derive(Debug, Clone)]
-pub(crate) struct BufferPlan {
-    /// Bytes of one pool buffer.
-    pub(crate) buffer_len: usize,
-    /// How many buffers are posted to the kernel at once (the hot set).
-    pub(crate) posted: u16,
-    /// Most bytes the pool may grow to.
-    pub(crate) pool_bytes_max: usize,
-    /// Most bytes the pool of datagrams may grow to.
-    pub(crate) datagram_pool_bytes: usize,
-    /// The usual credit of a receive, for the bound on posted buffers.
-    pub(crate) credit: usize,
-}
-
-/// How long a turn may wait for the first completion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
-    /// Not at all.
-    None,
-    /// Until something happens, at most this long.
-    Sleep(Duration),
-    /// The same, but spinning instead of sleeping.
-    Spin(Duration),
-}
 
 /// Which driver a process uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -176,19 +150,15 @@ impl Driver {
 
     /// The local IP address and port of a connection, where it has one.
     pub(crate) fn local_address(&self, token: Token) -> Option<SocketAddr> {
-        let address = match self {
+        match self {
             #[cfg(any(test, feature = "testing"))]
-            Self::Script(driver) => driver.local_address(token).map(SocketAddress::Udp),
+            Self::Script(driver) => driver.local_address(token),
             #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
-            Self::Uring(driver) => driver.local_address(token),
+            Self::Uring(driver) => driver.local_address(token).and_then(ip_of),
             #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
-            Self::Epoll(driver) => driver.local_address(token),
+            Self::Epoll(driver) => driver.local_address(token).and_then(ip_of),
             #[cfg(not(all(target_os = "linux", not(postring_no_kernel))))]
             Self::Absent(never) => match *never {},
-        };
-        match address {
-            Some(SocketAddress::Tcp(address) | SocketAddress::Udp(address)) => Some(address),
-            _ => None,
         }
     }
 
@@ -271,5 +241,14 @@ impl Driver {
                 false
             }
         }
+    }
+}
+
+/// The address and port of IP, if it has one.
+#[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+fn ip_of(address: SocketAddress) -> Option<SocketAddr> {
+    match address {
+        SocketAddress::Tcp(address) | SocketAddress::Udp(address) => Some(address),
+        _ => None,
     }
 }

@@ -36,9 +36,9 @@ use self::entry::{Accepting, CANCELED, Completions, Entry, Interest};
 use self::hot::Hot;
 pub(super) use self::hot::LARGE_RECEIVE_BYTES;
 use super::bell::EventBell;
-use super::driver::{BufferPlan, Patience};
 use super::metrics::CoreMetrics;
 use super::operation::{Completion, Data, Operation, PathSample, ReceiveEnd, Token};
+use super::plan::{BufferPlan, Patience};
 use super::socket::{Socket, local_address};
 use crate::address::SocketAddress;
 

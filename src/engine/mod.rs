@@ -11,18 +11,21 @@ mod conformance;
 pub(crate) mod driver;
 #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
 pub(crate) mod epoll;
+pub(crate) mod errno;
 #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
 pub(crate) mod inherited;
 pub(crate) mod mailbox;
 pub(crate) mod metrics;
 pub(crate) mod offload;
 pub(crate) mod operation;
+pub(crate) mod plan;
 #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
 pub(crate) mod selection;
 #[cfg_attr(not(all(target_os = "linux", not(postring_no_kernel))), path = "no_socket.rs")]
 pub(crate) mod socket;
 #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
 pub(crate) mod socket_file;
+pub(crate) mod socket_option;
 pub(crate) mod throttle;
 pub(crate) mod timers;
 pub(crate) mod topology;

@@ -6,7 +6,9 @@
 
 use std::net::SocketAddr;
 
+use super::errno::Errno;
 use super::socket::Socket;
+use super::socket_option::SocketOption;
 use crate::address::{Route, SocketAddress};
 use crate::framer::Output;
 
@@ -95,19 +97,6 @@ pub(crate) enum Manner {
     /// decided to be sent next stays a decision of the sender until then. At most so many bytes
     /// leave with this operation, which is answered short.
     WhenWritable(u32),
-}
-
-/// What can be set on a connected socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SocketOption {
-    /// The socket is writable only while fewer bytes than this wait unsent in the kernel.
-    UnsentLimit(u32),
-    /// The traffic class of its packets, a DSCP code point (0 to 63).
-    TrafficClass(u8),
-    /// What peers and paths say of its datagrams is reported for each of them (`PeerFailed`).
-    PeerErrors,
-    /// Its datagrams say when this host got them.
-    ArrivalTimes,
 }
 
 /// What a driver knows of the path of one connection, as of now.
@@ -232,43 +221,4 @@ pub(crate) enum ReceiveEnd {
     EndOfInput,
     /// The connection failed.
     Failed(Errno),
-}
-
-/// An error number of the system, as drivers report it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Errno(pub(crate) i32);
-
-/// Where the numbers of the system are Linux's; others have those of the BSDs.
-const IS_LINUX: bool = cfg!(all(target_os = "linux", not(postring_no_kernel)));
-
-impl Errno {
-    /// A write after the peer has gone (EPIPE).
-    pub(crate) const BROKEN_PIPE: Self = Self(32);
-    /// Nobody listens on the port (ECONNREFUSED).
-    pub(crate) const CONNECTION_REFUSED: Self = Self(if IS_LINUX { 111 } else { 61 });
-    /// The operation was cancelled (ECANCELED).
-    pub(crate) const CANCELLED: Self = Self(if IS_LINUX { 125 } else { 89 });
-    /// The peer reset the connection (ECONNRESET).
-    pub(crate) const CONNECTION_RESET: Self = Self(if IS_LINUX { 104 } else { 54 });
-    /// Nothing leads to the host, or its name leads to no address (EHOSTUNREACH).
-    pub(crate) const HOST_UNREACHABLE: Self = Self(if IS_LINUX { 113 } else { 65 });
-    /// No answer in time (ETIMEDOUT).
-    pub(crate) const TIMED_OUT: Self = Self(if IS_LINUX { 110 } else { 60 });
-
-    /// True if it tells of what was sent rather than of the path: too long for it (EMSGSIZE), no
-    /// room just now (ENOBUFS, ENOMEM), not let through by this host's own rules (EPERM).
-    pub(crate) const fn is_of_one_datagram(self) -> bool {
-        matches!(self.0, 90 | 105 | 12 | 1)
-    }
-
-    /// True if a host or a router may have said it (ICMP) of a datagram that was sent to one of
-    /// many (EACCES, EPROTO, ENOPROTOOPT, EMSGSIZE, EOPNOTSUPP, ENETUNREACH, ECONNREFUSED,
-    /// EHOSTDOWN, EHOSTUNREACH): the socket that it is said to has lost nothing.
-    pub(crate) const fn is_of_one_peer(self) -> bool {
-        matches!(self.0, 13 | 71 | 90 | 92 | 95 | 101 | 111 | 112 | 113)
-    }
-
-    pub(crate) fn to_io(self) -> std::io::Error {
-        std::io::Error::from_raw_os_error(self.0)
-    }
 }

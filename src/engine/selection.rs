@@ -11,10 +11,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::bell::EventBell;
-use super::driver::{BufferPlan, Driver, DriverChoice, Patience};
+use super::driver::{Driver, DriverChoice};
 use super::epoll::EpollDriver;
 use super::metrics::CoreMetrics;
 use super::operation::{Completion, Operation, ReceiveEnd, Token};
+use super::plan::{BufferPlan, Patience};
 use super::socket::Socket;
 use crate::error::{Error, Result};
 use crate::kernel::{RingOptions, UringDriver};
@@ -200,7 +201,8 @@ fn explained(error: io::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::operation::{Data, Errno};
+    use crate::engine::errno::Errno;
+    use crate::engine::operation::Data;
 
     const TOKEN: Token = Token { slot: 0, generation: 1 };
 

@@ -18,7 +18,8 @@ use rustix::net::{
     self, AddressFamily, Shutdown, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, sockopt,
 };
 
-use super::operation::{Errno, SocketOption};
+use super::errno::Errno;
+use super::socket_option::SocketOption;
 use crate::address::{Group, SocketAddress};
 
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);

@@ -8,7 +8,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use crate::address::Route;
-use crate::engine::operation::{Arrival, DATAGRAM_BYTES_MAX, Errno, PeerError};
+use crate::engine::errno::Errno;
+use crate::engine::operation::{Arrival, DATAGRAM_BYTES_MAX, PeerError};
 
 /// Bytes of the longest name: an IPv6 socket address.
 pub(super) const NAME_BYTES: usize = 28;

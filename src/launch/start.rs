@@ -30,10 +30,11 @@ mod linux {
     use crate::address::{Address, SocketAddress};
     use crate::engine::bell::EventBell;
     use crate::engine::clock;
-    use crate::engine::driver::{BufferPlan, Driver};
+    use crate::engine::driver::Driver;
     use crate::engine::inherited::Inherited;
     use crate::engine::mailbox::{Lane, Mailbox};
     use crate::engine::metrics::CoreMetrics;
+    use crate::engine::plan::BufferPlan;
     use crate::engine::selection::{Selected, select};
     use crate::engine::socket::{ListenOptions, Socket, datagram_bytes_max_to, listen_hint};
     use crate::engine::socket_file::SocketFiles;

@@ -17,8 +17,10 @@ use super::protocol::Packing;
 use super::remotes::Remotes;
 use super::{Shard, timeouts};
 use crate::address::{Group, Route, SocketAddress};
-use crate::engine::operation::{Arrival, Data, Errno, Operation, PeerError, SocketOption, Token};
+use crate::engine::errno::Errno;
+use crate::engine::operation::{Arrival, Data, Operation, PeerError, Token};
 use crate::engine::socket::Socket;
+use crate::engine::socket_option::SocketOption;
 use crate::lending;
 use crate::message::Marking;
 

@@ -9,7 +9,8 @@ use super::Shard;
 use super::connection::Gather;
 use super::core::Id;
 use super::input::{after_input, begin_message};
-use crate::engine::operation::{Errno, ReceiveEnd, Token};
+use crate::engine::errno::Errno;
+use crate::engine::operation::{ReceiveEnd, Token};
 use crate::lending;
 
 /// The buffer of a large message begins with at most this many bytes and doubles as they come.

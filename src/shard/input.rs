@@ -12,7 +12,8 @@ use super::connection::{Connection, Gather};
 use super::core::{CallError, Core, Id};
 use super::exact::{EXACT_STEP, exact_capacity};
 use super::protocol::{Progress, Verdict};
-use crate::engine::operation::{Data, Errno, Operation, ReceiveEnd, Token};
+use crate::engine::errno::Errno;
+use crate::engine::operation::{Data, Operation, ReceiveEnd, Token};
 use crate::error::CloseReason;
 use crate::lending;
 

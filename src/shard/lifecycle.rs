@@ -15,7 +15,8 @@ use super::protocol::Service;
 use super::timeouts::ACCEPT_AGAIN;
 use super::{Shard, timeouts};
 use crate::address::SocketAddress;
-use crate::engine::operation::{Errno, Operation, Token};
+use crate::engine::errno::Errno;
+use crate::engine::operation::{Operation, Token};
 use crate::engine::socket::Socket;
 use crate::error::CloseReason;
 

@@ -46,9 +46,10 @@ use self::core::{Core, Id};
 use self::mail::{Mail, Sibling};
 use self::waiting::Waiting;
 use crate::engine::clock;
-use crate::engine::driver::{Driver, Patience};
+use crate::engine::driver::Driver;
 use crate::engine::mailbox::Mailbox;
 use crate::engine::operation::{Completion, Token};
+use crate::engine::plan::Patience;
 use crate::error::CloseReason;
 use crate::lending;
 

@@ -12,7 +12,8 @@ use super::core::{ACKS_EVERY, Core, Id};
 use super::outgoing::Filling;
 use super::remotes::Remotes;
 use super::steps::{Step, next_step};
-use crate::engine::operation::{Errno, Manner, Operation, PathSample, Token};
+use crate::engine::errno::Errno;
+use crate::engine::operation::{Manner, Operation, PathSample, Token};
 use crate::framer::Output;
 
 impl Shard {

@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::Shard;
 use super::connection::{Connection, Peer, Phase};
 use super::core::{Core, Id};
-use crate::engine::operation::{Errno, Operation};
+use crate::engine::errno::Errno;
+use crate::engine::operation::Operation;
 use crate::error::CloseReason;
 use crate::limits::Timeouts;
 

@@ -10,7 +10,8 @@
 
 use super::Shard;
 use super::core::{Core, Id};
-use crate::engine::operation::{Operation, SocketOption};
+use crate::engine::operation::Operation;
+use crate::engine::socket_option::SocketOption;
 use crate::error::{Error, Result};
 
 /// The most entries of a table.

@@ -4,7 +4,7 @@
 //! at the seam (lost or doubled bytes).
 
 use super::random::Random;
-use crate::engine::operation::Errno;
+use crate::engine::errno::Errno;
 
 /// How often what goes wrong: chances in percent of the steps where it could happen.
 #[derive(Debug, Clone)]

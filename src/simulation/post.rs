@@ -14,7 +14,7 @@ use super::network::Network;
 use super::random::Random;
 use super::world::{State, World, errno, number_of};
 use crate::address::SocketAddress;
-use crate::engine::operation::Errno;
+use crate::engine::errno::Errno;
 use crate::engine::socket::Socket;
 
 /// Where sockets that were given no port begin to look for one.

@@ -18,11 +18,10 @@ use super::slots::{Exact, Receive, Send, Slot};
 use super::trains::{TRAIN, Trains};
 use super::world::{World, endpoint_of, errno};
 use crate::address::SocketAddress;
-use crate::engine::driver::{BufferPlan, Patience};
-use crate::engine::operation::{
-    Completion, Data, Operation, PathSample, ReceiveEnd, SocketOption, Token,
-};
+use crate::engine::operation::{Completion, Data, Operation, PathSample, ReceiveEnd, Token};
+use crate::engine::plan::{BufferPlan, Patience};
 use crate::engine::socket::Socket;
+use crate::engine::socket_option::SocketOption;
 
 /// Rounds that a patient turn tries before it calls the world quiet.
 const PATIENT_ROUNDS: usize = 64;

@@ -7,7 +7,8 @@ use super::faults::Fault;
 use super::script::ScriptDriver;
 use super::world::{Read, endpoint_of, errno, number_of};
 use crate::address::SocketAddress;
-use crate::engine::operation::{Completion, Data, Errno, Manner, ReceiveEnd, Token};
+use crate::engine::errno::Errno;
+use crate::engine::operation::{Completion, Data, Manner, ReceiveEnd, Token};
 use crate::engine::socket::Socket;
 use crate::framer::Output;
 

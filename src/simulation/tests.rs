@@ -7,10 +7,10 @@ use super::network::Network;
 use super::script::ScriptDriver;
 use super::world::{Peer, Read, World, errno};
 use crate::address::SocketAddress;
-use crate::engine::driver::{BufferPlan, Patience};
-use crate::engine::operation::{
-    Completion, Errno, Manner, Operation, ReceiveEnd, SocketOption, Token,
-};
+use crate::engine::errno::Errno;
+use crate::engine::operation::{Completion, Manner, Operation, ReceiveEnd, Token};
+use crate::engine::plan::{BufferPlan, Patience};
+use crate::engine::socket_option::SocketOption;
 use crate::framer::Output;
 
 const PLAN: BufferPlan = BufferPlan {

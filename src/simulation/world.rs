@@ -16,7 +16,7 @@ use super::network::Network;
 use super::place::Places;
 use super::post::Posts;
 use crate::address::SocketAddress;
-use crate::engine::operation::Errno;
+use crate::engine::errno::Errno;
 use crate::engine::socket::Socket;
 
 /// The system's numbers of the errors a stream socket meets.

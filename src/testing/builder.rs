@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use super::World;
 use crate::engine::clock;
-use crate::engine::driver::{BufferPlan, Driver};
+use crate::engine::driver::Driver;
 use crate::engine::mailbox::{Bell, Lane, Mailbox};
 use crate::engine::metrics::CoreMetrics;
+use crate::engine::plan::BufferPlan;
 use crate::error::{Error, Result};
 use crate::limits::{Limits, Timeouts};
 use crate::shard::core::Core;

@@ -31,10 +31,10 @@ const LAYERS: [Layer; 12] = [
             "address::SocketAddress",
             "engine::bell",
             "engine::completion",
-            "engine::driver::BufferPlan",
-            "engine::driver::Patience",
+            "engine::errno",
             "engine::metrics::CoreMetrics",
             "engine::operation",
+            "engine::plan",
             "engine::socket",
             "framer::Output",
             "framer::TRAIN_DATAGRAMS_MAX",
@@ -201,7 +201,7 @@ fn a_wrong_direction_is_found_where_it_stands() {
     assert_eq!(wrong("src/engine/driver.rs", "use super::super::shard;\n").len(), 1);
     assert_eq!(wrong("src/kernel/ring.rs", "use crate::engine::mailbox::Bell;\n").len(), 1);
     assert_eq!(wrong("src/kernel/ring.rs", "use crate::Carrier;\n").len(), 1);
-    let right = "use super::memory::Pool;\nuse crate::engine::operation::{Errno, Token};\n";
+    let right = "use super::memory::Pool;\nuse crate::engine::operation::{Data, Token};\n";
     assert!(wrong("src/kernel/ring.rs", right).is_empty());
     let in_test = "#[cfg(test)]\nmod tests {\n    use crate::shard::Shard;\n}\n";
     assert!(wrong("src/engine/driver.rs", in_test).is_empty());

@@ -2,8 +2,8 @@
 
 use super::bench::Bench;
 use super::{Door, Peer, Subject};
-use crate::engine::driver::Patience;
 use crate::engine::operation::{Operation, Token};
+use crate::engine::plan::Patience;
 
 /// Asks for more unless an accept is under way: `ended` of them have ended so far.
 fn keep_accepting<S: Subject>(bench: &mut Bench<S>, token: Token, asked: &mut usize) {

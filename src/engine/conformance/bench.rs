@@ -11,10 +11,11 @@ use bytes::Bytes;
 
 use super::ledger::{Ledger, answered_token};
 use super::{Driving, Peer, PeerRead, Subject};
-use crate::engine::driver::{BufferPlan, Patience};
+use crate::engine::errno::Errno;
 use crate::engine::operation::{
-    Arrival, Completion, Errno, Manner, Operation, PeerError, ReceiveEnd, Token,
+    Arrival, Completion, Manner, Operation, PeerError, ReceiveEnd, Token,
 };
+use crate::engine::plan::{BufferPlan, Patience};
 use crate::engine::socket::Socket;
 use crate::framer::Output;
 use crate::simulation::random::Random;

@@ -2,8 +2,8 @@
 
 use super::bench::{Bench, in_segments, pattern};
 use super::{Peer, PeerRead, Subject};
-use crate::engine::driver::Patience;
 use crate::engine::operation::{Operation, Token};
+use crate::engine::plan::Patience;
 
 fn until_closed<S: Subject>(bench: &mut Bench<S>, token: Token) {
     bench.until("Closed", |bench| bench.seen(token).closed);

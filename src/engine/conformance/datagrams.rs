@@ -11,11 +11,11 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use super::Subject;
 use super::bench::{Bench, pattern};
 use crate::address::{Route, SocketAddress};
-use crate::engine::driver::Patience;
-use crate::engine::operation::{
-    Arrival, Errno, Operation, PeerError, ReceiveEnd, SocketOption, Token,
-};
+use crate::engine::errno::Errno;
+use crate::engine::operation::{Arrival, Operation, PeerError, ReceiveEnd, Token};
+use crate::engine::plan::Patience;
 use crate::engine::socket::{ListenOptions, Socket};
+use crate::engine::socket_option::SocketOption;
 use crate::framer::Output;
 
 const CONNECTION_REFUSED: Errno = Errno(rustix::io::Errno::CONNREFUSED.raw_os_error());

@@ -2,8 +2,8 @@
 
 use super::bench::{Bench, pattern};
 use super::{Peer, Subject};
-use crate::engine::driver::Patience;
 use crate::engine::operation::{Operation, Token};
+use crate::engine::plan::Patience;
 
 const MANY: usize = 20;
 const LEN: usize = 3000;

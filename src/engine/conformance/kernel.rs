@@ -19,10 +19,10 @@ use rustix::net::{self, RecvFlags, SendFlags, Shutdown, SocketType, sockopt};
 use super::{Door, Driving, Peer, PeerRead, Subject, driving};
 use crate::address::SocketAddress;
 use crate::engine::bell::EventBell;
-use crate::engine::driver::{BufferPlan, Patience};
 use crate::engine::epoll::EpollDriver;
 use crate::engine::metrics::CoreMetrics;
 use crate::engine::operation::{Completion, Data, Operation};
+use crate::engine::plan::{BufferPlan, Patience};
 use crate::engine::socket::{ListenOptions, Socket, with_system_address};
 use crate::kernel::{RingOptions, UringDriver};
 

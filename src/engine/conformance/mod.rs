@@ -23,8 +23,8 @@ mod waiting;
 use std::time::Duration;
 
 use self::bench::Bench;
-use super::driver::{BufferPlan, Patience};
 use super::operation::{Completion, Data, Operation};
+use super::plan::{BufferPlan, Patience};
 use super::socket::Socket;
 use crate::address::SocketAddress;
 
@@ -44,7 +44,7 @@ macro_rules! driving {
             fn submit(&mut self, operation: $crate::engine::operation::Operation) {
                 Self::submit(self, operation);
             }
-            fn turn(&mut self, patience: $crate::engine::driver::Patience) -> std::io::Result<()> {
+            fn turn(&mut self, patience: $crate::engine::plan::Patience) -> std::io::Result<()> {
                 Self::turn(self, patience)
             }
             fn next(&mut self) -> Option<$crate::engine::operation::Completion> {

@@ -2,8 +2,8 @@
 
 use super::bench::{Bench, pattern};
 use super::{Peer, Subject};
-use crate::engine::driver::Patience;
 use crate::engine::operation::{Operation, ReceiveEnd, Token};
+use crate::engine::plan::Patience;
 use crate::simulation::world::errno;
 
 pub(super) fn bytes_arrive_whole_and_in_order_with_any_credit<S: Subject>(bench: &mut Bench<S>) {

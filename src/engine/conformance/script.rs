@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Door, Peer, PeerRead, Subject, driving};
 use crate::address::SocketAddress;
-use crate::engine::driver::BufferPlan;
+use crate::engine::plan::BufferPlan;
 use crate::engine::socket::Socket;
 use crate::simulation::faults::Faults;
 use crate::simulation::script::ScriptDriver;

@@ -2,8 +2,8 @@
 
 use super::bench::{Bench, in_segments, pattern};
 use super::{Peer, PeerRead, Subject};
-use crate::engine::driver::Patience;
 use crate::engine::operation::Operation;
+use crate::engine::plan::Patience;
 
 pub(super) fn segments_arrive_whole_and_in_order<S: Subject>(bench: &mut Bench<S>) {
     let (token, mut peer) = bench.pair();

@@ -2,8 +2,8 @@
 
 use super::bench::{Bench, in_segments, pattern};
 use super::{Peer, PeerRead, Subject};
-use crate::engine::driver::Patience;
 use crate::engine::operation::{Operation, ReceiveEnd, Token};
+use crate::engine::plan::Patience;
 
 const CONNECTIONS: usize = 5;
 const STEPS: usize = 1000;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::bench::Bench;
 use super::{Peer, Subject};
-use crate::engine::driver::Patience;
+use crate::engine::plan::Patience;
 
 const LONG: Duration = Duration::from_secs(20);
 /// Far less than `LONG`, far more than a busy machine delays a thread.

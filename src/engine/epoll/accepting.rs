@@ -11,7 +11,8 @@ use rustix::net::{SocketFlags, accept_with};
 
 use super::entry::Accepting;
 use super::{EpollDriver, find};
-use crate::engine::operation::{Completion, Errno, Token};
+use crate::engine::errno::Errno;
+use crate::engine::operation::{Completion, Token};
 use crate::engine::socket::Socket;
 
 /// Accepts of one listener in one turn.

@@ -8,8 +8,9 @@ use rustix::io::Errno as SystemErrno;
 
 use super::entry::{Completions, Entry, Reading, Sending};
 use super::hot::Hot;
+use crate::engine::errno::Errno;
 use crate::engine::metrics::CoreMetrics;
-use crate::engine::operation::{Completion, Errno, ReceiveEnd, Token};
+use crate::engine::operation::{Completion, ReceiveEnd, Token};
 use crate::engine::socket::Socket;
 use crate::framer::{Output, Train};
 use crate::kernel::{receive_datagrams, report_peer_errors, send_train};

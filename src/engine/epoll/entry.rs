@@ -13,8 +13,9 @@ use rustix::net::{self, RecvFlags, SendAncillaryBuffer, SendFlags};
 
 use super::hot::Hot;
 use crate::address::SocketAddress;
+use crate::engine::errno::Errno;
 use crate::engine::metrics::CoreMetrics;
-use crate::engine::operation::{Completion, Errno, Manner, ReceiveEnd, SEND_BYTES_MAX, Token};
+use crate::engine::operation::{Completion, Manner, ReceiveEnd, SEND_BYTES_MAX, Token};
 use crate::engine::socket::{Socket, with_system_address};
 use crate::framer::Output;
 

@@ -7,7 +7,8 @@ use bytes::Bytes;
 
 use super::*;
 use crate::address::SocketAddress;
-use crate::engine::operation::{Errno, Manner};
+use crate::engine::errno::Errno;
+use crate::engine::operation::Manner;
 use crate::engine::socket::ListenOptions;
 use crate::framer::Output;
 

@@ -8,7 +8,8 @@ use std::os::fd::OwnedFd;
 
 use super::super::ring;
 use super::{Kind, UringDriver};
-use crate::engine::operation::{Completion, Data, Errno, ReceiveEnd, Token};
+use crate::engine::errno::Errno;
+use crate::engine::operation::{Completion, Data, ReceiveEnd, Token};
 use crate::engine::socket::Socket;
 
 impl UringDriver {

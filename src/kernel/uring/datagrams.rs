@@ -20,7 +20,8 @@ use super::super::memory::Pool;
 use super::super::ring::{self, BufferRing};
 use super::completions::moved_nothing;
 use super::{InFlight, Kind, UringDriver, user_data};
-use crate::engine::operation::{Completion, Data, Errno, Manner, ReceiveEnd, Token};
+use crate::engine::errno::Errno;
+use crate::engine::operation::{Completion, Data, Manner, ReceiveEnd, Token};
 use crate::framer::{Output, Train};
 
 /// A train of the kernel is at most 64 KiB long; before it stands what came beside it.

@@ -15,7 +15,8 @@ use super::{
     InFlight, Kind, SEGMENTS_MAX, SendHeader, UringDriver, WORK_ITEMS_PER_ENTER, user_data,
 };
 use crate::address::SocketAddress;
-use crate::engine::operation::{Completion, Errno, Manner, ReceiveEnd, SEND_BYTES_MAX, Token};
+use crate::engine::errno::Errno;
+use crate::engine::operation::{Completion, Manner, ReceiveEnd, SEND_BYTES_MAX, Token};
 use crate::engine::socket::Socket;
 use crate::framer::Output;
 

@@ -6,7 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::engine::operation::{Errno, Manner, ReceiveEnd};
+use crate::engine::errno::Errno;
+use crate::engine::operation::{Manner, ReceiveEnd};
 use crate::engine::socket::Socket;
 
 const TOKEN: Token = Token { slot: 0, generation: 1 };

@@ -13,7 +13,8 @@ use io_uring::{cqueue, opcode, squeue, types};
 use super::super::ring;
 use super::completions::moved_nothing;
 use super::{Kind, SendHeader, UringDriver, user_data};
-use crate::engine::operation::{Completion, Errno, SEND_BYTES_MAX, Token};
+use crate::engine::errno::Errno;
+use crate::engine::operation::{Completion, SEND_BYTES_MAX, Token};
 use crate::framer::Output;
 
 /// Asks the kernel to say whether it had to copy.
