@@ -2,6 +2,8 @@
 
 use std::process::Output;
 
+use std::io::Write;
+
 use serde_json::Value;
 
 use crate::process::errors;
@@ -24,7 +26,7 @@ fn lacks_a_lab(output: &Output) -> bool {
         ["needs root", "needs Linux", "cannot be made here", "is not installed", "tc qdisc"];
     let lacks = code(output) == 1 && needs.iter().any(|need| said.contains(need));
     if lacks {
-        println!("SKIP: {said}");
+        let _ = writeln!(std::io::stderr(), "SKIP: {said}");
     }
     lacks
 }
