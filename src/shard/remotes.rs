@@ -74,11 +74,7 @@ impl Remotes {
 
     /// One that was heard of no more since it was looked at last: `heard` says when that was. It
     /// makes way at `now_ms`.
-    pub(super) fn idlest(
-        &mut self,
-        now_ms: u32,
-        heard: impl Fn(Id) -> Option<u32>,
-    ) -> Option<Id> {
+    pub(super) fn idlest(&mut self, now_ms: u32, heard: impl Fn(Id) -> Option<u32>) -> Option<Id> {
         for _ in 0..LOOKS {
             let (remote, id, before) = self.order.pop_front()?;
             match heard(id).filter(|_| self.carriers.get(&remote) == Some(&id)) {

@@ -5,8 +5,8 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use postring::{
-    Carrier, CarrierState, CloseReason, DriverChoice, Engine, Error, LengthPrefixed, Message, Outcome,
-    Properties, Reporter, Unframed,
+    Carrier, CarrierState, CloseReason, DriverChoice, Engine, Error, LengthPrefixed, Message,
+    Outcome, Properties, Reporter, Unframed,
 };
 
 use crate::support::{SOON, end, frame, frames, limits, on_both, one, pattern, threads, until};
