@@ -23,6 +23,8 @@ pub(crate) struct Waits {
     sum_ns: f64,
     /// How many there were.
     pub(crate) count: u64,
+    /// How many of them left at once.
+    pub(crate) at_once: u64,
 }
 
 impl Waits {
@@ -101,8 +103,10 @@ impl<'l> Queue<'l> {
             self.now_ns = leaves_ns;
             self.paid_ns = self.paid_ns.max(leaves_ns) + self.link.service_ns;
             if at_ns >= from_ns {
-                self.waits[class].sum_ns += leaves_ns - at_ns as f64;
-                self.waits[class].count += 1;
+                let (waits, wait_ns) = (&mut self.waits[class], leaves_ns - at_ns as f64);
+                waits.sum_ns += wait_ns;
+                waits.count += 1;
+                waits.at_once += u64::from(wait_ns <= 0.0);
             }
             self.commit(leaves_ns);
         }
@@ -142,6 +146,14 @@ mod tests {
         assert_eq!(means(&link(0.0, 0), 1, &[(0, 0), (0, 0), (50, 0), (1_000, 0)]), [62.5]);
         let none_of_the_first = replay(&link(0.0, 0), 1, 10, [(0, 0), (50, 0)].into_iter());
         assert_eq!((none_of_the_first[0].mean_ns(), none_of_the_first[0].count), (50.0, 1));
+    }
+
+    #[test]
+    fn those_that_find_it_idle_leave_at_once() {
+        let arrivals = [(0, 0), (100, 0), (150, 0), (230, 0), (400, 0)];
+        let at_once =
+            |credit_ns: f64| replay(&link(credit_ns, 0), 1, 0, arrivals.into_iter())[0].at_once;
+        assert_eq!((at_once(0.0), at_once(60.0)), (3, 4));
     }
 
     #[test]

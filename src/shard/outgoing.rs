@@ -11,8 +11,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+mod drain;
+mod pacing;
 mod resending;
 
+use self::drain::Drain;
 use self::resending::{Again, Resending};
 use super::events::{Listeners, Report};
 use super::record::{Action, Record};
@@ -22,16 +25,8 @@ use crate::framer::Output;
 use crate::message::{Expiry, Outcome};
 use crate::scheduler::{self, Ask, Bounds, Event, Refusal, Scheduler};
 
-/// A quantum holds what the path carries in this time: an urgent Message waits no longer for one
-/// that has begun.
-const QUANTUM_US: u64 = 100;
-const QUANTUM_BYTES_MIN: usize = 1400;
-const QUANTUM_BYTES_MAX: usize = 64 << 10;
 /// A path is measured again after this long.
 const SAMPLE_US: u64 = 5_000;
-/// A stack without measurements carries quanta of this size.
-const QUANTUM_BYTES_UNKNOWN: usize = 16 << 10;
-
 /// One framed Message that waits.
 pub(crate) struct Parcel {
     pub(crate) output: Output,
@@ -98,6 +93,8 @@ pub(crate) struct Outgoing {
     reports: Vec<Report>,
     pub(crate) listeners: Listeners,
     path: Option<PathSample>,
+    /// What the socket takes, where nobody measures a path.
+    drain: Drain,
     sampled_us: Option<u64>,
     /// Where the stream stood when the path was found empty.
     idle_at: Option<u64>,
@@ -132,6 +129,7 @@ impl Outgoing {
             reports: Vec::new(),
             listeners: Listeners::default(),
             path: None,
+            drain: Drain::default(),
             sampled_us: None,
             idle_at: None,
             paced: false,
@@ -252,7 +250,7 @@ impl Outgoing {
 
     /// If what is handed to the kernel is kept short: how many bytes at a time.
     pub(crate) fn paced_quantum(&self) -> Option<u32> {
-        self.paced.then(|| self.quantum() as u32)
+        self.paced.then(|| self.quantum_after(&Output::default()) as u32)
     }
 
     /// What the socket is to be told, once: when pacing begins.
@@ -274,42 +272,21 @@ impl Outgoing {
         self.path = path;
     }
 
-    fn quantum(&self) -> usize {
-        match self.path.and_then(|path| path.rate_bytes_per_s) {
-            _ if !self.paced => QUANTUM_BYTES_MAX,
-            None => QUANTUM_BYTES_UNKNOWN,
-            Some(rate) => {
-                let bytes = rate.saturating_mul(QUANTUM_US) / 1_000_000;
-                usize::try_from(bytes)
-                    .unwrap_or(QUANTUM_BYTES_MAX)
-                    .clamp(QUANTUM_BYTES_MIN, QUANTUM_BYTES_MAX)
-            }
-        }
-    }
-
-    /// The quantum that begins with `outbox`. Nobody says how quickly datagrams leave: no more of
-    /// them go at a time than the kernel is to hold.
-    fn quantum_after(&self, outbox: &Output) -> usize {
-        let quantum = self.quantum();
-        let is_held = self.paced && self.unsent_max > 0 && !outbox.trains().is_empty();
-        if is_held { quantum.min(self.unsent_max as usize) } else { quantum }
-    }
-
     /// Moves what is to leave next into the outbox: whole Messages, until a quantum is full. A
     /// frame once begun is finished on a stack that cannot interleave.
     pub(crate) fn fill(&mut self, filling: Filling<'_>) {
         let Filling { now_us, handed, copies_max, outbox } = filling;
-        let sample = self.path.unwrap_or_default();
-        let mut path = scheduler::Path {
-            rate_bytes_per_s: sample.rate_bytes_per_s,
-            delay_us: delay_us(&sample),
-            unsent_bytes: u64::from(sample.unsent_bytes.max(self.unsent_max)),
-        };
+        if self.tuned && self.path.is_none() {
+            self.drain.ask(now_us);
+        }
+        let mut path = self.path();
+        let known = (path.rate_bytes_per_s, path.unsent_bytes);
         while outbox.len() < self.quantum_after(outbox) {
             // An empty path is not judged by what it carried once: a rate that was low for a moment
             // would stay the last one known for ever. The first Message measures it anew.
             let is_idle = outbox.is_empty() && self.idle_at == Some(handed);
-            path.rate_bytes_per_s = sample.rate_bytes_per_s.filter(|_| !is_idle);
+            path.rate_bytes_per_s = known.0.filter(|_| !is_idle);
+            path.unsent_bytes = known.1 + outbox.len() as u64;
             let Some(taken) = self.scheduler.take(now_us, &path, usize::MAX) else { break };
             let Some(mut parcel) = self.scheduler.finish(taken.number) else { break };
             self.leave_class(&parcel);
@@ -335,6 +312,9 @@ impl Outgoing {
             if immediate {
                 break;
             }
+        }
+        if self.tuned && self.path.is_none() {
+            self.drain.give(outbox.len() as u64, self.has_queued());
         }
         self.collect();
     }
@@ -468,19 +448,6 @@ impl Drop for Outgoing {
             settled.into_iter().flat_map(|(actions, _)| actions).for_each(Action::run);
         }
     }
-}
-
-/// How long a byte that the kernel takes now is under way. While nothing is unsent that is half of
-/// the emptiest round trip. On a busy path it is what round trips take of late, less the empty way
-/// back, what they vary by (as RFC 6298 bounds a late acknowledgement), and what a queue can grow
-/// by since the path was measured: too high an estimate costs a few Messages, too low a one makes
-/// every Message late.
-fn delay_us(sample: &PathSample) -> u64 {
-    let back = sample.rtt_min_us / 2;
-    if sample.unsent_bytes == 0 {
-        return u64::from(back);
-    }
-    u64::from(sample.rtt_us.saturating_sub(back)) + 4 * u64::from(sample.rtt_var_us) + SAMPLE_US
 }
 
 #[cfg(test)]

@@ -18,7 +18,8 @@ pub(crate) struct ScenarioArguments {
     #[arg(long, value_name = "LIST", value_parser = Loads::parse)]
     pub(crate) loads: Option<Loads>,
 
-    /// What the link carries, in payload bits per second (datagrams: with all headers), e.g. 50M, 1G
+    /// What the link carries, in payload bits per second (of datagrams with all headers), e.g. 50M,
+    /// 1G
     #[arg(long, value_name = "BITS", default_value = "100M", value_parser = quantity::link)]
     pub(crate) link: f64,
 

@@ -1,7 +1,7 @@
 //! An exhibit: what a scenario with figures of its own has to show, in whatever form.
 //!
-//! Above: `homa`, `blocks`, `fan_in` and `theory` fill one in; `report` shows it. Below: `statistics`.
-//! Absent: layout, colours.
+//! Above: `homa`, `blocks`, `fan_in` and `theory` fill one in; `report` shows it. Below:
+//! `statistics`. Absent: layout, colours.
 
 use serde_json::Value;
 

@@ -1,8 +1,8 @@
 //! Scenarios: named series of runs over one narrow link, with the same messages each time.
 //!
 //! Above: `command`. Below: `definition` (classes that are run), `homa`, `blocks`, `fan_in` and
-//! `theory` (scenarios with figures of their own, shown as an `exhibit`), `ground` (the link), `conduct`'s
-//! runs; `report` shows what came. Absent: measuring.
+//! `theory` (scenarios with figures of their own, shown as an `exhibit`), `ground` (the link),
+//! `conduct`'s runs; `report` shows what came. Absent: measuring.
 //! Bound: loads times variants runs, each as long as `--duration` and its warm-up.
 
 pub(crate) mod blocks;

@@ -106,7 +106,9 @@ fn rrul_loads_both_directions_and_says_how_it_differs() {
 fn mean_waits_stand_beside_theory() {
     let output = run("theory --link 50M -d 60ms --no-html --json -");
     let said = errors(&output);
-    if code(&output) == 1 && said.contains("namespace") || said.contains("needs root") {
+    let needs =
+        ["needs root", "needs Linux", "cannot be made here", "is not installed", "tc qdisc"];
+    if code(&output) == 1 && needs.iter().any(|need| said.contains(need)) {
         println!("SKIP: {said}");
         return;
     }
@@ -114,7 +116,7 @@ fn mean_waits_stand_beside_theory() {
     let value: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     crate::schema::keeps_to("scenario.json", &value);
     let runs = value["runs"].as_array().expect("runs");
-    assert_eq!(runs.len(), 12, "{said}");
+    assert_eq!(runs.len(), 10, "{said}");
     runs.iter().for_each(|run| is_whole(&run["result"]));
     let figures = value["figures"].as_array().expect("figures");
     let of = |key: &str| figures.iter().filter_map(|f| f[key].as_f64()).collect::<Vec<_>>();
@@ -124,7 +126,7 @@ fn mean_waits_stand_beside_theory() {
     assert!(expected[0] > 0.0 && expected[1] > 0.0 && expected[1] < expected[2], "{expected:?}");
     // How near they are is not for a busy machine to say.
     assert!(of("measured_ns").iter().all(|ns| *ns > 0.0), "{said}");
-    for word in ["Load 80 %: mean wait", "two: urgent", "these arrivals", "run 12 of 12"] {
+    for word in ["Load 80 %: mean wait", "two: urgent", "these arrivals", "run 10 of 10"] {
         assert!(said.contains(word), "{word} in {said}");
     }
 }

@@ -71,3 +71,44 @@ fn a_core_that_breaks_down_settles_what_it_had() {
     assert_eq!(waits.known(Awaited::Sent), Some(failed));
     assert_eq!(left.known(Awaited::Acked), Some(Outcome::MayHaveArrived));
 }
+
+#[test]
+fn a_datagram_that_would_leave_too_late_is_not_sent_for_nothing() {
+    let mut outgoing = Outgoing::new(0, 64);
+    let submit = |outgoing: &mut Outgoing, deadline_us: u64| {
+        let mut output = Output::default();
+        output.put(&[7; 1400]);
+        output.end_datagram(None, None);
+        let deadline_us = Some(deadline_us);
+        let parcel = Parcel { output, deadline_us, ..Parcel::place() };
+        assert!(outgoing.submit(0, deadline_us, &[], parcel).is_ok());
+    };
+    let fill = |outgoing: &mut Outgoing, now_us: u64| {
+        let mut outbox = Box::default();
+        outgoing.fill(Filling { now_us, handed: 0, copies_max: 0, outbox: &mut outbox });
+        outbox.len()
+    };
+    for _ in 0..40 {
+        submit(&mut outgoing, 1_000_000);
+    }
+    assert!(outgoing.tune(4000).is_some());
+    // The socket takes a byte a microsecond.
+    let mut now_us = 0;
+    for _ in 0..10 {
+        now_us += fill(&mut outgoing, now_us) as u64;
+    }
+    assert_eq!(outgoing.quantum_after(&Output::default()), 1400, "its rate is known");
+    // 4 000 bytes are ahead, it has 1 400 itself, and 1 000 us are allowed for.
+    submit(&mut outgoing, now_us + 6399);
+    assert_eq!(fill(&mut outgoing, now_us), 1400, "another one");
+    assert_eq!(outgoing.take_reports().len(), 1, "it has expired");
+    now_us += 1400;
+    submit(&mut outgoing, now_us + 6400);
+    let before = outgoing.queued_bytes();
+    assert_eq!(fill(&mut outgoing, now_us), 1400);
+    assert_eq!((outgoing.queued_bytes(), outgoing.take_reports().len()), (before - 1400, 0));
+    now_us += 1400;
+    submit(&mut outgoing, now_us + 6399);
+    assert_eq!(fill(&mut outgoing, now_us), 1400, "another one");
+    assert_eq!(outgoing.take_reports().len(), 1, "it has expired as well");
+}
