@@ -62,7 +62,8 @@
 //! least recently, counted as `evicted_remotes`; at `accept_queue` it finds none. One that made
 //! way keeps its slot until the application drops its Carrier: if that takes longer than 1 s,
 //! another one makes way, until a quarter of `connections` is held like this; then new remotes are
-//! refused, counted as `refused_limit`. An answer that cannot leave is counted as `unsent_datagrams` and ends nobody's service.
+//! refused, counted as `refused_limit`. An answer that cannot leave is counted as
+//! `unsent_datagrams` and ends nobody's service.
 //!
 //! # Timeouts
 //!
