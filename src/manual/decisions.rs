@@ -252,13 +252,13 @@
 //!
 //! # D25: a datagram's deadline is held against how quickly its socket takes others
 //!
-//! Nobody measures a path for datagrams, and the kernel keeps what it was given: on a link of
-//! 100 Mbit/s that was offered 120 %, datagrams whose lifetime had not run out at their turn
-//! arrived 1 to 5 ms after it, and 70 % of all bytes had left in vain. Once a Carrier's Messages ask
-//! for an order, its socket holds two packets, no more bytes go at a time than that or than 100 us
-//! carry, and as long as there is always more to send, what the socket takes is the rate of the
-//! narrowest place on this host. A datagram that cannot have left by its deadline at that rate, less
-//! a millisecond for late timers, makes way. In time then: 100.5 % of the link with lifetimes and
-//! 100.0 % with niceness as well, of 31 and 68 % before; in vain 1 %; the urgent class's p99 1.4 ms
-//! of 13 before and 821 first in, first out (`loadgen front-page --over udp`, 3 s each). What waits
-//! behind this host, at a router, nobody tells a sender of datagrams.
+//! Nobody measures a path for datagrams, and the kernel keeps what it was given: on a link of 100
+//! Mbit/s that was offered 120 %, datagrams whose lifetime had not run out at their turn arrived 1
+//! to 5 ms after it, and 70 % of all bytes had left in vain. Once a Carrier's Messages ask for an
+//! order, its socket holds two packets, no more bytes go at a time than that or than 100 us carry,
+//! and as long as there is always more to send, what the socket takes is the rate of the narrowest
+//! place on this host. A datagram that cannot have left by its deadline at that rate, less a
+//! millisecond for late timers, makes way. In time then: 100.5 % of the link with lifetimes and
+//! 100.0 % with niceness as well, of 31 and 68 % before; in vain 1 %; the urgent class's p99 1.4
+//! ms of 13 before and 821 first in, first out (`loadgen front-page --over udp`, 3 s each). What
+//! waits behind this host, at a router, nobody tells a sender of datagrams.

@@ -1,5 +1,7 @@
 //! Scenarios with figures of their own: each runs short, on loopback, and reports whole.
 
+use std::process::Output;
+
 use serde_json::Value;
 
 use crate::process::errors;
@@ -13,6 +15,18 @@ fn document(line: &str) -> (Value, String) {
     let value: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{line}: no JSON: {error}; it said {said}"));
     (value, said)
+}
+
+/// Says so, too.
+fn lacks_a_lab(output: &Output) -> bool {
+    let said = errors(output);
+    let needs =
+        ["needs root", "needs Linux", "cannot be made here", "is not installed", "tc qdisc"];
+    let lacks = code(output) == 1 && needs.iter().any(|need| said.contains(need));
+    if lacks {
+        println!("SKIP: {said}");
+    }
+    lacks
 }
 
 fn exhibit(line: &str) -> (Value, String) {
@@ -106,10 +120,7 @@ fn rrul_loads_both_directions_and_says_how_it_differs() {
 fn mean_waits_stand_beside_theory() {
     let output = run("theory --link 50M -d 60ms --no-html --json -");
     let said = errors(&output);
-    let needs =
-        ["needs root", "needs Linux", "cannot be made here", "is not installed", "tc qdisc"];
-    if code(&output) == 1 && needs.iter().any(|need| said.contains(need)) {
-        println!("SKIP: {said}");
+    if lacks_a_lab(&output) {
         return;
     }
     assert!([0, 3].contains(&code(&output)), "{said}");
@@ -150,5 +161,38 @@ fn what_is_mistyped_is_told_with_a_hint() {
         let output = run(line);
         assert_eq!(code(&output), 2, "{line}");
         assert!(errors(&output).contains(hint), "{line}: {}", errors(&output));
+    }
+}
+
+#[test]
+fn lifetimes_of_datagrams_keep_a_link_useful_that_is_offered_too_much() {
+    let output = run("deadline --over udp --loads 120% --link 20M -d 1s --no-html --json -");
+    let said = errors(&output);
+    if lacks_a_lab(&output) {
+        return;
+    }
+    assert!([0, 3].contains(&code(&output)), "{said}");
+    let value: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    crate::schema::keeps_to("series.json", &value);
+    assert!(value["link"].as_str().is_some_and(|link| link.ends_with("datagrams")), "{value}");
+    let runs = value["runs"].as_array().expect("runs");
+    runs.iter().for_each(|run| is_whole(&run["result"]));
+    let useful: Vec<_> = runs.iter().filter_map(|run| run["useful_share"].as_f64()).collect();
+    assert!(useful.len() == 2 && useful[1] > useful[0] + 0.2, "FIFO, lifetime: {useful:?}");
+}
+
+#[test]
+fn what_datagrams_cannot_do_is_said() {
+    for (line, why) in [
+        ("front-page --over udp --on loopback", "--over udp needs a lab"),
+        ("rrul --over udp --congestion cubic", "--congestion cubic: datagrams have none"),
+        ("homa --over udp", "messages that no datagram carries"),
+        ("blocks --over udp", "messages that no datagram carries"),
+        ("deadline --fan-in 4 --over udp", "messages that no datagram carries"),
+        ("theory --over tcp", "theory sends datagrams"),
+    ] {
+        let output = run(line);
+        assert_eq!(code(&output), 1, "{line}");
+        assert!(errors(&output).contains(why), "{line}: {}", errors(&output));
     }
 }
