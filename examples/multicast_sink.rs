@@ -11,8 +11,8 @@ struct Arguments {
     /// The group: udp://GROUP:PORT, with ?interface=NAME and &source=IP if wanted.
     #[arg(default_value = "udp://239.1.2.3:5000?interface=lo")]
     address: String,
-    /// End after so many Messages.
-    #[arg(long)]
+    /// End after so many Messages, one at least.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 }
 

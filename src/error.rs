@@ -49,12 +49,14 @@ pub enum Error {
         r#source: io::Error,
     },
     /// Remote or Path: no connection came about.
-    #[error("connect to {address}: {source}")]
+    #[error("connect to {address}: {source}{hint}")]
     Connect {
         /// The address.
         address: String,
         /// What the system said.
         r#source: io::Error,
+        /// What to do about it, or nothing.
+        hint: &'static str,
     },
     /// Remote, Path or Local: the Carrier has ended.
     #[error("carrier closed: {0}")]
@@ -203,7 +205,7 @@ mod tests {
         let errors = [
             Error::Listen { address: address.clone(), source: source(), hint: "" },
             Error::Engine { what: "a core ended".into(), source: source() },
-            Error::Connect { address, source: source() },
+            Error::Connect { address, source: source(), hint: "" },
             Error::Frame(FrameError::Malformed(said.clone())),
         ];
         for error in errors {

@@ -252,7 +252,10 @@ pub(super) fn error_of(reason: CloseReason, address: Option<&str>, words: Option
         _ => return reason.into(),
     };
     match address {
-        Some(address) => Error::Connect { address: address.to_owned(), source },
+        Some(address) => {
+            let hint = crate::engine::socket::connect_hint(&source);
+            Error::Connect { address: address.to_owned(), source, hint }
+        }
         None => reason.into(),
     }
 }

@@ -209,7 +209,8 @@ impl<F: Framer> CarrierRef<F> {
     }
 
     /// Ends this side: queued Messages are flushed, scheduled receives finish, then the connection
-    /// closes. Ready when both sides have ended (or the linger time is over).
+    /// closes. Ready when both sides have ended (or the linger time is over). No peer says that it
+    /// sends no more datagrams: there it is ready when the receives are, or after the linger time.
     ///
     /// A Responder's connection ends when its async handlers have: one of them that awaited its own
     /// Carrier's end would wait for itself. There the future gives an error at once; the end comes

@@ -134,8 +134,9 @@ core_metrics! {
     /// Datagrams that could not leave, or that the kernel refused.
     unsent_datagrams: Counter,
     /// Datagrams that found no place: their Carrier or its async handlers had enough, no Carrier
-    /// was to be had, a Responder's answers did not leave as fast as they were asked for, or its
-    /// handler panicked on one before them in the same train.
+    /// was to be had, a Responder's answers did not leave as fast as they were asked for, its
+    /// handler panicked on one before them in the same train, or they claimed to come from the very
+    /// address and port that received them, so that an answer would be answered for ever.
     dropped_datagrams: Counter,
     /// Carriers that had to make way for those of others, on a Listener of datagrams.
     evicted_remotes: Counter,

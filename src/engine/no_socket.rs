@@ -47,3 +47,8 @@ impl Socket {
 pub(crate) fn listen_hint(_error: &io::Error) -> &'static str {
     ""
 }
+
+/// What to do about a failed connect.
+pub(crate) fn connect_hint(_error: &io::Error) -> &'static str {
+    ""
+}

@@ -258,6 +258,17 @@ pub(crate) fn datagram_bytes_max_to(remote: SocketAddr) -> Option<u32> {
     crate::kernel::datagram_bytes_max(probe.as_fd())
 }
 
+const NO_INTERFACE: &str = "; no interface has this name, or no route leads to the group: name one \
+                            that this host has, as in ?interface=eth0";
+
+/// What to do when no connection came about for `error`: a clause to put behind it, or nothing.
+pub(crate) fn connect_hint(error: &io::Error) -> &'static str {
+    match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+        Some(rustix::io::Errno::NODEV) => NO_INTERFACE,
+        _ => "",
+    }
+}
+
 /// What to do when listening failed with `error`: a clause to put behind it, or nothing.
 pub(crate) fn listen_hint(error: &io::Error) -> &'static str {
     match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
@@ -278,10 +289,7 @@ pub(crate) fn listen_hint(error: &io::Error) -> &'static str {
         Some(rustix::io::Errno::ADDRNOTAVAIL) => {
             "; no interface of this host has this address: use one of its own, or * for all"
         }
-        Some(rustix::io::Errno::NODEV) => {
-            "; no interface has this name, or no route leads to the group: name one, as in \
-             ?interface=eth0"
-        }
+        Some(rustix::io::Errno::NODEV) => NO_INTERFACE,
         Some(rustix::io::Errno::NOENT) => "; create the directory of the socket file first",
         _ => "",
     }

@@ -59,8 +59,11 @@
 //! of a Listener's Carrier (a train of datagrams is taken whole, so up to 63 more), beyond
 //! `async_handlers_per_connection` of one remote, and while `send_queue_bytes` of a Responder's
 //! answers wait behind a send. At `connections` a new remote takes the place of the one heard of
-//! least recently, counted as `evicted_remotes`; at `accept_queue` it finds none. An answer that
-//! cannot leave is counted as `unsent_datagrams` and ends nobody's service.
+//! least recently, counted as `evicted_remotes`; at `accept_queue` it finds none. One that made
+//! way keeps its slot until the application drops its Carrier: if that takes longer than 1 s,
+//! another one makes way, until a quarter of `connections` is held like this; then new remotes are
+//! refused, counted as `refused_limit`. An answer that cannot leave is counted as
+//! `unsent_datagrams` and ends nobody's service.
 //!
 //! # Timeouts
 //!

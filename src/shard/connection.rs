@@ -95,8 +95,9 @@ pub(crate) struct Rare {
     pub(crate) association: Option<Arc<Key>>,
     /// The longest datagram that its path carries, as far as that is known.
     pub(crate) datagram_bytes_max: Option<u32>,
-    /// Datagrams come to any address of this host, and answers go from the one they came to.
-    pub(crate) at_any_address: bool,
+    /// Where anybody sends datagrams to. At any address of this host, answers go from the one that
+    /// they came to.
+    pub(crate) own: Option<SocketAddr>,
     /// Datagrams that the kernel has dropped on it.
     pub(crate) dropped: u32,
     /// The Carriers of those who send to this socket, if each has one.

@@ -16,7 +16,7 @@ use super::lifecycle::Listening;
 use super::protocol::Packing;
 use super::remotes::Remotes;
 use super::{Shard, timeouts};
-use crate::address::{Group, Route, SocketAddress};
+use crate::address::{Group, Route};
 use crate::engine::errno::Errno;
 use crate::engine::operation::{Arrival, Data, Operation, PeerError, Token};
 use crate::engine::socket::Socket;
@@ -50,18 +50,20 @@ impl Core {
     }
 }
 
+/// True if a datagram claims to come from the very socket that received it, which would answer
+/// itself for ever.
+fn is_from_itself(from: Route, own: SocketAddr) -> bool {
+    let local = || if own.ip().is_unspecified() { from.local } else { Some(own.ip()) };
+    from.remote.port() == own.port()
+        && local().is_some_and(|local| local.to_canonical() == from.remote.ip().to_canonical())
+}
+
 impl Shard {
     /// Begins to serve a socket that anybody may send to.
     pub(super) fn serve_datagrams(&mut self, listening: Listening) {
         let core = self.core();
         let service = core.state.borrow().services.get(listening.service).cloned();
         let Some(service) = service else { return };
-        let local = listening.socket.local_address();
-        let at_any = |local: SocketAddress| match local {
-            SocketAddress::Udp(local) => local.ip().is_unspecified(),
-            _ => false,
-        };
-        let at_any_address = local.is_ok_and(at_any);
         // A listener by its count, though it is open for bytes.
         let id = core.allocate(Phase::Listening);
         let token = self.token(id);
@@ -73,12 +75,15 @@ impl Shard {
             connection.peer = Peer::Anybody;
             let rare = connection.rare();
             rare.service = Some(Rc::clone(&service));
-            rare.at_any_address = at_any_address;
             rare.remotes = apart.then(Remotes::default);
             let flags = &mut connection.flags;
             (flags.accepted, flags.greeted, flags.datagrams) = (true, true, true);
         });
         self.driver.submit(Operation::Attach { token, socket: listening.socket });
+        if let Some(own) = self.driver.local_address(token) {
+            // Just allocated.
+            let _ = core.change(id, |connection| connection.rare().own = Some(own));
+        }
         self.have_all_said(token);
         if apart {
             return;
@@ -201,13 +206,20 @@ impl Shard {
     /// Whose a train is, out of its slot for the call; `None` if nobody's.
     fn taker(&mut self, socket: Id, arrival: &Arrival) -> Option<(Id, Taken)> {
         let core = self.core();
-        let (is_hub, at_any) = core
+        let (is_hub, own) = core
             .look(socket, |connection| {
                 let rare = connection.rare.as_ref();
-                let at_any = rare.is_some_and(|rare| rare.at_any_address);
-                (rare.is_some_and(|rare| rare.remotes.is_some()), at_any)
+                let own = rare.and_then(|rare| rare.own);
+                (rare.is_some_and(|rare| rare.remotes.is_some()), own)
             })
             .ok()?;
+        if arrival.from.zip(own).is_some_and(|(from, own)| is_from_itself(from, own)) {
+            if core.may_log() {
+                tracing::debug!(?own, "dropped a datagram that claims to come from its receiver");
+            }
+            return None;
+        }
+        let at_any = own.is_some_and(|own| own.ip().is_unspecified());
         let from = arrival.from.map(|from| Route { local: from.local.filter(|_| at_any), ..from });
         let id = if is_hub { self.carrier_of(socket, from?)? } else { socket };
         let mut state = core.state.borrow_mut();

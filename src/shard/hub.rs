@@ -15,6 +15,10 @@ use crate::address::Route;
 use crate::error::CloseReason;
 use crate::framer::Output;
 
+/// One in so many Carriers may have made way and still be held by the application, which takes the
+/// place of a living one.
+const HELD_SHARE: usize = 4;
+
 impl Shard {
     /// The Carrier of whoever sent from `from`, a new one if it has none.
     pub(super) fn carrier_of(&mut self, hub: Id, from: Route) -> Option<Id> {
@@ -54,14 +58,19 @@ impl Shard {
     }
 
     /// Ends the idlest Carrier of the socket; false if that made no room. An application that goes
-    /// on holding the last one that was ended loses no other.
+    /// on holding those that were ended loses others only slowly, and a part of them.
     fn make_way(&mut self, hub: Id) -> bool {
         let core = self.core();
         let taken = core.change(hub, |connection| connection.rare().remotes.take());
         let mut remotes = taken.ok().flatten().unwrap_or_default();
-        let held = remotes.evicted.is_some_and(|id| core.look(id, |_| ()).is_ok());
+        let now_ms = core.now_ms();
+        let held_max = (core.limits.connections / HELD_SHARE).max(2);
+        let in_use = |id| core.look(id, |_| ()).is_ok();
         let heard = |id| core.look(id, |connection| connection.clocks.last_activity).ok();
-        let idlest = if held { None } else { remotes.idlest(heard) };
+        let idlest = match remotes.may_evict(now_ms, held_max, in_use) {
+            true => remotes.idlest(now_ms, heard),
+            false => None,
+        };
         // In use: it has just received.
         let _ = core.change(hub, |connection| connection.rare().remotes = Some(remotes));
         let Some(idlest) = idlest else { return false };

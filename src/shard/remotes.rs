@@ -2,7 +2,8 @@
 //!
 //! Above: `datagrams` asks for every train that comes. Below: plain data. Absent: sockets, time.
 //! Bounds: as many as its core may have connections; when there is no room for one more, the one
-//! that was heard of least recently, as far as a few looks tell, makes way.
+//! that was heard of least recently, as far as a few looks tell, makes way. Of those that did, no
+//! more than the hub allows are remembered.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
@@ -11,6 +12,9 @@ use super::core::Id;
 
 /// Looks that are taken for one that makes way.
 const LOOKS: usize = 8;
+/// How long the application has to let go of one that made way before another does, in
+/// milliseconds.
+const HELD_MS: u32 = 1000;
 
 /// The Carriers of one socket, by remote address.
 #[derive(Default)]
@@ -18,8 +22,9 @@ pub(crate) struct Remotes {
     carriers: HashMap<SocketAddr, Id>,
     /// In the order in which they were looked at, with when they had been heard of by then.
     order: VecDeque<(SocketAddr, Id, u32)>,
-    /// The last one that had to make way.
-    pub(super) evicted: Option<Id>,
+    /// Those that had to make way and may still be held, the last one behind, and when it did.
+    evicted: Vec<Id>,
+    evicted_ms: u32,
     /// Those that wait for room in the socket's queue.
     waiting: Vec<Id>,
     /// Those whose Messages lie in the socket's queue.
@@ -54,14 +59,29 @@ impl Remotes {
         self.carriers.is_empty()
     }
 
-    /// One that was heard of no more since it was looked at last: `heard` says when that was.
-    pub(super) fn idlest(&mut self, heard: impl Fn(Id) -> Option<u32>) -> Option<Id> {
+    /// True if one more may have to make way: those before it were let go of, or the last one was
+    /// not for a good while, and no more than `held_max` of them are still in use.
+    pub(super) fn may_evict(
+        &mut self,
+        now_ms: u32,
+        held_max: usize,
+        in_use: impl Fn(Id) -> bool,
+    ) -> bool {
+        self.evicted.retain(|id| in_use(*id));
+        let is_long_ago = now_ms.wrapping_sub(self.evicted_ms) >= HELD_MS;
+        self.evicted.is_empty() || (is_long_ago && self.evicted.len() < held_max)
+    }
+
+    /// One that was heard of no more since it was looked at last: `heard` says when that was. It
+    /// makes way at `now_ms`.
+    pub(super) fn idlest(&mut self, now_ms: u32, heard: impl Fn(Id) -> Option<u32>) -> Option<Id> {
         for _ in 0..LOOKS {
             let (remote, id, before) = self.order.pop_front()?;
             match heard(id).filter(|_| self.carriers.get(&remote) == Some(&id)) {
                 None => {}
                 Some(now) if now == before => {
-                    self.evicted = Some(id);
+                    self.evicted.push(id);
+                    self.evicted_ms = now_ms;
                     return Some(id);
                 }
                 Some(now) => self.order.push_back((remote, id, now)),
@@ -125,13 +145,30 @@ mod tests {
         (1..4).for_each(|slot| remotes.add(remote(slot), id(slot), 10));
         // The first one spoke since.
         let heard = |one: Id| Some(if one.slot == 1 { 20 } else { 10 });
-        assert_eq!(remotes.idlest(heard), Some(id(2)));
+        assert_eq!(remotes.idlest(50, heard), Some(id(2)));
         remotes.remove(remote(2), id(2));
         assert_eq!(remotes.find(remote(2)), None);
-        assert_eq!(remotes.idlest(heard), Some(id(3)));
+        assert_eq!(remotes.idlest(50, heard), Some(id(3)));
         remotes.remove(remote(3), id(3));
-        assert_eq!(remotes.idlest(heard), Some(id(1)), "quiet since it was looked at");
-        assert_eq!(remotes.idlest(heard), None);
+        assert_eq!(remotes.idlest(50, heard), Some(id(1)), "quiet since it was looked at");
+        assert_eq!(remotes.idlest(50, heard), None);
+    }
+
+    #[test]
+    fn who_is_held_on_to_makes_room_for_others_after_a_while() {
+        let mut remotes = Remotes::default();
+        (1..5).for_each(|slot| remotes.add(remote(slot), id(slot), 10));
+        let heard = |_| Some(10);
+        assert!(remotes.may_evict(5, 2, |_| true), "nobody has made way yet");
+        assert_eq!(remotes.idlest(5000, heard), Some(id(1)));
+        assert!(remotes.may_evict(5000, 2, |_| false), "it was let go of");
+        assert_eq!(remotes.idlest(5000, heard), Some(id(2)));
+        assert!(!remotes.may_evict(5999, 2, |_| true), "it may still be");
+        assert!(remotes.may_evict(6000, 2, |_| true), "it was forgotten");
+        assert_eq!(remotes.idlest(6000, heard), Some(id(3)));
+        assert!(!remotes.may_evict(9000, 2, |_| true), "too many are held");
+        assert!(remotes.may_evict(9000, 2, |one| one == id(2)));
+        assert_eq!(remotes.evicted, [id(2)]);
     }
 
     #[test]

@@ -20,6 +20,9 @@ use crate::engine::socket::Socket;
 /// Where sockets that were given no port begin to look for one.
 const FIRST_PORT: u16 = 49_152;
 
+/// What a socket is told of peers that take nothing, and has not heard yet.
+const REFUSALS_MAX: usize = 16;
+
 /// All sockets of datagrams.
 pub(super) struct Posts {
     all: Vec<Post>,
@@ -49,6 +52,8 @@ struct Post {
     dropped: u32,
     /// Those of its peers where nobody listened, as far as it is to be told.
     refused: VecDeque<SocketAddr>,
+    /// The same, on their way back to it, by when they come.
+    refusing: BTreeMap<(Duration, u64), SocketAddr>,
     keeps_errors: bool,
     tells_times: bool,
     /// Until then its line is busy with what it has sent.
@@ -66,6 +71,7 @@ impl Posts {
         let mut any = false;
         for post in self.all.iter_mut().filter(|post| !post.closed) {
             let Some(local) = post.local else { continue };
+            any |= post.hear_refusals(now);
             while let Some(first) = post.under_way.first_entry()
                 && first.key().0 <= now
             {
@@ -86,7 +92,7 @@ impl Posts {
     /// When something arrives next.
     pub(super) fn next_event(&self) -> Option<Duration> {
         let open = self.all.iter().filter(|post| !post.closed);
-        open.filter_map(|post| post.under_way.first_key_value()).map(|((at, _), _)| *at).min()
+        open.filter_map(Post::next_event).min()
     }
 
     fn is_taken(&self, local: SocketAddr) -> bool {
@@ -161,6 +167,7 @@ impl World {
     ) -> Result<(), Errno> {
         let mut state = self.state();
         state.happened += 1;
+        state.advance_posts();
         let (now, post) = (state.now, &mut state.posts.all[number]);
         if post.remote.is_some() && post.refused.pop_front().is_some() {
             return Err(errno::ECONNREFUSED);
@@ -177,7 +184,9 @@ impl World {
         post.free_at = leaves_at;
         let is_heard = state.posts.listener(to, from).is_some();
         if !is_heard && !is_cut {
-            state.posts.all[number].refuse(to);
+            // There and back.
+            let at = (leaves_at + 2 * network.delay, state.posts.number);
+            state.posts.all[number].refuse(to, at);
         }
         let Posts { random, number: sent, .. } = &mut state.posts;
         let copies = 1 + usize::from(random.share() < network.duplication);
@@ -218,7 +227,9 @@ impl World {
 
     /// The next peer that takes nothing, of those that are to be told.
     pub(super) fn take_refusal(&self, number: usize) -> Option<SocketAddr> {
-        self.state().posts.all[number].refused.pop_front()
+        let mut state = self.state();
+        state.advance_posts();
+        state.posts.all[number].refused.pop_front()
     }
 
     /// True if it has one peer.
@@ -254,12 +265,31 @@ impl Posts {
 }
 
 impl Post {
-    /// Nobody is there who takes what it sent: it is told if it has one peer, or asked for it.
-    fn refuse(&mut self, to: SocketAddr) {
+    /// Nobody is there who takes what it sent: it is told if it has one peer, or asked for it, as
+    /// soon as word of that can have come back.
+    fn refuse(&mut self, to: SocketAddr, at: (Duration, u64)) {
         let is_told = self.remote.is_some() || self.keeps_errors;
-        if is_told && self.refused.len() < 16 {
-            self.refused.push_back(to);
+        if is_told && self.refused.len() + self.refusing.len() < REFUSALS_MAX {
+            self.refusing.insert(at, to);
         }
+    }
+
+    /// True if word of a peer that takes nothing has come by now.
+    fn hear_refusals(&mut self, now: Duration) -> bool {
+        let before = self.refused.len();
+        while let Some(first) = self.refusing.first_entry()
+            && first.key().0 <= now
+        {
+            self.refused.push_back(first.remove());
+        }
+        self.refused.len() > before
+    }
+
+    /// When something comes to it next.
+    fn next_event(&self) -> Option<Duration> {
+        let letter = self.under_way.first_key_value().map(|((at, _), _)| *at);
+        let refusal = self.refusing.first_key_value().map(|((at, _), _)| *at);
+        letter.into_iter().chain(refusal).min()
     }
 }
 

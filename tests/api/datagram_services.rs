@@ -1,7 +1,7 @@
 //! Services of datagrams: what one answer, one peer or one fault of user code must not do to the
 //! others that a Responder's socket serves.
 
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -288,6 +288,50 @@ fn nobody_makes_way_for_one_whom_the_listener_cannot_take() {
         for (carrier, peer) in carriers.iter().zip(&peers) {
             carrier.send("still there").wait().unwrap();
             assert_eq!(heard(peer), b"still there");
+        }
+    });
+}
+
+/// A datagram of UDP over IPv4 from and to `place`, as nobody could send it who is not root.
+fn spoof(place: SocketAddrV4) -> std::io::Result<()> {
+    use rustix::net::{self, AddressFamily, SendFlags, SocketType};
+    let text = b"who am I?";
+    let len = 28 + text.len() as u16;
+    // The kernel fills in the checksum of the first 20 bytes; UDP needs none here.
+    let mut packet = [0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0].to_vec();
+    packet[2..4].copy_from_slice(&len.to_be_bytes());
+    let (ip, port) = (place.ip().octets(), place.port().to_be_bytes());
+    let udp = (len - 20).to_be_bytes();
+    for part in [&ip[..], &ip, &port, &port, &udp, &[0, 0], text] {
+        packet.extend(part);
+    }
+    let raw = net::socket(AddressFamily::INET, SocketType::RAW, Some(net::ipproto::RAW))?;
+    net::sendto(&raw, &packet, SendFlags::empty(), &SocketAddrV4::new(*place.ip(), 0))?;
+    Ok(())
+}
+
+#[test]
+fn nobody_answers_what_claims_to_come_from_itself() {
+    on_both(60, |driver| {
+        let (own, all) = ("udp://127.0.0.1:0", "udp://*:0");
+        let answers =
+            |place| one(driver).respond_with(place, Unframed, |message, reply| reply.send(message));
+        for place in [own, all] {
+            let (engine, place) = start(answers(place));
+            let port = place.rsplit(':').next().unwrap().parse().unwrap();
+            let place = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+            if let Err(error) = spoof(place) {
+                println!("SKIP: no raw socket: {error}");
+                return end(engine);
+            }
+            let total = || engine.metrics().total();
+            until("it is dropped", || total().dropped_datagrams == 1);
+            assert_eq!(total().received_messages, 0);
+            let peer = socket();
+            peer.send_to(b"hello", place).unwrap();
+            assert_eq!(heard(&peer), b"hello", "others are served");
+            assert_eq!(total().dropped_datagrams, 1);
+            end(engine);
         }
     });
 }

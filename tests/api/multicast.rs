@@ -237,14 +237,21 @@ fn a_group_that_cannot_be_joined_says_why() {
         let address = format!("udp://{}?interface=nosuch0", group(5, port()));
         let sink = engine.initiate_with(&address, Unframed).into_sink();
         let error = sink.activate().wait().unwrap_err().to_string();
-        assert!(error.contains("No such device"), "{error}");
+        let says = |error: &str| {
+            assert!(error.contains(&address) && error.contains("No such device"), "{error}");
+            assert!(error.contains("?interface=eth0"), "{error}");
+        };
+        says(&error);
         drop(sink);
+        let source = source(&engine, &address);
+        says(&source.activate().wait().unwrap_err().to_string());
+        drop(source);
         end(engine);
         let refused = one(driver)
             .respond_with(&address, Unframed, |message, reply| reply.send(message))
             .start()
             .unwrap_err();
-        assert!(refused.to_string().contains("?interface=eth0"), "{refused}");
+        says(&refused.to_string());
     };
     on_both(60, check);
 }

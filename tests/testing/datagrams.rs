@@ -286,6 +286,46 @@ fn where_nobody_listens_is_said_to_who_asked_and_to_no_other() {
 }
 
 #[test]
+fn word_that_nobody_listens_takes_its_time() {
+    let world = World::builder(5).network(Network { delay: ms(40), ..Network::default() });
+    let world = world.build().unwrap();
+    let nobody = world.initiate_with("udp://192.0.2.9:9", Unframed);
+    world.run_until(nobody.send("anybody?")).unwrap();
+    assert_eq!(world.now(), ms(0));
+    let error = world.run_until(nobody.receive()).unwrap_err();
+    assert!(matches!(error, Error::Closed(CloseReason::Lost(_))), "{error}");
+    assert_eq!(world.now(), ms(80), "there and back");
+}
+
+/// As in the draft's first example (§3.1.1): what was asked for before the close is waited for, but
+/// no longer than a Carrier lingers, since no datagram may come.
+#[test]
+fn a_close_waits_for_the_answer_that_was_asked_for_and_no_longer() {
+    let network = Network { delay: ms(20), ..Network::default() };
+    let world = echoing(World::builder(6).network(network).build().unwrap());
+    let carrier = world.initiate_with(PLACE, Unframed);
+    world.run_until(carrier.send("hello")).unwrap();
+    let answer = carrier.receive();
+    let closed = carrier.close();
+    assert_eq!(world.run_until(answer).unwrap().text(), Ok("hello"));
+    world.run_until(closed).unwrap();
+    assert_eq!(world.now(), ms(40), "with the answer all is said");
+    // Of one that never comes.
+    let carrier = world.initiate_with(PLACE, Unframed);
+    world.run_until(carrier.activate()).unwrap();
+    let answer = carrier.receive();
+    let closed = carrier.close();
+    assert!(world.run_within(Timeouts::default().linger - ms(50), answer).is_none());
+    world.run_until(closed).unwrap();
+    // Nothing is asked for: nothing is waited for.
+    let carrier = world.initiate_with(PLACE, Unframed);
+    world.run_until(carrier.send("hello")).unwrap();
+    let before = world.now();
+    world.run_until(carrier.close()).unwrap();
+    assert_eq!(world.now(), before);
+}
+
+#[test]
 fn what_finds_no_room_at_the_receiver_is_dropped_and_counted() {
     let world = World::new(4);
     let network = Network { receive_buffer_bytes: 10_000, delay: ms(5), ..Network::default() };
