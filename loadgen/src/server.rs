@@ -20,7 +20,7 @@ use crate::worker::{self, Orders};
 /// Where the embedded server listens: any free port.
 const EMBEDDED: &str = "tcp://127.0.0.1:0";
 /// What a frame adds to a message.
-const HEADER_BYTES: usize = 4;
+pub(crate) const HEADER_BYTES: u32 = 4;
 
 /// A running echo server and the address it listens on.
 pub(crate) struct EchoServer {
@@ -184,7 +184,7 @@ pub(crate) fn queue_max(plan: &Plan) -> Option<usize> {
 
 /// Bytes of `depth` frames of the longest message, and of one more: then it is never full.
 fn all_open(longest: usize, depth: u32) -> usize {
-    (longest + HEADER_BYTES).saturating_mul(depth as usize + 1)
+    (longest + HEADER_BYTES as usize).saturating_mul(depth as usize + 1)
 }
 
 /// All connections of a measurement come from one host.

@@ -10,9 +10,8 @@ use std::fmt::Write;
 use crate::compare::{Comparison, Figure, Runs};
 use crate::histogram::Latencies;
 use crate::measurement::Measurement;
-use crate::quantity::time_shown;
 use crate::report::html;
-use crate::report::svg::{Chart, Series, escape, nines};
+use crate::report::svg::{Series, escape, nines};
 use crate::statistics;
 use crate::verdict::Level;
 
@@ -59,15 +58,12 @@ fn class_section(out: &mut String, comparison: &Comparison, runs: &Runs, at: usi
     let end = (most as f64).log10();
     html::draw_both(
         out,
-        &Chart {
-            description: format!("Percentile curves of the response time of A and B: {name}"),
-            x: (0.0, end),
-            x_ticks: html::percentile_ticks(end),
-            x_title: "percentile",
-            y_shown: time_shown,
+        &html::percentile_chart(
+            format!("Percentile curves of the response time of A and B: {name}"),
+            end,
             series,
-            marks: Vec::new(),
-        },
+            Vec::new(),
+        ),
     );
     let figures: Vec<&Figure> = comparison.figures.iter().filter(|f| f.class == name).collect();
     table(out, &figures);

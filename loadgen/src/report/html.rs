@@ -165,15 +165,12 @@ fn percentile_section(out: &mut String, measurement: &Measurement, rows: &[Row<'
     let end = n.log10();
     draw_both(
         out,
-        &Chart {
-            description: described(&rows[0]),
-            x: (0.0, end),
-            x_ticks: percentile_ticks(end),
-            x_title: "percentile",
-            y_shown: time_shown,
+        &percentile_chart(
+            described(&rows[0]),
+            end,
             series,
-            marks: rows[0].percentiles.iter().filter_map(mark).collect(),
-        },
+            rows[0].percentiles.iter().filter_map(mark).collect(),
+        ),
     );
     out.push_str("</section>\n");
 }
@@ -198,8 +195,26 @@ fn mark(percentile: &Percentile) -> Option<Mark> {
     })
 }
 
+/// A chart of times by percentile, up to that of `end` nines.
+pub(super) fn percentile_chart(
+    description: String,
+    end: f64,
+    series: Vec<Series>,
+    marks: Vec<Mark>,
+) -> Chart {
+    Chart {
+        description,
+        x: (0.0, end),
+        x_ticks: percentile_ticks(end),
+        x_title: "percentile",
+        y_shown: time_shown,
+        series,
+        marks,
+    }
+}
+
 /// The marks of the axis of percentiles.
-pub(super) fn percentile_ticks(end: f64) -> Vec<(f64, String)> {
+fn percentile_ticks(end: f64) -> Vec<(f64, String)> {
     let ticks = [
         (nines(0.5), "50 %"),
         (1.0, "90 %"),
@@ -260,15 +275,12 @@ fn class_section(out: &mut String, measurement: &Measurement) {
     let end = (most as f64).log10();
     draw_both(
         out,
-        &Chart {
-            description: format!("Percentile curves of the response time: {}", names.join(", ")),
-            x: (0.0, end),
-            x_ticks: percentile_ticks(end),
-            x_title: "percentile",
-            y_shown: time_shown,
+        &percentile_chart(
+            format!("Percentile curves of the response time: {}", names.join(", ")),
+            end,
             series,
-            marks: Vec::new(),
-        },
+            Vec::new(),
+        ),
     );
     class_table(out, measurement);
     out.push_str("</section>\n");

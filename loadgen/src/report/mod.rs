@@ -4,7 +4,6 @@
 //! Absent: measuring and judging.
 
 mod again;
-mod again_html;
 mod comparison_html;
 mod csv;
 mod exhibit;
@@ -14,7 +13,6 @@ mod json;
 mod saved;
 mod search_html;
 mod series;
-mod series_html;
 mod svg;
 mod text;
 
@@ -26,11 +24,12 @@ use anyhow::{Context, Result};
 
 pub(crate) use self::again::again;
 pub(crate) use self::comparison_html::page as comparison_page;
+pub(crate) use self::exhibit::{Curves, Exhibit, Panel};
 pub(crate) use self::json::{Document, of};
 pub(crate) use self::search_html::{Found, page as search_page};
+pub(crate) use self::series::{Cell, Series};
 use crate::arguments::{Reports, RunArguments, ScenarioArguments};
 use crate::measurement::Measurement;
-use crate::scenario::{Exhibit, Series};
 use crate::verdict::Level;
 
 /// Fails before the run if a report could not be written after it.
@@ -111,8 +110,9 @@ pub(crate) fn publish(measurement: &Measurement, run: &RunArguments) -> Result<(
 /// # Errors
 /// If a file cannot be written.
 pub(crate) fn publish_scenario(results: &Series, arguments: &ScenarioArguments) -> Result<()> {
-    let page = || series_html::page(results);
-    publish_forms(arguments, series::table(results), page, &|| series::document(results, true))
+    let page = || series::page::page(results);
+    let document = || series::forms::document(results, true);
+    publish_forms(arguments, series::forms::table(results), page, &document)
 }
 
 /// As `publish_scenario`, for one with figures of its own.
@@ -120,8 +120,9 @@ pub(crate) fn publish_scenario(results: &Series, arguments: &ScenarioArguments) 
 /// # Errors
 /// If a file cannot be written.
 pub(crate) fn publish_exhibit(shown: &Exhibit<'_>, arguments: &ScenarioArguments) -> Result<()> {
-    let page = || exhibit::page(shown);
-    publish_forms(arguments, exhibit::table(shown), page, &|| exhibit::document(shown, true))
+    let page = || exhibit::forms::page(shown);
+    let document = || exhibit::forms::document(shown, true);
+    publish_forms(arguments, exhibit::forms::table(shown), page, &document)
 }
 
 fn publish_forms(

@@ -378,3 +378,12 @@ fn verdict(out: &mut String, measurement: &Measurement, colours: bool) {
 fn line(out: &mut String, name: &str, text: &str) {
     let _ = writeln!(out, "{name:NAME$}{text}");
 }
+
+/// The mark of a run that is not to be believed without a look at its reasons.
+pub(super) const fn mark(level: Level) -> &'static str {
+    match level {
+        Level::Valid => "",
+        Level::Suspect => " ?",
+        Level::Invalid => " !",
+    }
+}

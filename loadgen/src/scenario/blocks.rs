@@ -12,7 +12,6 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
-use super::exhibit::{Curves, Exhibit, Panel};
 use super::{Runs, Site, Told, base};
 use crate::arguments::ScenarioArguments;
 use crate::class_books::ClassBooks;
@@ -20,7 +19,7 @@ use crate::environment::Environment;
 use crate::measurement::Measurement;
 use crate::plan::Plan;
 use crate::quantity::{bytes_shown, count_shown, time_shown};
-use crate::report;
+use crate::report::{self, Curves, Exhibit, Panel};
 use crate::verdict::Level;
 use crate::workload::Workload;
 use crate::workload::trace::Line;

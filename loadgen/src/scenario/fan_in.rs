@@ -11,14 +11,13 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use serde_json::{Value, json};
 
-use super::exhibit::{Curves, Exhibit, Panel};
 use super::{HEADER_BYTES, Runs, Site, Told, base};
 use crate::arguments::ScenarioArguments;
 use crate::environment::Environment;
 use crate::measurement::Measurement;
 use crate::plan::Plan;
 use crate::quantity::{bytes_shown, count_shown, time_shown};
-use crate::report;
+use crate::report::{self, Curves, Exhibit, Panel};
 use crate::verdict::Level;
 use crate::workload::{Arrival, Workload};
 

@@ -11,14 +11,13 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::exhibit::{Curves, Exhibit, Panel};
 use super::{Runs, Site, Told, base};
 use crate::arguments::HomaArguments;
 use crate::environment::Environment;
 use crate::measurement::Measurement;
 use crate::plan::Plan;
 use crate::quantity::{count_shown, size_shown};
-use crate::report;
+use crate::report::{self, Curves, Exhibit, Panel};
 use crate::slowdown::{Figures, Scale};
 use crate::verdict::Level;
 use crate::workload::trace::Line;

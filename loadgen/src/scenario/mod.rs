@@ -7,7 +7,6 @@
 
 pub(crate) mod blocks;
 mod definition;
-mod exhibit;
 pub(crate) mod fan_in;
 mod ground;
 pub(crate) mod homa;
@@ -20,14 +19,13 @@ use std::time::Duration;
 use anyhow::Result;
 
 pub(crate) use self::definition::{BULK_VS_CLASS0, DEADLINE, FRONT_PAGE, RRUL, Scenario, Told};
-pub(crate) use self::exhibit::{Curves, Exhibit, Panel};
 use self::ground::Ground;
 use crate::arguments::{ScenarioArguments, Stack};
 use crate::conduct;
 use crate::environment::Environment;
 use crate::measurement::Measurement;
 use crate::plan::Plan;
-use crate::report;
+use crate::report::{self, Cell, Series};
 use crate::verdict::Level;
 use crate::workload::trace::Line;
 use crate::workload::{Arrival, Workload};
@@ -42,41 +40,9 @@ const ALONE_LOAD: f64 = 0.02;
 /// Longest warm-up: a short run has a short one.
 const WARMUP_MAX: Duration = Duration::from_secs(1);
 /// What a frame adds to a message.
-const HEADER_BYTES: f64 = 4.0;
+const HEADER_BYTES: f64 = crate::server::HEADER_BYTES as f64;
 /// What Ethernet, IP and UDP add to a datagram.
 const PACKET_HEADER_BYTES: f64 = 42.0;
-
-/// One run of a scenario.
-pub(crate) struct Cell {
-    /// Part of the link's capacity that was offered.
-    pub(crate) load: f64,
-    /// What the library was told.
-    pub(crate) told: Told,
-    /// What came out.
-    pub(crate) measurement: Measurement,
-}
-
-/// A scenario that was run.
-pub(crate) struct Series {
-    /// Which one.
-    pub(crate) scenario: &'static Scenario,
-    /// What the link carries, in payload bytes per second.
-    pub(crate) link_bytes_per_s: f64,
-    /// What the link is.
-    pub(crate) link: String,
-    /// The most urgent class alone on an idle link.
-    pub(crate) alone: Measurement,
-    /// The runs, by load, then by what was told.
-    pub(crate) cells: Vec<Cell>,
-}
-
-impl Series {
-    /// The worst verdict of all runs.
-    pub(crate) fn level(&self) -> Level {
-        let levels = self.cells.iter().map(|cell| cell.measurement.verdict.level);
-        levels.chain([self.alone.verdict.level]).max().unwrap_or(Level::Valid)
-    }
-}
 
 /// Runs a scenario and publishes it.
 ///
@@ -94,7 +60,15 @@ pub(crate) fn run(
     let site = Site { narrow_back: scenario.narrow_back, environment, stop };
     let (link, (alone, cells)) =
         site.with_runs(arguments, &base, |runs| all(runs, scenario, arguments, &base))?;
-    let series = Series { scenario, link_bytes_per_s: arguments.link, link, alone, cells };
+    let series = Series {
+        scenario: scenario.name,
+        question: scenario.question,
+        note: scenario.note,
+        link_bytes_per_s: arguments.link,
+        link,
+        alone,
+        cells,
+    };
     report::publish_scenario(&series, arguments)?;
     Ok(series.level())
 }
@@ -139,7 +113,7 @@ fn all(
             let workload = base.workload.as_ref().clone().told(told.variant());
             let run = runs.at_load(base, workload, load);
             let Some(measurement) = runs.unless_stopped(run)? else { return Ok((alone, cells)) };
-            cells.push(Cell { load, told, measurement });
+            cells.push(Cell { load, told: told.name(), measurement });
         }
     }
     Ok((alone, cells))

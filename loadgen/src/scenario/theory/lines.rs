@@ -5,12 +5,12 @@
 
 use serde_json::{Value, json};
 
-use super::super::exhibit::{Curves, Exhibit, Panel};
 use super::{COMMITTED, Case, Found, Kind, ROUNDS, Round, WIRE_BYTES};
 use crate::difference::Difference;
 use crate::histogram::Latencies;
 use crate::quantity::{count_shown, time_shown};
 use crate::queueing::Waits;
+use crate::report::{Curves, Exhibit, Panel};
 use crate::verdict::{Level, Reason, Verdict};
 
 /// How surely the noise holds what is chance.

@@ -1,40 +1,40 @@
 //! A scenario's report as one HTML page that needs nothing else.
 //!
-//! Above: `report` writes it. Below: `series` has the figures, `html` the parts of a page.
+//! Above: `report` writes it. Below: `forms` has the figures, `html` the parts of a page.
 //! Absent: scripts, colours.
 
 use std::fmt::Write;
 
+use super::forms::{self, TITLES};
+use super::{Cell, Series};
 use crate::quantity::time_shown;
 use crate::report::html::{self, CLASS_STYLES};
-use crate::report::series::{self, TITLES};
-use crate::report::svg::{Chart, Series as Line, escape, nines};
+use crate::report::svg::{Series as Line, escape, nines};
 use crate::report::text;
-use crate::scenario::{Cell, Series};
 use crate::statistics;
 use crate::verdict::Level;
 
 /// The page.
-pub(super) fn page(series: &Series) -> String {
+pub(in crate::report) fn page(series: &Series) -> String {
     let mut out = String::with_capacity(128 << 10);
     let level = series.level();
-    html::begin(&mut out, &format!("loadgen {}", series.scenario.name));
-    html::title(&mut out, series.scenario.name, level);
+    html::begin(&mut out, &format!("loadgen {}", series.scenario));
+    html::title(&mut out, series.scenario, level);
     let _ = writeln!(
         out,
         "<p class=\"lead\">{}<br>{}<br>{}</p>",
-        escape(series.scenario.question),
-        escape(&series::heading(series)),
-        escape(&series::alone(series))
+        escape(series.question),
+        escape(&forms::heading(series)),
+        escape(&forms::alone(series))
     );
-    if !series.scenario.note.is_empty() {
-        let _ = writeln!(out, "<p class=\"soft\">{}</p>", escape(series.scenario.note));
+    if !series.note.is_empty() {
+        let _ = writeln!(out, "<p class=\"soft\">{}</p>", escape(series.note));
     }
     reasons(&mut out, series, level);
-    for cells in series::by_load(series) {
+    for cells in forms::by_load(series) {
         block(&mut out, series, cells);
     }
-    if let Ok(document) = series::document(series, false) {
+    if let Ok(document) = forms::document(series, false) {
         html::embed_text(&mut out, &document);
     }
     html::end(&mut out);
@@ -46,7 +46,7 @@ fn reasons(out: &mut String, series: &Series, level: Level) {
         return;
     }
     let _ = write!(out, "<ul class=\"reasons {}\">", html::class(level));
-    for (name, measurement) in series::runs(series) {
+    for (name, measurement) in forms::runs(series) {
         let reasons = measurement.verdict.reasons.iter();
         for reason in reasons.filter(|reason| reason.level > Level::Valid) {
             let _ = write!(out, "<li>{}: {}</li>", escape(&name), escape(&reason.text));
@@ -65,7 +65,7 @@ fn block(out: &mut String, series: &Series, cells: &[Cell]) {
          was scheduled; expired: discarded by the library; wasted: bytes sent that came late."
     );
     html::open_section(out, &format!("Load {:.0}&nbsp;%", first.load * 100.0), &note);
-    let names = cells.iter().map(|cell| cell.told.name());
+    let names = cells.iter().map(|cell| cell.told);
     html::legend(out, &CLASS_STYLES.into_iter().zip(names).collect::<Vec<_>>());
     curves(out, &urgent, cells);
     out.push_str("<div class=\"scroll\"><table><thead><tr><th></th><th></th>");
@@ -76,11 +76,11 @@ fn block(out: &mut String, series: &Series, cells: &[Cell]) {
     for (number, class) in classes.iter().enumerate() {
         for (at, cell) in cells.iter().enumerate() {
             let name = if at == 0 { escape(&class.name) } else { String::new() };
-            let mark = series::mark(cell.measurement.verdict.level);
-            let told = cell.told.name();
+            let mark = text::mark(cell.measurement.verdict.level);
+            let told = cell.told;
             let _ = write!(out, "<tr><th scope=\"row\">{name}</th><td>{told}{mark}</td>");
             let books = &cell.measurement.books.classes[number];
-            for figure in series::figures(&cell.measurement, books) {
+            for figure in forms::figures(&cell.measurement, books) {
                 let _ = write!(out, "<td>{figure}</td>");
             }
             out.push_str("</tr>");
@@ -88,9 +88,9 @@ fn block(out: &mut String, series: &Series, cells: &[Cell]) {
     }
     out.push_str("</tbody></table></div>\n<dl>");
     for cell in cells {
-        let useful = series::useful_share(series, cell) * 100.0;
+        let useful = forms::useful_share(series, cell) * 100.0;
         let [_, submitted, sent] = text::ledger(&cell.measurement);
-        let told = cell.told.name();
+        let told = cell.told;
         let _ = write!(
             out,
             "<dt>{told}</dt><dd>{useful:.1} % of the link in time; {submitted}; {sent}</dd>"
@@ -109,22 +109,11 @@ fn curves(out: &mut String, urgent: &str, cells: &[Cell]) {
         most = most.max(books.response.count() + unanswered);
         let curve = statistics::curve(&books.response, unanswered);
         if let Some(median) = curve.iter().find(|(share, _)| *share >= 0.5) {
-            let _ = write!(description, ", {} p50 {}", cell.told.name(), time_shown(median.1));
+            let _ = write!(description, ", {} p50 {}", cell.told, time_shown(median.1));
         }
         let points = curve.into_iter().map(|(share, ns)| (nines(share), ns as f64)).collect();
         lines.push(Line { class, points });
     }
     let end = (most as f64).log10();
-    html::draw_both(
-        out,
-        &Chart {
-            description,
-            x: (0.0, end),
-            x_ticks: html::percentile_ticks(end),
-            x_title: "percentile",
-            y_shown: time_shown,
-            series: lines,
-            marks: Vec::new(),
-        },
-    );
+    html::draw_both(out, &html::percentile_chart(description, end, lines, Vec::new()));
 }

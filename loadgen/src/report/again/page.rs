@@ -1,16 +1,17 @@
 //! Saved results side by side as one HTML page that needs nothing else.
 //!
-//! Above: `again`. Below: `html` has the parts of a page, `svg` draws. Absent: scripts, colours.
+//! Above: `again`. Below: `words`; `html` has the parts of a page, `svg` draws.
+//! Absent: scripts, colours.
 //! Bound: one curve for each run; their styles begin again after `CLASS_STYLES`.
 
 use std::fmt::Write;
 
-use super::again::{asked, classes, counts, figures, rates, titles};
-use super::html::{self, CLASS_STYLES};
-use super::saved::{Latency, Saved};
-use super::svg::{Chart, Mark, Series, escape, nines};
+use super::words::{asked, classes, counts, figures, rates, titles};
 use crate::ledger::Ledger;
 use crate::quantity::time_shown;
+use crate::report::html::{self, CLASS_STYLES};
+use crate::report::saved::{Latency, Percentile, Saved, Stretch};
+use crate::report::svg::{Chart, Mark, Series, escape, nines};
 use crate::verdict::Level;
 
 /// The page.
@@ -71,25 +72,14 @@ fn curves(out: &mut String, runs: &[Saved]) {
     }
     let end = (most as f64).log10();
     let marks = if let [one] = runs { marks(one) } else { Vec::new() };
-    html::draw_both(
-        out,
-        &Chart {
-            description,
-            x: (0.0, end),
-            x_ticks: html::percentile_ticks(end),
-            x_title: "percentile",
-            y_shown: time_shown,
-            series,
-            marks,
-        },
-    );
+    html::draw_both(out, &html::percentile_chart(description, end, series, marks));
     out.push_str("</section>\n");
 }
 
 /// With one run there is room for its figures.
 fn marks(run: &Saved) -> Vec<Mark> {
     let percentiles = run.response().into_iter().flat_map(|response| &response.percentiles);
-    let mark = |p: &super::saved::Percentile| {
+    let mark = |p: &Percentile| {
         let value_ns = p.value_ns?;
         let interval = p.low_95_ns.zip(p.high_95_ns);
         Some(Mark {
@@ -145,7 +135,7 @@ fn timeline(out: &mut String, runs: &[Saved]) {
     let mut end_s = 0.1_f64;
     let series = runs.iter().zip(CLASS_STYLES.into_iter().cycle()).map(|(run, class)| {
         end_s = end_s.max(run.manifest.measured_ns as f64 / 1e9);
-        let point = |stretch: &super::saved::Stretch| {
+        let point = |stretch: &Stretch| {
             let at_s = stretch.start_ns as f64 / 1e9;
             (at_s, stretch.response_p99_ns.map_or(f64::NAN, |ns| ns as f64))
         };
