@@ -5,7 +5,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{Engine, Listener};
+use super::Listener;
 use crate::carrier::CarrierRef;
 use crate::carrier::accept::{ListenerService, Queue};
 use crate::carrier::responder::{Answer, Reply, ResponderService};
@@ -27,7 +27,7 @@ pub(super) struct Place {
     pub(super) deal: Deal,
 }
 
-/// Describes an [`Engine`].
+/// Describes an [`Engine`](crate::Engine).
 ///
 /// ```no_run
 /// use postring::{Engine, LengthPrefixed};
@@ -225,15 +225,6 @@ impl EngineBuilder {
         let queue = Queue::new(self.limits.accept_queue);
         let engine = self.listen_for(address, framer, Arc::clone(&queue)).start()?;
         Ok(Listener::new(queue, Some(engine)))
-    }
-
-    /// Starts the threads, listens, and returns the running engine.
-    ///
-    /// # Errors
-    /// [`Error`](crate::Error) for an address that cannot be listened on, limits that contradict
-    /// one another, CPUs that this process may not use, or a driver that cannot be set up.
-    pub fn start(self) -> Result<Engine> {
-        super::start::start(self)
     }
 }
 

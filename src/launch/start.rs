@@ -4,15 +4,29 @@
 //! Absent: what is served. Every thread makes its own driver; only when all have one does any of
 //! them begin, so that a failed start leaves nothing behind.
 
+use super::{Engine, EngineBuilder};
+use crate::error::Result;
+
+impl EngineBuilder {
+    /// Starts the threads, listens, and returns the running engine.
+    ///
+    /// # Errors
+    /// [`Error`](crate::Error) for an address that cannot be listened on, limits that contradict
+    /// one another, CPUs that this process may not use, or a driver that cannot be set up.
+    pub fn start(self) -> Result<Engine> {
+        start(self)
+    }
+}
+
 #[cfg(not(all(target_os = "linux", not(postring_no_kernel))))]
-pub(super) fn start(builder: super::EngineBuilder) -> crate::Result<super::Engine> {
+fn start(builder: EngineBuilder) -> Result<Engine> {
     drop(builder);
     let what = "an engine on this system: only Linux has a driver so far";
     Err(crate::Error::Unsupported(what.into()))
 }
 
 #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
-pub(super) use linux::start;
+use linux::start;
 
 #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
 mod linux {
@@ -91,7 +105,7 @@ mod linux {
     /// Letters that may wait between two cores.
     const LANE: usize = 1024;
 
-    pub(in super::super) fn start(mut builder: EngineBuilder) -> Result<Engine> {
+    pub(super) fn start(mut builder: EngineBuilder) -> Result<Engine> {
         builder.limits.check()?;
         if clock::is_simulated() {
             let why = "an engine has threads and real time: not beside a testing::World's core";

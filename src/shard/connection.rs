@@ -120,6 +120,17 @@ pub(crate) struct Gather {
     pub(crate) needs: usize,
 }
 
+impl Gather {
+    /// Its buffer begins with at most this many bytes and doubles as they come.
+    pub(super) const STEP_BYTES: usize = 1 << 20;
+
+    /// How large the buffer of a message of `needs` bytes is to be when `len` bytes of it have
+    /// come: a peer that only claims a length costs no memory.
+    pub(super) fn capacity(len: usize, needs: usize) -> usize {
+        needs.min(Self::STEP_BYTES.max(len.saturating_mul(2)))
+    }
+}
+
 /// Times in milliseconds since the core began; 0 is "not".
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Clocks {
@@ -344,5 +355,14 @@ mod tests {
     fn what_every_message_touches_lies_together() {
         assert_eq!(size_of::<Connection>(), 192);
         assert!(std::mem::offset_of!(Connection, pending) < 128);
+    }
+
+    #[test]
+    fn a_claimed_length_costs_no_memory_before_its_bytes_come() {
+        const STEP: usize = Gather::STEP_BYTES;
+        assert_eq!(Gather::capacity(8, 65_540), 65_540);
+        assert_eq!(Gather::capacity(8, usize::MAX), STEP);
+        assert_eq!(Gather::capacity(STEP, usize::MAX), 2 * STEP);
+        assert_eq!(Gather::capacity(STEP, STEP + 1), STEP + 1);
     }
 }

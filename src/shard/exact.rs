@@ -13,9 +13,6 @@ use crate::engine::errno::Errno;
 use crate::engine::operation::{ReceiveEnd, Token};
 use crate::lending;
 
-/// The buffer of a large message begins with at most this many bytes and doubles as they come.
-pub(super) const EXACT_STEP: usize = 1 << 20;
-
 impl Shard {
     /// A large message is whole in `buffer`.
     pub(super) fn gathered(&mut self, id: Id, buffer: Vec<u8>) {
@@ -105,7 +102,7 @@ impl Shard {
         // Ended meanwhile: then nobody needs the beginning.
         let _ = self.core.change(id, |connection| {
             if needs >= exact_min {
-                let capacity = exact_capacity(buffer.len(), needs);
+                let capacity = Gather::capacity(buffer.len(), needs);
                 buffer.reserve_exact(capacity.saturating_sub(buffer.len()));
                 connection.gather = Some(Box::new(Gather { buffer, needs }));
             } else {
@@ -113,24 +110,5 @@ impl Shard {
             }
         });
         begin_message(&self.core, id);
-    }
-}
-
-/// How large the buffer of a message of `needs` bytes is to be when `len` bytes of it have come: a
-/// peer that only claims a length costs no memory.
-pub(super) fn exact_capacity(len: usize, needs: usize) -> usize {
-    needs.min(EXACT_STEP.max(len.saturating_mul(2)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_claimed_length_costs_no_memory_before_its_bytes_come() {
-        assert_eq!(exact_capacity(8, 65_540), 65_540);
-        assert_eq!(exact_capacity(8, usize::MAX), EXACT_STEP);
-        assert_eq!(exact_capacity(EXACT_STEP, usize::MAX), 2 * EXACT_STEP);
-        assert_eq!(exact_capacity(EXACT_STEP, EXACT_STEP + 1), EXACT_STEP + 1);
     }
 }

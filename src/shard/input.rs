@@ -10,7 +10,6 @@ use super::Shard;
 use super::call::Taken;
 use super::connection::{Connection, Gather};
 use super::core::{CallError, Core, Id};
-use super::exact::{EXACT_STEP, exact_capacity};
 use super::protocol::{Progress, Verdict};
 use crate::engine::errno::Errno;
 use crate::engine::operation::{Data, Operation, ReceiveEnd, Token};
@@ -275,7 +274,7 @@ pub(super) fn after_input(
                             && needs > rest.len()
                             && connection.pending.is_empty() =>
                     {
-                        let mut buffer = Vec::with_capacity(exact_capacity(rest.len(), needs));
+                        let mut buffer = Vec::with_capacity(Gather::capacity(rest.len(), needs));
                         buffer.extend_from_slice(rest);
                         connection.gather = Some(Box::new(Gather { buffer, needs }));
                     }
@@ -354,7 +353,7 @@ impl Shard {
             if let Some(gather) = &mut connection.gather {
                 connection.flags.gathering = true;
                 let mut buffer = std::mem::take(&mut gather.buffer);
-                let capacity = exact_capacity(buffer.len(), gather.needs);
+                let capacity = Gather::capacity(buffer.len(), gather.needs);
                 buffer.reserve_exact(capacity.saturating_sub(buffer.len()));
                 Operation::ReceiveExact { token, buffer, whole: true }
             } else if (1..=self.large_receive_bytes).contains(&large) {
@@ -366,7 +365,7 @@ impl Shard {
                 connection.flags.gathering = true;
                 connection.gather = Some(Box::default());
                 expects = true;
-                let buffer = Vec::with_capacity(large.min(EXACT_STEP));
+                let buffer = Vec::with_capacity(large.min(Gather::STEP_BYTES));
                 Operation::ReceiveExact { token, buffer, whole: false }
             } else {
                 connection.flags.receiving = true;
