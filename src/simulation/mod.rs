@@ -8,7 +8,7 @@ pub(crate) mod faults;
 mod link;
 pub(crate) mod network;
 mod place;
-mod post;
+pub(crate) mod post;
 pub(crate) mod random;
 pub(crate) mod script;
 mod slots;

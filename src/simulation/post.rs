@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use super::network::Network;
 use super::random::Random;
+#[cfg(test)]
+use super::world::endpoint_of;
 use super::world::{State, World, errno, number_of};
 use crate::address::SocketAddress;
 use crate::engine::errno::Errno;
@@ -312,5 +314,53 @@ impl State {
         if self.posts.advance(now, room) {
             self.happened += 1;
         }
+    }
+}
+
+/// A socket of datagrams by hand. Dropped, it is closed.
+#[cfg(test)]
+pub(crate) struct Correspondent {
+    world: World,
+    number: usize,
+}
+
+#[cfg(test)]
+impl Correspondent {
+    pub(crate) fn connect(&self, to: SocketAddr) {
+        self.world.connect_datagrams(self.number, to).expect("it has an address");
+    }
+
+    /// To `to`, or to whom it is connected.
+    pub(crate) fn send(&self, datagram: &[u8], to: Option<SocketAddr>) -> Result<(), Errno> {
+        self.world.send_datagram(self.number, to, datagram.to_vec())
+    }
+
+    pub(crate) fn receive(&self) -> Option<Vec<u8>> {
+        self.world.take_datagram(self.number).map(|(letter, _)| letter.bytes)
+    }
+}
+
+#[cfg(test)]
+impl Drop for Correspondent {
+    fn drop(&mut self) {
+        self.world.close_datagrams(self.number);
+    }
+}
+
+#[cfg(test)]
+impl World {
+    /// A socket of datagrams by hand, and its address.
+    pub(crate) fn correspondent(&self, local: SocketAddr) -> (Correspondent, SocketAddr) {
+        let socket = self.bind_datagrams(local).expect("a free address");
+        let address = self.address_of(&socket);
+        (Correspondent { world: self.clone(), number: endpoint_of(&socket) }, address)
+    }
+
+    pub(crate) fn connect_datagram_socket(&self, socket: &Socket, to: SocketAddr) {
+        self.connect_datagrams(endpoint_of(socket), to).expect("it has an address");
+    }
+
+    pub(crate) fn address_of(&self, socket: &Socket) -> SocketAddr {
+        self.datagram_address(endpoint_of(socket)).expect("it is bound")
     }
 }

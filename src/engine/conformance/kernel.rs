@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, SendFlags, Shutdown, SocketType, sockopt};
 
+use super::datagrams::{Far, Posting};
 use super::{Door, Driving, Peer, PeerRead, Subject, driving};
 use crate::address::SocketAddress;
 use crate::engine::bell::EventBell;
@@ -325,5 +326,58 @@ impl Peer for KernelPeer {
 
     fn reset(self) {
         sockopt::set_socket_linger(&self.0, Some(Duration::ZERO)).expect("a stream takes this");
+    }
+}
+
+impl<D: Made> Posting for Kernel<D, Udp> {
+    type Far = UdpSocket;
+
+    fn foreign(&mut self) -> (UdpSocket, SocketAddr) {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        socket.set_nonblocking(true).expect("a socket takes this");
+        let address = socket.local_addr().expect("it is bound");
+        (socket, address)
+    }
+
+    fn connected_to(&mut self, to: SocketAddr) -> (Socket, SocketAddr) {
+        let socket = Socket::connecting(&SocketAddress::Udp(to)).expect("a socket");
+        net::connect(socket.as_fd(), &to).expect("UDP connects at once");
+        let address = ip_of(&socket);
+        (socket, address)
+    }
+
+    fn open_to_all(&mut self) -> (Socket, SocketAddr) {
+        let options = ListenOptions::default();
+        let socket = Socket::listen(&Udp::fresh_address(), &options).expect("a free port");
+        let address = ip_of(&socket);
+        (socket, address)
+    }
+}
+
+fn ip_of(socket: &Socket) -> SocketAddr {
+    match socket.local_address().expect("it is bound") {
+        SocketAddress::Udp(address) => address,
+        other => panic!("{other:?} is not of UDP"),
+    }
+}
+
+impl Far for UdpSocket {
+    fn connect(&self, to: SocketAddr) {
+        Self::connect(self, to).expect("UDP connects at once");
+    }
+
+    fn send(&self, datagram: &[u8]) {
+        Self::send(self, datagram).expect("there is room");
+    }
+
+    fn send_to(&self, datagram: &[u8], to: SocketAddr) {
+        Self::send_to(self, datagram, to).expect("there is room");
+    }
+
+    fn receive(&self) -> Option<Vec<u8>> {
+        let mut room = vec![0; 70_000];
+        let len = self.recv(&mut room).ok()?;
+        room.truncate(len);
+        Some(room)
     }
 }

@@ -262,12 +262,12 @@ suite!(on_uring_with_unix is kernel::UringUnix);
 #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
 suite!(on_a_tight_uring is kernel::TightUringTcp);
 
-/// The laws of datagrams, for a driver of the kernel.
+/// The laws of datagrams, and those that hold for this kind of subject alone.
 #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
 macro_rules! datagram_suite {
-    ($name:ident is $subject:ident) => {
+    ($name:ident is $module:ident::$subject:ident $(and $more:ident)*) => {
         mod $name {
-            type Tested = $crate::engine::conformance::kernel::$subject;
+            type Tested = $crate::engine::conformance::$module::$subject;
             laws! {
                 datagrams {
                     a_train_comes_whole_in_order_and_with_its_segment,
@@ -280,18 +280,29 @@ macro_rules! datagram_suite {
                     a_closed_port_is_said_once,
                     what_one_of_many_peers_says_ends_nothing,
                     one_that_is_too_long_fails_alone,
-                    a_refused_train_leaves_in_single_datagrams,
-                    a_peer_that_cannot_be_sent_to_leaves_trains_to_others,
                     more_datagrams_than_buffers_are_all_received,
+                    $($more,)*
                 } with ROOMY;
             }
         }
     };
 }
 
+/// The same, for a driver of the kernel.
 #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
-datagram_suite!(on_epoll_with_udp is EpollUdp);
+macro_rules! kernel_datagram_suite {
+    ($name:ident is $subject:ident) => {
+        datagram_suite!($name is kernel::$subject
+            and a_refused_train_leaves_in_single_datagrams
+            and a_peer_that_cannot_be_sent_to_leaves_trains_to_others);
+    };
+}
+
 #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
-datagram_suite!(on_uring_with_udp is UringUdp);
+datagram_suite!(on_script_with_udp is script::ScriptUdp);
 #[cfg(all(target_os = "linux", not(postring_no_kernel)))]
-datagram_suite!(on_a_tight_uring_with_udp is TightUringUdp);
+kernel_datagram_suite!(on_epoll_with_udp is EpollUdp);
+#[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+kernel_datagram_suite!(on_uring_with_udp is UringUdp);
+#[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+kernel_datagram_suite!(on_a_tight_uring_with_udp is TightUringUdp);

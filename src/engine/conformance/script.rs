@@ -1,25 +1,60 @@
 //! The script driver as a subject of the suite: every law in worlds with and without faults.
 
+use std::marker::PhantomData;
 use std::net::SocketAddr;
+#[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+#[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+use super::datagrams::{Far, Posting};
 use super::{Door, Peer, PeerRead, Subject, driving};
 use crate::address::SocketAddress;
 use crate::engine::plan::BufferPlan;
 use crate::engine::socket::Socket;
 use crate::simulation::faults::Faults;
+use crate::simulation::network::Network;
+#[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+use crate::simulation::post::Correspondent;
 use crate::simulation::script::ScriptDriver;
 use crate::simulation::world::{self, Read, World, errno};
 
 driving!(ScriptDriver);
 
-pub(super) struct Script {
+/// What the ways of a world hold.
+pub(super) trait Ways {
+    fn world(seed: u64) -> World;
+}
+
+/// Little, so that streams come to a stop.
+pub(super) struct Narrow;
+impl Ways for Narrow {
+    fn world(seed: u64) -> World {
+        World::new([16_384, 64, 300, 2000][seed as usize % 4])
+    }
+}
+
+/// All that a law sends.
+pub(super) struct Wide;
+impl Ways for Wide {
+    fn world(seed: u64) -> World {
+        let network = Network { receive_buffer_bytes: 1 << 20, ..Network::default() };
+        World::with_network(network, seed)
+    }
+}
+
+pub(super) type Script = ScriptWith<Narrow>;
+#[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+pub(super) type ScriptUdp = ScriptWith<Wide>;
+
+pub(super) struct ScriptWith<W> {
     pub(super) world: World,
     driver: ScriptDriver,
     ports: u16,
+    ways: PhantomData<W>,
 }
 
-impl Subject for Script {
+impl<W: Ways> Subject for ScriptWith<W> {
     type Driver = ScriptDriver;
     type Peer = world::Peer;
     type Door = ScriptDoor;
@@ -41,9 +76,9 @@ impl Subject for Script {
     fn new(seed: u64, plan: &BufferPlan) -> Result<Self, String> {
         // The first worlds are kind, so that a failure there is no fault's doing.
         let faults = if seed < 3 { Faults::NONE } else { Faults::from_seed(seed) };
-        let world = World::new([16_384, 64, 300, 2000][seed as usize % 4]);
+        let world = W::world(seed);
         let driver = ScriptDriver::new(&world, plan, faults, seed);
-        Ok(Self { world, driver, ports: 0 })
+        Ok(Self { world, driver, ports: 0, ways: PhantomData })
     }
 
     fn driver(&mut self) -> &mut ScriptDriver {
@@ -124,5 +159,48 @@ impl Peer for world::Peer {
 
     fn reset(self) {
         Self::reset(self);
+    }
+}
+
+#[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+impl<W: Ways> Posting for ScriptWith<W> {
+    type Far = Correspondent;
+
+    fn foreign(&mut self) -> (Correspondent, SocketAddr) {
+        self.world.correspondent(ANY_PORT)
+    }
+
+    fn connected_to(&mut self, to: SocketAddr) -> (Socket, SocketAddr) {
+        let (socket, address) = self.open_to_all();
+        self.world.connect_datagram_socket(&socket, to);
+        (socket, address)
+    }
+
+    fn open_to_all(&mut self) -> (Socket, SocketAddr) {
+        let socket = self.world.bind_datagrams(ANY_PORT).expect("a free port");
+        let address = self.world.address_of(&socket);
+        (socket, address)
+    }
+}
+
+#[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 0);
+
+#[cfg(all(target_os = "linux", not(postring_no_kernel)))]
+impl Far for Correspondent {
+    fn connect(&self, to: SocketAddr) {
+        Self::connect(self, to);
+    }
+
+    fn send(&self, datagram: &[u8]) {
+        Self::send(self, datagram, None).expect("it arrives or not");
+    }
+
+    fn send_to(&self, datagram: &[u8], to: SocketAddr) {
+        Self::send(self, datagram, Some(to)).expect("it arrives or not");
+    }
+
+    fn receive(&self) -> Option<Vec<u8>> {
+        Self::receive(self)
     }
 }
