@@ -62,7 +62,7 @@ impl Lab {
     /// If this user may not, or a program is missing; says what to do instead.
     pub(crate) fn build(width: Width, narrow_back: bool, congestion: Option<&str>) -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
-            bail!("a lab needs root; --on loopback does not");
+            bail!("a lab needs root");
         }
         let lab = Self { near: Namespace::new()?, far: Namespace::new()? };
         let (near, far) = (&lab.near, &lab.far);
@@ -127,7 +127,7 @@ impl Namespace {
         while std::fs::read_link(namespace.path()).ok().is_none_or(|theirs| theirs == own) {
             let ended = namespace.holder.try_wait().context("the namespace's holder")?;
             if ended.is_some() || Instant::now() > until {
-                bail!("a network namespace cannot be made here; --on loopback needs none");
+                bail!("a network namespace cannot be made here");
             }
             std::thread::sleep(Duration::from_millis(1));
         }

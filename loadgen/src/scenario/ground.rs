@@ -48,7 +48,10 @@ impl Ground {
         if arguments.on != Asked::Loopback {
             match Self::lab(arguments, narrow_back, plan) {
                 Ok(ground) => return Ok(ground),
-                Err(why) if arguments.on == Asked::Lab || is_udp => return Err(why),
+                Err(why) if is_udp => return Err(why.context("datagrams need a lab")),
+                Err(why) if arguments.on == Asked::Lab => {
+                    return Err(why.context("--on loopback needs no lab"));
+                }
                 Err(why) if !arguments.quiet => conduct::announce(&format!("no lab: {why:#}")),
                 Err(_) => {}
             }
@@ -77,7 +80,7 @@ impl Ground {
 
     #[cfg(not(target_os = "linux"))]
     fn lab(_: &ScenarioArguments, _: bool, _: &Plan) -> Result<Self> {
-        bail!("a lab needs Linux; --on loopback does not")
+        bail!("a lab needs Linux")
     }
 
     /// As `prepare`, with a server of datagrams behind a link of so many bits on the wire per
