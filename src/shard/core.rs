@@ -84,6 +84,8 @@ pub(crate) struct Core {
     pub(super) sleepers: RefCell<Sleepers>,
     pub(super) began: Instant,
     now_tick: Cell<u64>,
+    /// When the driver last came back from its wait, in microseconds.
+    turned_us: Cell<u64>,
 }
 
 type Deferred = Box<dyn FnOnce(&Rc<Core>)>;
@@ -141,6 +143,7 @@ impl Core {
             sleepers: RefCell::default(),
             began: clock::now(),
             now_tick: Cell::new(1),
+            turned_us: Cell::new(0),
         })
     }
 
@@ -181,14 +184,20 @@ impl Core {
     /// Reads the clock, once per turn.
     pub(crate) fn read_clock(&self) -> Instant {
         let now = clock::now();
-        let elapsed = now.duration_since(self.began).as_millis();
-        self.now_tick.set(u64::try_from(elapsed).unwrap_or(u64::MAX).max(1));
+        let elapsed = now.duration_since(self.began);
+        self.now_tick.set(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1));
+        self.turned_us.set(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX));
         now
     }
 
     /// Microseconds since the core began, by the precise clock: what deadlines count in.
     pub(crate) fn now_us(&self) -> u64 {
         u64::try_from(clock::now().duration_since(self.began).as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// As `now_us`, when this turn's events were there: before the first of them was handled.
+    pub(crate) fn turned_us(&self) -> u64 {
+        self.turned_us.get()
     }
 
     /// Moves the clock, for tests of what takes weeks.

@@ -278,7 +278,7 @@ impl Outgoing {
     pub(crate) fn fill(&mut self, filling: Filling<'_>) {
         let Filling { now_us, handed, copies_max, outbox } = filling;
         if self.tuned && self.path.is_none() {
-            self.drain.ask(now_us);
+            self.drain.ask();
         }
         let mut path = self.path();
         let known = (path.rate_bytes_per_s, path.unsent_bytes);
@@ -315,7 +315,7 @@ impl Outgoing {
             }
         }
         if self.tuned && self.path.is_none() {
-            self.drain.give(outbox.len() as u64, self.has_queued());
+            self.drain.give(now_us, outbox.len() as u64, self.has_queued());
         }
         self.collect();
     }
@@ -359,6 +359,11 @@ impl Outgoing {
                 remains: Some(payload.output),
             });
         }
+    }
+
+    /// The kernel has answered a send.
+    pub(crate) fn taken(&mut self, now_us: u64) {
+        self.drain.take(now_us);
     }
 
     /// The kernel has everything up to `position`.

@@ -148,7 +148,7 @@ impl Shard {
 
     pub(super) fn sent(&mut self, token: Token, output: Box<Output>, result: Result<usize, Errno>) {
         let id = self.id(token);
-        let now = self.core.now_ms();
+        let (now, turned_us) = (self.core.now_ms(), self.core.turned_us());
         let is_datagrams = !output.trains().is_empty();
         let failed = result.is_err();
         let (unsent, broken, wants_room, manner) = {
@@ -177,6 +177,7 @@ impl Shard {
             }
             let position = connection.left();
             if let Some(outgoing) = &mut connection.outgoing {
+                outgoing.taken(turned_us);
                 outgoing.left(position);
             }
             let low = connection.backlog() < self.core.limits.send_queue_bytes / 2;

@@ -9,39 +9,54 @@ const STRETCH_US: u64 = 5_000;
 /// with less time than that is late as often as not.
 const LATE_US: u64 = 1_000;
 
-/// What a socket takes, as long as more waits all the time.
+/// What a socket takes, as long as more waits all the time. Only the time counts that it had
+/// something to take: a core that comes late with more does not make a socket slow.
 #[derive(Debug, Default)]
 pub(super) struct Drain {
-    /// Bytes that were given and not taken yet, if more waits behind them.
-    given: Option<u64>,
-    /// When the present stretch began, and what was taken in it.
-    begun_us: u64,
+    /// What it was given last, if more waits behind that.
+    given: Option<Given>,
+    /// Of the present stretch: how long the socket was at it, and what it took.
+    busy_us: u64,
     taken: u64,
     /// Of the last stretch and the one before: one that was slow for once does not count.
     rates_bytes_per_s: [Option<u64>; 2],
 }
 
+#[derive(Debug)]
+struct Given {
+    bytes: u64,
+    from_us: u64,
+    until_us: u64,
+}
+
 impl Drain {
-    /// The socket takes more: what it was given is gone.
-    pub(super) fn ask(&mut self, now_us: u64) {
+    /// More is about to be given: it has taken what there was, or was idle.
+    pub(super) fn ask(&mut self) {
         let Some(given) = self.given.take() else {
-            // It was idle.
-            *self = Self { begun_us: now_us, ..Self::default() };
+            *self = Self::default();
             return;
         };
-        self.taken += given;
-        let stretch_us = now_us.saturating_sub(self.begun_us);
-        if stretch_us >= STRETCH_US {
-            let rate = u128::from(self.taken) * 1_000_000 / u128::from(stretch_us);
+        self.taken += given.bytes;
+        self.busy_us += given.until_us.saturating_sub(given.from_us);
+        if self.busy_us >= STRETCH_US {
+            let rate = u128::from(self.taken) * 1_000_000 / u128::from(self.busy_us);
             let rate = u64::try_from(rate).unwrap_or(u64::MAX).max(1);
             self.rates_bytes_per_s = [Some(rate), self.rates_bytes_per_s[0]];
-            (self.begun_us, self.taken) = (now_us, 0);
+            (self.busy_us, self.taken) = (0, 0);
         }
     }
 
     /// It was given so many bytes; `more`: others wait behind them.
-    pub(super) fn give(&mut self, bytes: u64, more: bool) {
-        self.given = (bytes > 0 && more).then_some(bytes);
+    pub(super) fn give(&mut self, now_us: u64, bytes: u64, more: bool) {
+        let given = Given { bytes, from_us: now_us, until_us: now_us };
+        self.given = (bytes > 0 && more).then_some(given);
+    }
+
+    /// It has taken what it was given, or a part of it.
+    pub(super) fn take(&mut self, now_us: u64) {
+        if let Some(given) = &mut self.given {
+            given.until_us = now_us;
+        }
     }
 
     /// What it takes in a second; `None` after it was idle, until that is known.
@@ -61,9 +76,10 @@ mod tests {
 
     /// Quanta of 1 000 bytes, one every `gap_us`.
     fn goes_on(drain: &mut Drain, from_us: u64, gap_us: u64, count: u64) -> u64 {
-        for step in 1..=count {
-            drain.give(1000, true);
-            drain.ask(from_us + step * gap_us);
+        for step in 0..count {
+            drain.give(from_us + step * gap_us, 1000, true);
+            drain.take(from_us + (step + 1) * gap_us);
+            drain.ask();
         }
         from_us + count * gap_us
     }
@@ -71,7 +87,7 @@ mod tests {
     #[test]
     fn a_socket_that_never_rests_has_a_rate() {
         let mut drain = Drain::default();
-        drain.ask(7);
+        drain.ask();
         assert_eq!((drain.rate_bytes_per_s(), drain.delay_us()), (None, 0));
         let now_us = goes_on(&mut drain, 7, 1000, 4);
         assert_eq!(drain.rate_bytes_per_s(), None, "not long enough");
@@ -86,14 +102,28 @@ mod tests {
     }
 
     #[test]
+    fn a_core_that_comes_late_does_not_make_a_socket_slow() {
+        let mut drain = Drain::default();
+        drain.ask();
+        for turn in 0..2000 {
+            // It takes them in 10 us, and gets more after 10 ms.
+            drain.give(turn * 10_000, 1000, true);
+            drain.take(turn * 10_000 + 10);
+            drain.ask();
+        }
+        assert_eq!(drain.rate_bytes_per_s(), Some(100_000_000));
+    }
+
+    #[test]
     fn one_that_was_idle_has_none() {
         for (bytes, more) in [(1000, false), (0, true)] {
             let mut drain = Drain::default();
-            drain.ask(0);
+            drain.ask();
             let now_us = goes_on(&mut drain, 0, 1000, 5);
             assert_eq!(drain.rate_bytes_per_s(), Some(1_000_000));
-            drain.give(bytes, more);
-            drain.ask(now_us + 1_000_000);
+            drain.give(now_us, bytes, more);
+            drain.take(now_us + 1_000_000);
+            drain.ask();
             assert_eq!(drain.rate_bytes_per_s(), None);
         }
     }

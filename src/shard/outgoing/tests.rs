@@ -84,6 +84,7 @@ fn a_datagram_that_would_leave_too_late_is_not_sent_for_nothing() {
         assert!(outgoing.submit(0, deadline_us, &[], parcel).is_ok());
     };
     let fill = |outgoing: &mut Outgoing, now_us: u64| {
+        outgoing.taken(now_us);
         let mut outbox = Box::default();
         outgoing.fill(Filling { now_us, handed: 0, copies_max: 0, outbox: &mut outbox });
         outbox.len()
