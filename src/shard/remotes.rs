@@ -22,9 +22,10 @@ pub(crate) struct Remotes {
     carriers: HashMap<SocketAddr, Id>,
     /// In the order in which they were looked at, with when they had been heard of by then.
     order: VecDeque<(SocketAddr, Id, u32)>,
-    /// Those that had to make way and may still be held, the last one behind, and when it did.
+    /// Those that had to make way and may still be held, the last one behind.
     evicted: Vec<Id>,
-    evicted_ms: u32,
+    /// When it did, or when they were found too many since.
+    looked_ms: u32,
     /// Those that wait for room in the socket's queue.
     waiting: Vec<Id>,
     /// Those whose Messages lie in the socket's queue.
@@ -60,16 +61,27 @@ impl Remotes {
     }
 
     /// True if one more may have to make way: those before it were let go of, or the last one was
-    /// not for a good while, and no more than `held_max` of them are still in use.
+    /// not for a good while, and no more than `held_max` of them are still in use. When they are
+    /// too many, they are counted only once in that while: forged addresses ask for every packet.
     pub(super) fn may_evict(
         &mut self,
         now_ms: u32,
         held_max: usize,
         in_use: impl Fn(Id) -> bool,
     ) -> bool {
+        while self.evicted.pop_if(|last| !in_use(*last)).is_some() {}
+        if self.evicted.is_empty() {
+            return true;
+        }
+        if now_ms.wrapping_sub(self.looked_ms) < HELD_MS {
+            return false;
+        }
         self.evicted.retain(|id| in_use(*id));
-        let is_long_ago = now_ms.wrapping_sub(self.evicted_ms) >= HELD_MS;
-        self.evicted.is_empty() || (is_long_ago && self.evicted.len() < held_max)
+        let may = self.evicted.len() < held_max;
+        if !may {
+            self.looked_ms = now_ms;
+        }
+        may
     }
 
     /// One that was heard of no more since it was looked at last: `heard` says when that was. It
@@ -81,7 +93,7 @@ impl Remotes {
                 None => {}
                 Some(now) if now == before => {
                     self.evicted.push(id);
-                    self.evicted_ms = now_ms;
+                    self.looked_ms = now_ms;
                     return Some(id);
                 }
                 Some(now) => self.order.push_back((remote, id, now)),
@@ -167,7 +179,17 @@ mod tests {
         assert!(remotes.may_evict(6000, 2, |_| true), "it was forgotten");
         assert_eq!(remotes.idlest(6000, heard), Some(id(3)));
         assert!(!remotes.may_evict(9000, 2, |_| true), "too many are held");
-        assert!(remotes.may_evict(9000, 2, |one| one == id(2)));
+        let looks = std::cell::Cell::new(0);
+        let all_held = |_| {
+            looks.set(looks.get() + 1);
+            true
+        };
+        assert!(!remotes.may_evict(9999, 2, all_held), "looked at just now");
+        assert_eq!(looks.get(), 1, "only the last one again");
+        assert!(remotes.may_evict(10_000, 2, |one| one == id(3)));
+        assert_eq!(remotes.evicted, [id(3)]);
+        remotes.evicted.insert(0, id(2));
+        assert!(remotes.may_evict(11_000, 2, |one| one == id(2)), "the last one went");
         assert_eq!(remotes.evicted, [id(2)]);
     }
 
