@@ -227,13 +227,14 @@ fn row(line: &Line) -> Vec<String> {
         Some(false) => "no",
         None => "n/a",
     };
+    let ratio = line.measured_ns / line.expected_ns;
     vec![
         line.name(),
         count_shown(line.messages),
         signed(line.formula_ns),
         signed(line.expected_ns),
         signed(line.measured_ns),
-        format!("{:.3}", line.measured_ns / line.expected_ns),
+        if ratio.is_finite() { format!("{ratio:.3}") } else { "n/a".to_owned() },
         line.noise_ns.map_or_else(|| "n/a".to_owned(), |noise_ns| format!("±{}", signed(noise_ns))),
         agrees.to_owned(),
     ]
@@ -290,6 +291,8 @@ mod tests {
         let unknown = [None, Some(41.0)].map(|noise_ns| line(189.0, noise_ns).agrees());
         assert_eq!(unknown, [None, None], "noise of over a fifth hides what there is");
         assert_eq!(row(&line(-1_500.0, None))[4..], ["-1.50 µs", "-7.500", "n/a", "n/a"]);
+        let none_waits = Line { expected_ns: 0.0, ..line(0.0, Some(10.0)) };
+        assert_eq!(row(&none_waits)[5..], ["n/a", "±10 ns", "n/a"], "a run of no time");
         let level = |line: Line| line.reason().map(|reason| reason.level);
         assert_eq!(level(line(210.0, Some(10.0))), None);
         assert_eq!(level(line(250.0, None)), Some(Level::Suspect));
