@@ -395,7 +395,11 @@ impl<F: Framer> Future for Sending<'_, F> {
                 assert!(offered.is_some(), "{UNREADY}");
                 match push_here::<F>(&core, id, offered, Some(context.waker())) {
                     Ok(receipt) => Poll::Ready(Ok(receipt)),
-                    Err(Refused::Failed(error)) => Poll::Ready(Err(error)),
+                    Err(Refused::Failed(error)) => {
+                        // It may be that it was not taken; it is not offered again.
+                        *offered = None;
+                        Poll::Ready(Err(error))
+                    }
                     Err(Refused::Full) => Poll::Pending,
                     Err(Refused::InCall) => {
                         let (message, wishes) = offered.take().expect(STILL_OFFERED);

@@ -30,8 +30,8 @@
 //!   nothing. Datagrams that leave one by one are all counted.
 //! - **Tell a forged answer from a true one**: whoever knows both ends of a path can end a Carrier
 //!   by a forged refusal (ICMP), and ask in another's name. What claims to come from the very
-//!   socket that gets it is dropped; two services of one host, or of two, can be made to answer
-//!   each other for ever by whoever can forge addresses. That is for DTLS or QUIC.
+//!   socket that gets it is dropped; but two services, or one at two addresses of its host, can be
+//!   made to answer each other for ever by whoever can forge addresses. That is for DTLS or QUIC.
 //! - **Be handed over with their Carriers**: while a process that hands its Listener over still has
 //!   Carriers, it reads the same socket as its successor, and drops newcomers that it meets there.
 //! - **Multicast in the simulated world** of `testing`.

@@ -47,7 +47,7 @@ const CREDIT_MAX_US: f64 = 100.0;
 /// written.
 pub(crate) fn run(arguments: &ScenarioArguments, stop: &Arc<AtomicBool>) -> Result<Level> {
     if arguments.over != Stack::Udp {
-        bail!("theory sends datagrams: a stream keeps its queue where nobody sees it");
+        bail!("theory sends datagrams (leave --over out): streams hide their queues");
     }
     if arguments.on == Asked::Loopback {
         bail!("theory needs a lab, as root: a relay in user space does not carry datagrams");
