@@ -278,7 +278,7 @@ impl Outgoing {
     pub(crate) fn fill(&mut self, filling: Filling<'_>) {
         let Filling { now_us, handed, copies_max, outbox } = filling;
         if self.tuned && self.path.is_none() {
-            self.drain.ask();
+            self.drain.ask(now_us);
         }
         let mut path = self.path();
         let known = (path.rate_bytes_per_s, path.unsent_bytes);

@@ -9,14 +9,14 @@ const STRETCH_US: u64 = 5_000;
 /// with less time than that is late as often as not.
 const LATE_US: u64 = 1_000;
 
-/// What a socket takes, as long as more waits all the time. Only the time counts that it had
-/// something to take: a core that comes late with more does not make a socket slow.
+/// What a socket takes, as long as more waits all the time. A core that comes late with more does
+/// not make a socket slow: of its own time no more counts than the socket took.
 #[derive(Debug, Default)]
 pub(super) struct Drain {
     /// What it was given last, if more waits behind that.
     given: Option<Given>,
-    /// Of the present stretch: how long the socket was at it, and what it took.
-    busy_us: u64,
+    /// Of the present stretch: how long it is, and what the socket took.
+    stretch_us: u64,
     taken: u64,
     /// Of the last stretch and the one before: one that was slow for once does not count.
     rates_bytes_per_s: [Option<u64>; 2],
@@ -31,18 +31,20 @@ struct Given {
 
 impl Drain {
     /// More is about to be given: it has taken what there was, or was idle.
-    pub(super) fn ask(&mut self) {
+    pub(super) fn ask(&mut self, now_us: u64) {
         let Some(given) = self.given.take() else {
             *self = Self::default();
             return;
         };
         self.taken += given.bytes;
-        self.busy_us += given.until_us.saturating_sub(given.from_us);
-        if self.busy_us >= STRETCH_US {
-            let rate = u128::from(self.taken) * 1_000_000 / u128::from(self.busy_us);
+        // What the kernel holds goes on leaving while the core comes to give it more.
+        let busy_us = given.until_us.saturating_sub(given.from_us);
+        self.stretch_us += now_us.saturating_sub(given.from_us).min(2 * busy_us);
+        if self.stretch_us >= STRETCH_US {
+            let rate = u128::from(self.taken) * 1_000_000 / u128::from(self.stretch_us);
             let rate = u64::try_from(rate).unwrap_or(u64::MAX).max(1);
             self.rates_bytes_per_s = [Some(rate), self.rates_bytes_per_s[0]];
-            (self.busy_us, self.taken) = (0, 0);
+            (self.stretch_us, self.taken) = (0, 0);
         }
     }
 
@@ -77,9 +79,10 @@ mod tests {
     /// Quanta of 1 000 bytes, one every `gap_us`.
     fn goes_on(drain: &mut Drain, from_us: u64, gap_us: u64, count: u64) -> u64 {
         for step in 0..count {
+            // It takes them after three quarters of the time, and the core comes after all of it.
             drain.give(from_us + step * gap_us, 1000, true);
-            drain.take(from_us + (step + 1) * gap_us);
-            drain.ask();
+            drain.take(from_us + (4 * step + 3) * gap_us / 4);
+            drain.ask(from_us + (step + 1) * gap_us);
         }
         from_us + count * gap_us
     }
@@ -87,7 +90,7 @@ mod tests {
     #[test]
     fn a_socket_that_never_rests_has_a_rate() {
         let mut drain = Drain::default();
-        drain.ask();
+        drain.ask(7);
         assert_eq!((drain.rate_bytes_per_s(), drain.delay_us()), (None, 0));
         let now_us = goes_on(&mut drain, 7, 1000, 4);
         assert_eq!(drain.rate_bytes_per_s(), None, "not long enough");
@@ -104,26 +107,26 @@ mod tests {
     #[test]
     fn a_core_that_comes_late_does_not_make_a_socket_slow() {
         let mut drain = Drain::default();
-        drain.ask();
+        drain.ask(0);
         for turn in 0..2000 {
             // It takes them in 10 us, and gets more after 10 ms.
             drain.give(turn * 10_000, 1000, true);
             drain.take(turn * 10_000 + 10);
-            drain.ask();
+            drain.ask((turn + 1) * 10_000);
         }
-        assert_eq!(drain.rate_bytes_per_s(), Some(100_000_000));
+        assert_eq!(drain.rate_bytes_per_s(), Some(50_000_000));
     }
 
     #[test]
     fn one_that_was_idle_has_none() {
         for (bytes, more) in [(1000, false), (0, true)] {
             let mut drain = Drain::default();
-            drain.ask();
+            drain.ask(0);
             let now_us = goes_on(&mut drain, 0, 1000, 5);
             assert_eq!(drain.rate_bytes_per_s(), Some(1_000_000));
             drain.give(now_us, bytes, more);
             drain.take(now_us + 1_000_000);
-            drain.ask();
+            drain.ask(now_us + 1_000_000);
             assert_eq!(drain.rate_bytes_per_s(), None);
         }
     }
