@@ -1,12 +1,14 @@
 //! An exhibit: what a scenario with figures of its own has to show, in whatever form.
 //!
-//! Above: `homa`, `blocks`, `fan_in` and `theory` fill one in. Below: `forms` shows it;
-//! `statistics`. Absent: layout, colours.
+//! Above: `homa`, `blocks`, `fan_in` and `theory` fill one in; `forms` shows it. Below:
+//! `statistics`, and the axis of percentiles. Absent: layout, colours.
 
 pub(super) mod forms;
 
 use serde_json::Value;
 
+use super::html::percentile_ticks;
+use super::svg::nines;
 use crate::histogram::Latencies;
 use crate::measurement::Measurement;
 use crate::quantity::time_shown;
@@ -74,20 +76,17 @@ pub(crate) struct Curves {
 impl Curves {
     /// Percentile curves of times: names, times and how many were slower than all of them.
     pub(crate) fn of_percentiles(description: &str, lines: Vec<(String, Latencies, u64)>) -> Self {
-        let nines = |share: f64| -(1.0 - share).log10();
         let counts = lines.iter().map(|(_, times, slower)| times.count() + slower);
         let end = (counts.max().unwrap_or(0).max(10) as f64).log10();
         let line = |(name, times, slower): (String, Latencies, u64)| {
             let points = statistics::curve(&times, slower).into_iter();
             (name, points.map(|(share, ns)| (nines(share), ns as f64)).collect())
         };
-        let ticks = [(0.5, "50 %"), (0.9, "90 %"), (0.99, "99 %"), (0.999, "99.9 %")];
-        let ticks = ticks.into_iter().map(|(share, text)| (nines(share), text.to_owned()));
         Self {
             description: description.to_owned(),
             x_title: "percentile",
             x: (0.0, end),
-            x_ticks: ticks.filter(|(at, _)| *at <= end).collect(),
+            x_ticks: percentile_ticks(end),
             y_shown: time_shown,
             lines: lines.into_iter().map(line).collect(),
         }

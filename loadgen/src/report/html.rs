@@ -214,7 +214,7 @@ pub(super) fn percentile_chart(
 }
 
 /// The marks of the axis of percentiles.
-fn percentile_ticks(end: f64) -> Vec<(f64, String)> {
+pub(super) fn percentile_ticks(end: f64) -> Vec<(f64, String)> {
     let ticks = [
         (nines(0.5), "50 %"),
         (1.0, "90 %"),

@@ -1,7 +1,7 @@
 //! Charts as inline SVG: a value, most often a latency, on a logarithmic axis against a share, a
 //! time, a size or a rate.
 //!
-//! Above: `html` places them. Below: nothing. Absent: colours and fonts (the
+//! Above: pages make them, `html` places them. Below: nothing. Absent: colours and fonts (the
 //! page's style sheet has them, for light and dark); scripts.
 //! Bound: as many points as the series have, at most some hundred.
 

@@ -13,6 +13,7 @@ use crate::verdict::Level;
 
 /// Width of a figure's column.
 const FIGURE: usize = 12;
+
 /// All of them in one table, and what was asked in each.
 pub(super) fn table(runs: &[Saved]) -> String {
     let mut out = String::new();
