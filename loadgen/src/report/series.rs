@@ -1,6 +1,7 @@
 //! A series: a scenario that was run, load by load and variant by variant.
 //!
-//! Above: `scenario` fills one in; `forms` and `page` show it. Below: `measurement`. Absent: layout.
+//! Above: `scenario` fills one in; `forms` and `page` show it. Below: `measurement`. Absent:
+//! layout.
 
 pub(super) mod forms;
 pub(super) mod page;
